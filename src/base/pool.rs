@@ -1,0 +1,469 @@
+//! Frames: fixed pieces of one memory region that NICs, workers and applications hand to each other instead of
+//! copying bytes. Read [`Frame`] first, then [`FramePool`].
+//!
+//! A frame's use count has two halves. *Holders* are [`Frame`] handles: a send queue, a retransmission queue, a
+//! receive queue, an application, the kernel's fill ring. *In flight* counts descriptors of the frame in TX rings
+//! whose completion has not come back. When both are zero the frame is free. While a frame is in flight its bytes
+//! belong to the NIC: nobody writes to them, so headers are rewritten only when [`FramePool::in_flight`] says no.
+
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bytes in a frame: the largest chunk that AF_XDP takes.
+pub const FRAME_SIZE: usize = 4096;
+
+/// Where the payload of a frame that we send begins, in bytes from its start: room for Ethernet with a VLAN tag (18),
+/// IPv6 (40) and TCP with all its options (60), rounded up to cache lines.
+pub const TX_HEADROOM: usize = 128;
+
+/// The largest payload of a frame that we send.
+pub const TX_PAYLOAD_MAX: usize = FRAME_SIZE - TX_HEADROOM;
+
+/// What the kernel leaves free in front of a received packet (XDP_PACKET_HEADROOM).
+pub const RX_HEADROOM: usize = 256;
+
+/// The longest packet that one received frame can hold.
+pub const RX_PACKET_MAX: usize = FRAME_SIZE - RX_HEADROOM;
+
+/// Frames that move between a cache and the depot at a time.
+const BATCH: usize = 64;
+/// A cache holds at most this many before it gives a batch back.
+const CACHE_MAX: usize = 4 * BATCH;
+/// No frame: the end of the depot's list.
+const NONE: u32 = u32::MAX;
+/// One unit of the in-flight half of a use count.
+const IN_FLIGHT: u32 = 1 << 16;
+
+/// One hold on a frame. It is neither copied nor dropped silently: it goes back by [`PoolCache::free`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a frame that is forgotten is lost from the pool"]
+pub struct Frame(u32);
+
+impl Frame {
+    /// Its number in the pool.
+    pub fn index(&self) -> u32 {
+        self.0
+    }
+
+    /// Gives the hold away as a number, to a ring of the kernel (or of the simulator) that keeps numbers.
+    pub fn into_index(self) -> u32 {
+        self.0
+    }
+
+    /// Takes back the hold that [`Frame::into_index`] gave away. Once for each, or the count is wrong.
+    pub fn from_index(index: u32) -> Self {
+        Frame(index)
+    }
+}
+
+/// A run of payload bytes in a frame, with one hold on it.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a chunk that is forgotten is lost from the pool"]
+pub struct Chunk {
+    /// The frame that holds the bytes.
+    pub frame: Frame,
+    /// Where they begin in it.
+    pub offset: u16,
+    /// How many.
+    pub len: u16,
+}
+
+impl Chunk {
+    /// Leaves out the first `bytes` bytes.
+    pub fn trim_front(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.len as usize) as u16;
+        self.offset += bytes;
+        self.len -= bytes;
+    }
+
+    /// Keeps only the first `bytes` bytes.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.len = self.len.min(bytes.min(usize::from(u16::MAX)) as u16);
+    }
+
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// True for a chunk of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A received packet: the whole frame as the NIC wrote it.
+#[derive(Debug)]
+pub struct RxFrame {
+    /// The frame.
+    pub frame: Frame,
+    /// Where the Ethernet header begins.
+    pub offset: u16,
+    /// Bytes of the packet.
+    pub len: u16,
+}
+
+/// A packet to transmit. It stands for one unit of the frame's in-flight count, from [`FramePool::start_transmit`]
+/// until [`PoolCache::complete`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a descriptor that is forgotten leaves its frame in flight for ever"]
+pub struct TxFrame {
+    /// The frame's number.
+    pub index: u32,
+    /// Where the Ethernet header begins.
+    pub offset: u16,
+    /// Bytes of the packet.
+    pub len: u16,
+}
+
+/// Memory cut into frames, shared by all threads. Threads allocate through a [`PoolCache`] of their own.
+pub struct FramePool {
+    base: NonNull<u8>,
+    /// Per frame: holders in the low half, in flight in the high half.
+    uses: Box<[AtomicU32]>,
+    /// The depot: a stack of free frames, linked by number; last in, first out, so that frames stay in cache.
+    next: Box<[AtomicU32]>,
+    /// Top of the depot in the low half, a count of changes in the high half (against ABA).
+    top: AtomicU64,
+    /// Keeps the memory alive.
+    _owner: Box<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the region is plain memory that lives as long as `_owner`. Bytes are reached only through frame handles,
+// and a handle is in one place at a time; shared holds are read, or written to by the one thread that owns the
+// connection (see `bytes_mut`).
+unsafe impl Send for FramePool {}
+// SAFETY: as above; all shared bookkeeping is atomic.
+unsafe impl Sync for FramePool {}
+
+impl FramePool {
+    /// A pool in plain memory, for the simulator and tests.
+    pub fn new_heap(frames: usize) -> Arc<Self> {
+        let mut memory = vec![0u64; frames * FRAME_SIZE / 8].into_boxed_slice();
+        let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).expect("a slice's pointer is not null");
+        // SAFETY: the boxed slice has frames * FRAME_SIZE bytes, does not move when the box does, and goes into
+        // the pool as its owner.
+        unsafe { Self::from_raw(base, frames, Box::new(memory)) }
+    }
+
+    /// A pool over memory that is somebody else's, a UMEM.
+    ///
+    /// # Safety
+    /// `base` must point to `frames * FRAME_SIZE` writable bytes that stay where they are until `owner` is dropped,
+    /// and that nobody else writes to except the kernel, into frames that were given to it.
+    pub unsafe fn from_raw(base: NonNull<u8>, frames: usize, owner: Box<dyn Any + Send + Sync>) -> Arc<Self> {
+        assert!(frames > 0 && frames < NONE as usize, "a pool has between 1 and 2^32 - 2 frames");
+        let next =
+            (0..frames as u32).map(|i| AtomicU32::new(if i + 1 < frames as u32 { i + 1 } else { NONE }));
+        Arc::new(Self {
+            base,
+            uses: (0..frames).map(|_| AtomicU32::new(0)).collect(),
+            next: next.collect(),
+            top: AtomicU64::new(0),
+            _owner: owner,
+        })
+    }
+
+    /// How many frames the pool has.
+    pub fn frames(&self) -> usize {
+        self.uses.len()
+    }
+
+    /// How many frames are in use: held, or in flight. A walk over the whole pool, for checks and reports.
+    pub fn used(&self) -> usize {
+        self.uses.iter().filter(|uses| uses.load(Ordering::Acquire) != 0).count()
+    }
+
+    /// One more hold on the same frame.
+    pub fn share(&self, frame: &Frame) -> Frame {
+        let before = self.uses[frame.0 as usize].fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before & (IN_FLIGHT - 1) != 0, "shared frame {} that nobody held", frame.0);
+        Frame(frame.0)
+    }
+
+    /// One more hold on the same bytes.
+    pub fn share_chunk(&self, chunk: &Chunk) -> Chunk {
+        Chunk { frame: self.share(&chunk.frame), offset: chunk.offset, len: chunk.len }
+    }
+
+    /// Whether a NIC may still be reading the frame: then nobody may write to it.
+    pub fn in_flight(&self, frame: &Frame) -> bool {
+        self.uses[frame.0 as usize].load(Ordering::Acquire) >= IN_FLIGHT
+    }
+
+    /// Whether `frame` is the only hold on it, and no NIC reads it.
+    pub fn is_sole(&self, frame: &Frame) -> bool {
+        self.uses[frame.0 as usize].load(Ordering::Acquire) == 1
+    }
+
+    /// The descriptor of `len` bytes at `offset` of `frame`, which is in flight from now on.
+    pub fn start_transmit(&self, frame: &Frame, offset: usize, len: usize) -> TxFrame {
+        assert!(offset + len <= FRAME_SIZE, "a packet ends inside its frame");
+        self.uses[frame.0 as usize].fetch_add(IN_FLIGHT, Ordering::Relaxed);
+        TxFrame { index: frame.0, offset: offset as u16, len: len as u16 }
+    }
+
+    /// All bytes of the frame.
+    pub fn bytes(&self, frame: &Frame) -> &[u8] {
+        // SAFETY: in bounds by construction (an index of this pool); the holder reads what it holds, and nobody
+        // writes to a held frame but its owner through `bytes_mut`.
+        unsafe { std::slice::from_raw_parts(self.at(frame.0), FRAME_SIZE) }
+    }
+
+    /// All bytes of a frame in flight, for a port that transmits by copying (the simulator).
+    pub fn tx_bytes(&self, tx: &TxFrame) -> &[u8] {
+        // SAFETY: in bounds by `start_transmit`; nobody writes to a frame in flight.
+        let all = unsafe { std::slice::from_raw_parts(self.at(tx.index), FRAME_SIZE) };
+        &all[tx.offset as usize..tx.offset as usize + tx.len as usize]
+    }
+
+    /// The bytes of a chunk.
+    pub fn chunk(&self, chunk: &Chunk) -> &[u8] {
+        &self.bytes(&chunk.frame)[chunk.offset as usize..chunk.offset as usize + chunk.len as usize]
+    }
+
+    /// All bytes of the frame, to write to. The caller is the thread that owns all other holds on it, and touches
+    /// no bytes that another hold reads (headers go in front of the payload).
+    ///
+    /// # Panics
+    /// When the frame is in flight: that would change what a NIC is sending.
+    #[allow(clippy::mut_from_ref)]
+    pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
+        assert!(!self.in_flight(frame), "frame {} is written to while a NIC sends it", frame.0);
+        // SAFETY: in bounds by construction; not in flight, checked above; `&mut Frame` excludes other writers
+        // through this hold, and other holds belong to the same thread and look only at other bytes.
+        unsafe { std::slice::from_raw_parts_mut(self.at(frame.0), FRAME_SIZE) }
+    }
+
+    fn at(&self, index: u32) -> *mut u8 {
+        assert!((index as usize) < self.uses.len(), "frame {index} is not of this pool");
+        // SAFETY: in bounds, checked above.
+        unsafe { self.base.as_ptr().add(index as usize * FRAME_SIZE) }
+    }
+
+    /// The address of the region's first byte, to compare with a UMEM's.
+    pub fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Drops one unit of use; true when that made the frame free.
+    fn release(&self, index: u32, unit: u32) -> bool {
+        let before = self.uses[index as usize].fetch_sub(unit, Ordering::AcqRel);
+        let half = if unit == IN_FLIGHT { before >> 16 } else { before & (IN_FLIGHT - 1) };
+        assert!(half != 0, "frame {index} was returned twice");
+        before == unit
+    }
+
+    /// Takes up to `BATCH` frames off the depot.
+    fn take(&self, into: &mut Vec<u32>) {
+        loop {
+            let top = self.top.load(Ordering::Acquire);
+            into.clear();
+            let mut cursor = top as u32;
+            // Another thread may change the list while we walk it. Then the count in `top` has changed and the
+            // exchange fails; until then every link is some valid frame's number, so the walk stays in bounds.
+            while cursor != NONE && into.len() < BATCH {
+                into.push(cursor);
+                cursor = self.next[cursor as usize].load(Ordering::Relaxed);
+            }
+            let changed = ((top >> 32).wrapping_add(1) << 32) | u64::from(cursor);
+            if into.is_empty()
+                || self.top.compare_exchange_weak(top, changed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Puts frames onto the depot.
+    fn put(&self, frames: &[u32]) {
+        let (Some(&first), Some(&last)) = (frames.first(), frames.last()) else { return };
+        for pair in frames.windows(2) {
+            self.next[pair[0] as usize].store(pair[1], Ordering::Relaxed);
+        }
+        loop {
+            let top = self.top.load(Ordering::Acquire);
+            self.next[last as usize].store(top as u32, Ordering::Relaxed);
+            let changed = ((top >> 32).wrapping_add(1) << 32) | u64::from(first);
+            if self.top.compare_exchange_weak(top, changed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for FramePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FramePool").field("frames", &self.frames()).field("used", &self.used()).finish()
+    }
+}
+
+/// A thread's own free list, which exchanges batches with the pool's depot.
+#[derive(Debug)]
+pub struct PoolCache {
+    pool: Arc<FramePool>,
+    free: Vec<u32>,
+    /// Frames that could not be had.
+    exhausted: u64,
+}
+
+impl PoolCache {
+    /// An empty cache of `pool`.
+    pub fn new(pool: Arc<FramePool>) -> Self {
+        Self { pool, free: Vec::with_capacity(CACHE_MAX + BATCH), exhausted: 0 }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &FramePool {
+        &self.pool
+    }
+
+    /// The pool, to share with another thread.
+    pub fn pool_arc(&self) -> &Arc<FramePool> {
+        &self.pool
+    }
+
+    /// How often [`PoolCache::alloc`] found nothing.
+    pub fn exhausted(&self) -> u64 {
+        self.exhausted
+    }
+
+    /// A free frame with one hold. `None` when the pool is exhausted: counted, and the caller does without (a
+    /// segment that is not sent now is sent at the next chance, a fill ring is filled later).
+    pub fn alloc(&mut self) -> Option<Frame> {
+        if self.free.is_empty() {
+            self.pool.take(&mut self.free);
+        }
+        let Some(index) = self.free.pop() else {
+            self.exhausted += 1;
+            return None;
+        };
+        let before = self.pool.uses[index as usize].swap(1, Ordering::Relaxed);
+        assert!(before == 0, "frame {index} was free and in use");
+        Some(Frame(index))
+    }
+
+    /// Gives one hold back.
+    pub fn free(&mut self, frame: Frame) {
+        if self.pool.release(frame.0, 1) {
+            self.recycle(frame.0);
+        }
+    }
+
+    /// Gives the hold of a chunk back.
+    pub fn free_chunk(&mut self, chunk: Chunk) {
+        self.free(chunk.frame);
+    }
+
+    /// A transmission has completed, or was never begun.
+    pub fn complete(&mut self, index: u32) {
+        if self.pool.release(index, IN_FLIGHT) {
+            self.recycle(index);
+        }
+    }
+
+    /// Returns all that the cache holds to the depot.
+    pub fn flush(&mut self) {
+        self.pool.put(&self.free);
+        self.free.clear();
+    }
+
+    fn recycle(&mut self, index: u32) {
+        self.free.push(index);
+        if self.free.len() > CACHE_MAX {
+            let keep = self.free.len() - BATCH;
+            self.pool.put(&self.free[keep..]);
+            self.free.truncate(keep);
+        }
+    }
+}
+
+impl Drop for PoolCache {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_free_when_neither_held_nor_in_flight() {
+        let mut cache = PoolCache::new(FramePool::new_heap(4));
+        let pool = Arc::clone(cache.pool_arc());
+        let frame = cache.alloc().expect("four frames are free");
+        let other = pool.share(&frame);
+        let tx = pool.start_transmit(&frame, 10, 20);
+        assert_eq!((pool.in_flight(&other), pool.used()), (true, 1));
+        cache.free(frame);
+        cache.complete(tx.index);
+        assert_eq!((pool.is_sole(&other), pool.used()), (true, 1));
+        cache.free(other);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn exhaustion_is_counted_and_ends_when_a_frame_comes_back() {
+        let mut cache = PoolCache::new(FramePool::new_heap(2));
+        let (a, b) = (cache.alloc(), cache.alloc());
+        assert!(a.is_some() && b.is_some() && cache.alloc().is_none());
+        assert_eq!(cache.exhausted(), 1);
+        cache.free(a.expect("checked above"));
+        let again = cache.alloc().expect("one came back");
+        cache.free(again);
+        cache.free(b.expect("checked above"));
+    }
+
+    #[test]
+    #[should_panic(expected = "returned twice")]
+    fn a_double_return_is_noticed() {
+        let mut cache = PoolCache::new(FramePool::new_heap(2));
+        let frame = cache.alloc().expect("free");
+        let again = Frame::from_index(frame.index());
+        cache.free(frame);
+        cache.free(again);
+    }
+
+    #[test]
+    #[should_panic(expected = "while a NIC sends it")]
+    fn a_frame_in_flight_cannot_be_written_to() {
+        let mut cache = PoolCache::new(FramePool::new_heap(2));
+        let mut frame = cache.alloc().expect("free");
+        let pool = Arc::clone(cache.pool_arc());
+        let _tx = pool.start_transmit(&frame, 0, 60);
+        pool.bytes_mut(&mut frame)[0] = 1;
+    }
+
+    #[test]
+    fn threads_exchange_frames_without_losing_any() {
+        let pool = FramePool::new_heap(1000);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mut cache = PoolCache::new(Arc::clone(&pool));
+                    let mut held = Vec::new();
+                    for round in 0..2_000 {
+                        while held.len() < 100 + round % 100 {
+                            held.extend(cache.alloc());
+                        }
+                        for frame in held.drain(50..) {
+                            cache.free(frame);
+                        }
+                    }
+                    held.drain(..).for_each(|frame| cache.free(frame));
+                });
+            }
+        });
+        assert_eq!(pool.used(), 0);
+        let mut cache = PoolCache::new(Arc::clone(&pool));
+        let all: Vec<Frame> = std::iter::from_fn(|| cache.alloc()).collect();
+        assert_eq!(all.len(), 1000);
+        all.into_iter().for_each(|frame| cache.free(frame));
+    }
+}

@@ -1,0 +1,190 @@
+//! The vocabulary between control and workers: [`Command`] down, [`Report`] up. One ring each way for each worker.
+
+use crate::base::PortId;
+pub use crate::cc::CongestionAlgorithm;
+pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SubflowId};
+use crate::stack::stream::{AcceptQueue, StreamShared};
+pub use crate::tcp::CloseReason;
+use crate::wire::mptcp::{AddressId, Token};
+use crate::wire::{Endpoint, FourTuple, MacAddr};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+slotmap::new_key_type! {
+    /// Names a connection of one worker; never reused for another.
+    pub struct ConnectionId;
+}
+
+/// Names a listener; the same at every worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
+/// How to accept connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListenOptions {
+    /// What an accepted connection is like; `mptcp: false` answers every SYN as plain TCP.
+    pub connection: ConnectOptions,
+}
+
+/// From control to a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept connections at `port`, on every local address of the host (those whose packets are steered here).
+    Listen {
+        /// Its name.
+        id: ListenerId,
+        /// The TCP port.
+        port: u16,
+        /// Only at this address, or at any.
+        addr: Option<IpAddr>,
+        /// How.
+        options: ListenOptions,
+        /// Where accepted connections go.
+        accept: Arc<AcceptQueue>,
+    },
+    /// Stop accepting. Connections stay.
+    Unlisten(ListenerId),
+    /// Open a connection. The local port is reserved in the kernel and in `local_map` already.
+    Connect {
+        /// The ends of the first subflow.
+        tuple: FourTuple,
+        /// Its way out.
+        path: Path,
+        /// How.
+        options: ConnectOptions,
+        /// The application's side; told of success and failure.
+        stream: Arc<StreamShared>,
+    },
+    /// Join a further subflow to a connection. The local port is reserved already.
+    OpenSubflow {
+        /// The connection.
+        connection: ConnectionId,
+        /// The ends of the subflow.
+        tuple: FourTuple,
+        /// Its way out.
+        path: Path,
+        /// Our id of the local address.
+        local_id: AddressId,
+        /// The peer's id of its address, 0 for that of the first subflow.
+        remote_id: AddressId,
+        /// Use it only as a backup.
+        backup: bool,
+    },
+    /// Reset a subflow; what it held is sent on others.
+    CloseSubflow {
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+    },
+    /// Tell the peer of an address (ADD_ADDR), until it is echoed.
+    Announce {
+        /// The connection.
+        connection: ConnectionId,
+        /// Our id of the address.
+        id: AddressId,
+        /// The address; a port of `None` means that of the first subflow.
+        addr: IpAddr,
+        /// Another port to join at.
+        port: Option<u16>,
+    },
+    /// Tell the peer that addresses are gone (REMOVE_ADDR) and reset the subflows from them.
+    Withdraw {
+        /// The connection.
+        connection: ConnectionId,
+        /// Our id of the address.
+        id: AddressId,
+    },
+    /// A NIC lost its carrier or was set down (`up: false`), or is back.
+    PortState {
+        /// The NIC.
+        port: PortId,
+        /// Whether packets can pass.
+        up: bool,
+    },
+    /// The next hop's link address has changed.
+    Neighbour {
+        /// The NIC.
+        port: PortId,
+        /// The link address until now.
+        before: MacAddr,
+        /// The link address from now on.
+        after: MacAddr,
+    },
+    /// Reset all connections with notice to their peers and applications: the process is about to end.
+    Shutdown,
+}
+
+/// From a worker to control.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// A connection is established.
+    Established {
+        /// The connection.
+        connection: ConnectionId,
+        /// Our token, when it is MPTCP; `None` for plain TCP, to which no subflow can be added.
+        token: Option<Token>,
+        /// We opened it (and, by convention, we add subflows).
+        initiator: bool,
+        /// The ends of the first subflow.
+        tuple: FourTuple,
+        /// The NIC of the first subflow.
+        port: PortId,
+        /// Flag C of the peer: no subflow may be opened to `tuple.remote` (RFC 8684 §3.1).
+        no_join_remote: bool,
+    },
+    /// MPTCP is confirmed by a first DSS: subflows may be joined from now on (RFC 8684 §3.2).
+    JoinsAllowed {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A joined subflow (ours or the peer's) is established.
+    SubflowEstablished {
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+        /// Its ends.
+        tuple: FourTuple,
+        /// Its NIC.
+        port: PortId,
+        /// The peer's id of its address.
+        remote_id: AddressId,
+    },
+    /// A subflow has ended, or a join failed.
+    SubflowClosed {
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+        /// Its ends: the local port can be given back to the kernel.
+        tuple: FourTuple,
+        /// Why.
+        reason: CloseReason,
+        /// Whether it had been established.
+        established: bool,
+    },
+    /// The peer announced an address.
+    AddressAnnounced {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's id of it.
+        id: AddressId,
+        /// Where to join; the port is filled in where the peer left it out.
+        remote: Endpoint,
+    },
+    /// The peer withdrew an address; its subflows are gone already.
+    AddressWithdrawn {
+        /// The connection.
+        connection: ConnectionId,
+        /// The peer's id of it.
+        id: AddressId,
+    },
+    /// A connection has ended; its id is void. Every subflow was reported closed before.
+    Closed {
+        /// The connection.
+        connection: ConnectionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}

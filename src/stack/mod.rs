@@ -1,0 +1,12 @@
+//! All that one worker owns: connections and listeners, the table from packets to subflows, timers; and the vocabulary
+//! of messages between control, workers and applications. Read `message.rs` and `stream.rs` first.
+
+pub mod message;
+pub mod owner;
+pub mod stream;
+
+pub use message::{
+    CloseReason, Command, ConnectOptions, ConnectionId, FallbackReason, ListenOptions, ListenerId, Path,
+    Report, SubflowId,
+};
+pub use stream::{AcceptQueue, Doorbell, StreamShared};

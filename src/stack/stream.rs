@@ -1,0 +1,684 @@
+//! What a worker and an application share for one connection: two rings of chunks, the state, the latest figures, and
+//! who has to be woken. The application's side of it is `app::Stream`; in the simulator the test plays both.
+//!
+//! Nobody waits here. Either side does its part and rings: the application the worker's [`Doorbell`], the worker the
+//! application's parker.
+
+use crate::base::snapshot::{Snapshot, Words};
+use crate::base::{Chunk, PortId};
+use crate::mptcp::FallbackReason;
+use crate::stack::message::ConnectionId;
+use crate::tcp::CloseReason;
+use crate::wire::{Endpoint, FourTuple};
+use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::{Parker, Unparker};
+use std::fmt::Debug;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Chunks that a ring between worker and application holds.
+pub const RING_CHUNKS: usize = 1024;
+/// Subflows whose figures a snapshot holds; a connection with more shows its first ones.
+pub const SNAPSHOT_SUBFLOWS: usize = 8;
+
+/// Wakes a worker that sleeps in poll(2). The runtime's is an eventfd; the simulator's does nothing.
+pub trait Wake: Debug + Send + Sync {
+    /// Makes the worker's poll return.
+    fn wake(&self);
+}
+
+/// A worker's doorbell: which connections have something from the application, and the means to wake the worker.
+#[derive(Debug)]
+pub struct Doorbell {
+    ready: ArrayQueue<ConnectionId>,
+    /// `ready` was full: the worker looks at all of its connections.
+    all: AtomicBool,
+    sleeping: AtomicBool,
+    wake: Box<dyn Wake>,
+}
+
+impl Doorbell {
+    /// A doorbell whose queue holds `capacity` connections.
+    pub fn new(capacity: usize, wake: Box<dyn Wake>) -> Self {
+        Self {
+            ready: ArrayQueue::new(capacity),
+            all: AtomicBool::new(false),
+            sleeping: AtomicBool::new(false),
+            wake,
+        }
+    }
+
+    /// The application: `connection` wants attention.
+    pub fn ring(&self, connection: ConnectionId) {
+        if self.ready.push(connection).is_err() {
+            self.all.store(true, Ordering::Release);
+        }
+        self.nudge();
+    }
+
+    /// Wakes the worker if it sleeps (after a command was put into its ring).
+    pub fn nudge(&self) {
+        // SeqCst, against prepare_sleep: either we see it sleeping, or it sees what we have pushed before.
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
+            self.wake.wake();
+        }
+    }
+
+    /// The worker: the next connection that rang.
+    pub fn next(&self) -> Option<ConnectionId> {
+        self.ready.pop()
+    }
+
+    /// The worker: whether so many rang that all have to be looked at. Resets it.
+    pub fn take_all(&self) -> bool {
+        self.all.load(Ordering::Relaxed) && self.all.swap(false, Ordering::AcqRel)
+    }
+
+    /// The worker is about to sleep. It must look at its inputs once more after this, and only then sleep.
+    pub fn prepare_sleep(&self) {
+        self.sleeping.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake.
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is waiting for the worker.
+    pub fn is_quiet(&self) -> bool {
+        self.ready.is_empty() && !self.all.load(Ordering::Acquire)
+    }
+}
+
+/// Lets one application thread wait for the worker. The worker's side takes no lock unless somebody waits.
+#[derive(Debug)]
+struct Waiter {
+    waiting: AtomicBool,
+    parker: Mutex<Parker>,
+    unparker: Unparker,
+}
+
+impl Default for Waiter {
+    fn default() -> Self {
+        let parker = Parker::new();
+        let unparker = parker.unparker().clone();
+        Self { waiting: AtomicBool::new(false), parker: Mutex::new(parker), unparker }
+    }
+}
+
+impl Waiter {
+    fn wake(&self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
+            self.unparker.unpark();
+        }
+    }
+
+    /// Waits until `ready` says so; false when `timeout` passed first. Two threads that wait at the same end of a
+    /// stream wait for each other.
+    fn wait(&self, timeout: Option<std::time::Duration>, mut ready: impl FnMut() -> bool) -> bool {
+        if ready() {
+            return true;
+        }
+        let parker = self.parker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut left = timeout;
+        loop {
+            self.waiting.store(true, Ordering::SeqCst);
+            std::sync::atomic::fence(Ordering::SeqCst);
+            if ready() {
+                self.waiting.store(false, Ordering::SeqCst);
+                return true;
+            }
+            // Slices of at most 100 ms need no clock to count down the time-out, and are a belt to the braces.
+            let slice = std::time::Duration::from_millis(100);
+            let slice = left.map_or(slice, |left| left.min(slice));
+            parker.park_timeout(slice);
+            if let Some(left) = &mut left {
+                *left = left.saturating_sub(slice);
+                if left.is_zero() {
+                    self.waiting.store(false, Ordering::SeqCst);
+                    return ready();
+                }
+            }
+        }
+    }
+}
+
+/// Where a connection stands, as its application sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum StreamState {
+    /// The handshake runs.
+    Connecting = 0,
+    /// Data can flow.
+    Open = 1,
+    /// It is over: [`StreamShared::close_reason`] says why. Received data can still be read.
+    Closed = 2,
+}
+
+/// Figures of one subflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubflowInfo {
+    /// Its ends.
+    pub tuple: FourTuple,
+    /// Its NIC.
+    pub port: PortId,
+    /// Whether it is established and usable.
+    pub alive: bool,
+    /// Used only as a backup.
+    pub backup: bool,
+    /// Payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// Payload bytes received in order.
+    pub bytes_received: u64,
+    /// Segments retransmitted.
+    pub retransmits: u64,
+    /// Smoothed round-trip time, in microseconds; 0 before the first sample.
+    pub srtt_us: u32,
+    /// Its variation, in microseconds.
+    pub rttvar_us: u32,
+    /// Congestion window, in bytes.
+    pub cwnd: u32,
+    /// Slow start threshold, in bytes.
+    pub ssthresh: u32,
+    /// Segment size for data, in bytes.
+    pub mss: u16,
+}
+
+/// Figures of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// How many subflows there are (the snapshot shows the first [`SNAPSHOT_SUBFLOWS`], dead ones included).
+    pub subflows: u32,
+    /// The peer's window, in bytes.
+    pub send_window: u32,
+    /// Bytes sent again on another subflow.
+    pub reinjected: u64,
+    /// The subflows.
+    pub subflow: [Option<SubflowInfo>; SNAPSHOT_SUBFLOWS],
+}
+
+const SUBFLOW_WORDS: usize = 14;
+const INFO_WORDS: usize = 3 + SNAPSHOT_SUBFLOWS * SUBFLOW_WORDS;
+
+/// What worker and application share for one connection.
+#[derive(Debug)]
+pub struct StreamShared {
+    /// Chunks to send, from the application.
+    to_stack: ArrayQueue<Chunk>,
+    /// Chunks received in order, for the application.
+    to_app: ArrayQueue<Chunk>,
+    state: AtomicU8,
+    /// A [`CloseReason`], or 0.
+    reason: AtomicU8,
+    /// The application sends no more: FIN after what is in the ring.
+    send_closed: AtomicBool,
+    /// The application is gone: it neither reads nor writes.
+    abandoned: AtomicBool,
+    /// All that the peer will ever send is in the ring.
+    receive_finished: AtomicBool,
+    /// Everything sent has been acknowledged, the FIN too.
+    send_finished: AtomicBool,
+    /// Bytes that the application has taken out of `to_app`.
+    bytes_read: AtomicU64,
+    /// Bytes read at which the application rings (the window has opened enough to tell the peer).
+    ring_at: AtomicU64,
+    /// Payload bytes to put into one chunk: a segment's worth.
+    chunk_len: AtomicU32,
+    /// 0: not known; 1: MPTCP; 2 + n: plain TCP for the n-th reason.
+    mptcp: AtomicU8,
+    /// The worker's doorbell.
+    doorbell: Arc<Doorbell>,
+    /// Who this is, once the worker has given the connection a name.
+    identity: OnceLock<(ConnectionId, FourTuple)>,
+    info: Snapshot<INFO_WORDS>,
+    /// Whether the doorbell was rung and the worker has not come yet.
+    rung: AtomicBool,
+    reader: Waiter,
+    writer: Waiter,
+}
+
+/// Not known yet whether a connection is MPTCP.
+const MPTCP_UNKNOWN: u8 = 0;
+/// It is.
+const MPTCP_AGREED: u8 = 1;
+/// It is plain TCP; the reason's place in `FallbackReason::ALL` is added.
+const MPTCP_FALLBACK: u8 = 2;
+
+impl StreamShared {
+    /// A stream whose connection is about to be made, at the worker of `doorbell`.
+    pub fn new(doorbell: Arc<Doorbell>) -> Arc<Self> {
+        Arc::new(Self {
+            to_stack: ArrayQueue::new(RING_CHUNKS),
+            to_app: ArrayQueue::new(RING_CHUNKS),
+            state: AtomicU8::new(StreamState::Connecting as u8),
+            reason: AtomicU8::new(0),
+            send_closed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            receive_finished: AtomicBool::new(false),
+            send_finished: AtomicBool::new(false),
+            bytes_read: AtomicU64::new(0),
+            ring_at: AtomicU64::new(0),
+            chunk_len: AtomicU32::new(1400),
+            mptcp: AtomicU8::new(MPTCP_UNKNOWN),
+            doorbell,
+            identity: OnceLock::new(),
+            info: Snapshot::default(),
+            rung: AtomicBool::new(false),
+            reader: Waiter::default(),
+            writer: Waiter::default(),
+        })
+    }
+
+    // ---- both sides ----
+
+    /// Where the connection stands.
+    pub fn state(&self) -> StreamState {
+        match self.state.load(Ordering::Acquire) {
+            0 => StreamState::Connecting,
+            1 => StreamState::Open,
+            _ => StreamState::Closed,
+        }
+    }
+
+    /// Why it is closed.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        CloseReason::from_code(self.reason.load(Ordering::Acquire))
+    }
+
+    /// The connection's name at its worker and its first subflow's ends, once it has them.
+    pub fn identity(&self) -> Option<(ConnectionId, FourTuple)> {
+        self.identity.get().copied()
+    }
+
+    /// `None` until known; `Some(None)`: MPTCP; `Some(Some(reason))`: plain TCP, and why.
+    pub fn fallback(&self) -> Option<Option<FallbackReason>> {
+        match self.mptcp.load(Ordering::Acquire) {
+            MPTCP_UNKNOWN => None,
+            MPTCP_AGREED => Some(None),
+            code => Some(FallbackReason::ALL.get(usize::from(code - MPTCP_FALLBACK)).copied()),
+        }
+    }
+
+    /// The latest figures.
+    pub fn info(&self) -> Option<ConnectionInfo> {
+        self.info.read()
+    }
+
+    // ---- the application's side ----
+
+    /// How many payload bytes to put into one chunk, so that it makes one segment.
+    pub fn chunk_len(&self) -> usize {
+        self.chunk_len.load(Ordering::Relaxed) as usize
+    }
+
+    /// Gives a chunk to the worker. Its payload lies at `TX_HEADROOM` or behind, with room for headers in front.
+    ///
+    /// # Errors
+    /// The chunk back: the ring is full, or the connection is closed, or the sending side is.
+    pub fn push(&self, chunk: Chunk) -> Result<(), Chunk> {
+        if self.state() == StreamState::Closed || self.send_closed.load(Ordering::Relaxed) {
+            return Err(chunk);
+        }
+        self.to_stack.push(chunk)
+    }
+
+    /// How many chunks [`StreamShared::push`] takes now.
+    pub fn push_room(&self) -> usize {
+        RING_CHUNKS - self.to_stack.len()
+    }
+
+    /// Tells the worker of what was pushed; once for a batch.
+    pub fn ring(&self) {
+        if let Some((connection, _)) = self.identity.get() {
+            if !self.rung.swap(true, Ordering::AcqRel) {
+                self.doorbell.ring(*connection);
+            }
+        }
+    }
+
+    /// The next received chunk. To be given back to a pool cache after use.
+    pub fn pop(&self) -> Option<Chunk> {
+        let chunk = self.to_app.pop()?;
+        let read = self.bytes_read.fetch_add(chunk.len as u64, Ordering::AcqRel) + chunk.len as u64;
+        if read >= self.ring_at.load(Ordering::Acquire) {
+            self.ring();
+        }
+        Some(chunk)
+    }
+
+    /// The peer has finished and everything has been read.
+    pub fn is_drained(&self) -> bool {
+        // The flag first: what was pushed before it was set is then visible.
+        self.receive_finished.load(Ordering::Acquire) && self.to_app.is_empty()
+    }
+
+    /// Everything that was sent, and the end of it, has been acknowledged.
+    pub fn is_sent(&self) -> bool {
+        self.send_finished.load(Ordering::Acquire)
+    }
+
+    /// No more will be sent.
+    pub fn close_send(&self) {
+        self.send_closed.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// The application goes: nothing more is read or sent. What was pushed is still delivered, unless received data
+    /// was left unread (RFC 9293 §3.10.4: then the peer gets a reset).
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.close_send();
+    }
+
+    /// Waits until there is something to read, the peer has finished, or the connection is closed. False when
+    /// `timeout` passed first.
+    pub fn wait_readable(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.reader.wait(timeout, || {
+            !self.to_app.is_empty()
+                || self.receive_finished.load(Ordering::Acquire)
+                || self.state() == StreamState::Closed
+        })
+    }
+
+    /// Waits until the ring to the worker is at most half full, or the connection is closed.
+    pub fn wait_writable(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.writer.wait(timeout, || {
+            self.state() == StreamState::Closed
+                || (self.state() == StreamState::Open && self.to_stack.len() <= RING_CHUNKS / 2)
+        })
+    }
+
+    /// Waits until the connection is open or closed.
+    pub fn wait_open(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.writer.wait(timeout, || self.state() != StreamState::Connecting)
+    }
+
+    /// Waits until everything sent has been acknowledged, or the connection is closed.
+    pub fn wait_sent(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.writer.wait(timeout, || self.is_sent() || self.state() == StreamState::Closed)
+    }
+
+    // ---- the worker's side ----
+
+    /// The connection has a name: the application can ring from now on.
+    pub fn set_identity(&self, connection: ConnectionId, tuple: FourTuple) {
+        let set = self.identity.set((connection, tuple));
+        assert!(set.is_ok(), "a stream belongs to one connection");
+    }
+
+    /// The handshake is over.
+    pub fn set_open(&self) {
+        self.state.store(StreamState::Open as u8, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    /// Whether the connection is MPTCP, or why it is not.
+    pub fn set_fallback(&self, fallback: Option<FallbackReason>) {
+        let code = match fallback {
+            None => MPTCP_AGREED,
+            Some(reason) => {
+                let place = FallbackReason::ALL.iter().position(|other| *other == reason).unwrap_or(0);
+                MPTCP_FALLBACK + place as u8
+            }
+        };
+        self.mptcp.store(code, Ordering::Release);
+    }
+
+    /// How many payload bytes make one segment.
+    pub fn set_chunk_len(&self, bytes: usize) {
+        self.chunk_len.store(bytes as u32, Ordering::Relaxed);
+    }
+
+    /// The worker attends to the doorbell: rings from now on are new ones.
+    pub fn attend(&self) {
+        self.rung.store(false, Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// The next chunk to send.
+    pub fn take(&self) -> Option<Chunk> {
+        let chunk = self.to_stack.pop()?;
+        if self.to_stack.len() == RING_CHUNKS / 2 || self.to_stack.is_empty() {
+            self.writer.wake();
+        }
+        Some(chunk)
+    }
+
+    /// Whether [`StreamShared::take`] would give a chunk.
+    pub fn has_chunks(&self) -> bool {
+        !self.to_stack.is_empty()
+    }
+
+    /// Gives received data to the application.
+    ///
+    /// # Errors
+    /// The chunk back when the ring is full.
+    pub fn deliver(&self, chunk: Chunk) -> Result<(), Chunk> {
+        self.to_app.push(chunk)
+    }
+
+    /// How many chunks [`StreamShared::deliver`] takes now.
+    pub fn deliver_room(&self) -> usize {
+        RING_CHUNKS - self.to_app.len()
+    }
+
+    /// Wakes the reader, after a batch of [`StreamShared::deliver`].
+    pub fn wake_reader(&self) {
+        self.reader.wake();
+    }
+
+    /// Bytes that the application has read so far; it rings again once it has read `ring_at`.
+    pub fn bytes_read(&self, ring_at: u64) -> u64 {
+        self.ring_at.store(ring_at, Ordering::Release);
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.bytes_read.load(Ordering::Acquire)
+    }
+
+    /// The peer has finished: everything is in the ring.
+    pub fn set_receive_finished(&self) {
+        self.receive_finished.store(true, Ordering::Release);
+        self.reader.wake();
+    }
+
+    /// Everything sent has been acknowledged.
+    pub fn set_send_finished(&self) {
+        self.send_finished.store(true, Ordering::Release);
+        self.writer.wake();
+    }
+
+    /// Whether the application sends no more (what is in the ring comes first).
+    pub fn is_send_closed(&self) -> bool {
+        self.send_closed.load(Ordering::Acquire)
+    }
+
+    /// Whether the application is gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// The connection is over.
+    pub fn set_closed(&self, reason: CloseReason) {
+        self.reason.store(reason as u8, Ordering::Release);
+        self.state.store(StreamState::Closed as u8, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    /// Publishes figures.
+    pub fn publish(&self, info: &ConnectionInfo) {
+        self.info.publish(info);
+    }
+}
+
+/// Accepted connections that no application has taken yet.
+#[derive(Debug)]
+pub struct AcceptQueue {
+    queue: ArrayQueue<Arc<StreamShared>>,
+    closed: AtomicBool,
+    waiter: Waiter,
+}
+
+impl AcceptQueue {
+    /// A queue for at most `backlog` connections. Full: the worker resets what it can't hand on.
+    pub fn new(backlog: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: ArrayQueue::new(backlog),
+            closed: AtomicBool::new(false),
+            waiter: Waiter::default(),
+        })
+    }
+
+    /// The worker: a connection is established.
+    ///
+    /// # Errors
+    /// The connection back when the queue is full or closed.
+    pub fn push(&self, stream: Arc<StreamShared>) -> Result<(), Arc<StreamShared>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(stream);
+        }
+        self.queue.push(stream)?;
+        self.waiter.wake();
+        Ok(())
+    }
+
+    /// The application: the next connection, if there is one.
+    pub fn pop(&self) -> Option<Arc<StreamShared>> {
+        self.queue.pop()
+    }
+
+    /// Waits until there is a connection; false when `timeout` passed first or the queue is closed.
+    pub fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.waiter.wait(timeout, || !self.queue.is_empty() || self.closed.load(Ordering::Acquire))
+            && !self.queue.is_empty()
+    }
+
+    /// Nothing is accepted any more; those who wait return.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waiter.wake();
+    }
+}
+
+fn pack_addr(addr: IpAddr) -> [u64; 2] {
+    let bits = match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    [(bits >> 64) as u64, bits as u64]
+}
+
+fn unpack_addr(words: [u64; 2]) -> IpAddr {
+    let v6 = Ipv6Addr::from_bits(u128::from(words[0]) << 64 | u128::from(words[1]));
+    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
+}
+
+/// Marks a used slot of the snapshot.
+const USED: u64 = 1 << 63;
+
+impl SubflowInfo {
+    fn to_words(self) -> [u64; SUBFLOW_WORDS] {
+        let Self {
+            tuple,
+            port,
+            alive,
+            backup,
+            bytes_sent,
+            bytes_received,
+            retransmits,
+            srtt_us,
+            rttvar_us,
+            cwnd,
+            ssthresh,
+            mss,
+        } = self;
+        let [local_high, local_low] = pack_addr(tuple.local.addr);
+        let [remote_high, remote_low] = pack_addr(tuple.remote.addr);
+        let ports = u64::from(tuple.local.port) << 16 | u64::from(tuple.remote.port);
+        let small =
+            USED | u64::from(port.0) << 32 | u64::from(mss) << 16 | u64::from(backup) << 1 | u64::from(alive);
+        [
+            local_high,
+            local_low,
+            remote_high,
+            remote_low,
+            ports,
+            small,
+            bytes_sent,
+            bytes_received,
+            retransmits,
+            u64::from(srtt_us),
+            u64::from(rttvar_us),
+            u64::from(cwnd),
+            u64::from(ssthresh),
+            0,
+        ]
+    }
+
+    fn from_words(words: &[u64]) -> Option<Self> {
+        let &[
+            lh,
+            ll,
+            rh,
+            rl,
+            ports,
+            small,
+            bytes_sent,
+            bytes_received,
+            retransmits,
+            srtt,
+            rttvar,
+            cwnd,
+            ssthresh,
+            _,
+        ] = words
+        else {
+            return None;
+        };
+        (small & USED != 0).then(|| SubflowInfo {
+            tuple: FourTuple {
+                local: Endpoint::new(unpack_addr([lh, ll]), (ports >> 16) as u16),
+                remote: Endpoint::new(unpack_addr([rh, rl]), ports as u16),
+            },
+            port: PortId((small >> 32) as u16),
+            alive: small & 1 != 0,
+            backup: small & 2 != 0,
+            bytes_sent,
+            bytes_received,
+            retransmits,
+            srtt_us: srtt as u32,
+            rttvar_us: rttvar as u32,
+            cwnd: cwnd as u32,
+            ssthresh: ssthresh as u32,
+            mss: (small >> 16) as u16,
+        })
+    }
+}
+
+impl Words<INFO_WORDS> for ConnectionInfo {
+    fn to_words(&self) -> [u64; INFO_WORDS] {
+        let Self { subflows, send_window, reinjected, subflow } = self;
+        let mut words = [0; INFO_WORDS];
+        words[..3].copy_from_slice(&[u64::from(*subflows), u64::from(*send_window), *reinjected]);
+        for (slot, info) in words[3..].chunks_exact_mut(SUBFLOW_WORDS).zip(subflow) {
+            if let Some(info) = info {
+                slot.copy_from_slice(&info.to_words());
+            }
+        }
+        words
+    }
+
+    fn from_words(words: &[u64; INFO_WORDS]) -> Self {
+        let mut slots = words[3..].chunks_exact(SUBFLOW_WORDS);
+        ConnectionInfo {
+            subflows: words[0] as u32,
+            send_window: words[1] as u32,
+            reinjected: words[2],
+            subflow: std::array::from_fn(|_| slots.next().and_then(SubflowInfo::from_words)),
+        }
+    }
+}

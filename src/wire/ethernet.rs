@@ -1,0 +1,1 @@
+//! Ethernet II with an optional 802.1Q tag.

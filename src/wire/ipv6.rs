@@ -1,0 +1,1 @@
+//! IPv6 headers (RFC 8200), without extension headers in what we send.

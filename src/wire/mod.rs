@@ -1,0 +1,20 @@
+//! The wire: Ethernet with VLAN tag, IPv4, IPv6, TCP with its options, the options of RFC 8684, ICMP errors, and the
+//! Internet checksum. Untrusted bytes are checked here, once: [`parse`] either gives a [`Packet`] whose fields mean
+//! what their types say, or a reason that is counted. [`emit`] writes the headers of a segment in front of its payload.
+
+pub mod addr;
+pub mod checksum;
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+pub mod mptcp;
+pub mod packet;
+pub mod tcp;
+
+pub use addr::{Endpoint, FourTuple, LinkHeader, MacAddr};
+pub use checksum::ChecksumMode;
+pub use icmp::{IcmpError, IcmpErrorKind};
+pub use mptcp::MptcpOption;
+pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, parse};
+pub use tcp::{Mss, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};

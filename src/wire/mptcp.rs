@@ -1,0 +1,272 @@
+//! The options of MPTCP version 1 (RFC 8684 §3): TCP option kind 30, by subtype.
+
+use crate::base::DataSeq;
+use arrayvec::ArrayVec;
+use std::net::IpAddr;
+
+/// TCP option kind of MPTCP.
+pub const KIND: u8 = 30;
+/// RFC 8684 §3.1: the version that we speak.
+pub const VERSION: u8 = 1;
+
+/// A host's key for one connection (RFC 8684 §3.1), as the eight bytes on the wire read as a big-endian number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(pub u64);
+
+/// The most significant 32 bits of the key's SHA-256: names the connection at the host that owns the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u32);
+
+/// Names an address of a host within one connection; 0 is the address of the first subflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct AddressId(pub u8);
+
+/// One MPTCP option.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MptcpOption {
+    /// Subtype 0, §3.1.
+    Capable(MpCapable),
+    /// Subtype 1, §3.2.
+    Join(MpJoin),
+    /// Subtype 2, §3.3.
+    Dss(Dss),
+    /// Subtype 3, §3.4.1.
+    AddAddr(AddAddr),
+    /// Subtype 4, §3.4.2.
+    RemoveAddr(RemoveAddr),
+    /// Subtype 5, §3.3.8.
+    Prio(MpPrio),
+    /// Subtype 6, §3.7.
+    Fail(MpFail),
+    /// Subtype 7, §3.5.
+    FastClose(MpFastClose),
+    /// Subtype 8, §3.6.
+    Reset(MpTcpRst),
+}
+
+/// The flags of MP_CAPABLE (§3.1), as the byte on the wire: A is the leftmost bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapableFlags(pub u8);
+
+impl CapableFlags {
+    /// A: checksums required.
+    pub const CHECKSUM: u8 = 0x80;
+    /// B: extensibility; must be 0.
+    pub const EXTENSIBILITY: u8 = 0x40;
+    /// C: the sender accepts no further subflows to this address and port.
+    pub const NO_JOIN_HERE: u8 = 0x20;
+    /// H: HMAC-SHA256.
+    pub const HMAC_SHA256: u8 = 0x01;
+
+    /// Whether a flag is set.
+    pub const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// The forms of MP_CAPABLE, told apart by their length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MpCapable {
+    /// On the SYN, 4 bytes.
+    Syn {
+        /// Protocol version asked for.
+        version: u8,
+        /// Flags.
+        flags: CapableFlags,
+    },
+    /// On the SYN/ACK, 12 bytes.
+    SynAck {
+        /// Version agreed.
+        version: u8,
+        /// Flags.
+        flags: CapableFlags,
+        /// The listener's key.
+        sender_key: Key,
+    },
+    /// On the third ACK, 20 bytes.
+    Ack {
+        /// Version agreed.
+        version: u8,
+        /// Flags.
+        flags: CapableFlags,
+        /// The initiator's key.
+        sender_key: Key,
+        /// The listener's key.
+        receiver_key: Key,
+    },
+    /// On the first data, 22 bytes, or 24 with a checksum.
+    Data {
+        /// Version agreed.
+        version: u8,
+        /// Flags.
+        flags: CapableFlags,
+        /// The initiator's key.
+        sender_key: Key,
+        /// The listener's key.
+        receiver_key: Key,
+        /// Length of the mapping, which begins at the first data byte.
+        data_len: u16,
+        /// DSS checksum.
+        checksum: Option<u16>,
+    },
+}
+
+/// The forms of MP_JOIN, told apart by their length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MpJoin {
+    /// On the SYN, 12 bytes.
+    Syn {
+        /// B: use only as a backup.
+        backup: bool,
+        /// The sender's id of the address it sends from.
+        address_id: AddressId,
+        /// The receiver's token.
+        token: Token,
+        /// A random number against replay.
+        nonce: u32,
+    },
+    /// On the SYN/ACK, 16 bytes.
+    SynAck {
+        /// B: use only as a backup.
+        backup: bool,
+        /// The sender's id of its address.
+        address_id: AddressId,
+        /// Leftmost 64 bits of the HMAC.
+        hmac: u64,
+        /// A random number against replay.
+        nonce: u32,
+    },
+    /// On the third ACK, 24 bytes.
+    Ack {
+        /// Leftmost 160 bits of the HMAC.
+        hmac: [u8; 20],
+    },
+}
+
+/// A number that comes with 32 or with 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShortOrLong {
+    /// The low 32 bits.
+    Short(u32),
+    /// All 64.
+    Long(u64),
+}
+
+impl ShortOrLong {
+    /// The full number, near `near`.
+    pub fn resolve(self, near: DataSeq) -> DataSeq {
+        match self {
+            ShortOrLong::Short(low) => near.expand(low),
+            ShortOrLong::Long(full) => DataSeq::new(full),
+        }
+    }
+}
+
+/// Data Sequence Signal (§3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Dss {
+    /// Data acknowledgment.
+    pub data_ack: Option<ShortOrLong>,
+    /// Mapping of subflow bytes onto the data stream.
+    pub mapping: Option<DssMapping>,
+    /// F: the mapping (or, with length 1 and subflow sequence 0, the bare DSN) ends the data stream.
+    pub data_fin: bool,
+}
+
+/// The mapping of a DSS option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DssMapping {
+    /// Data sequence number of the first byte.
+    pub data_seq: ShortOrLong,
+    /// Relative subflow sequence number: 1 is the first byte after the SYN; 0 with no data (a bare DATA_FIN).
+    pub subflow_seq: u32,
+    /// Bytes mapped, a DATA_FIN included; 0 means an infinite mapping (§3.7).
+    pub len: u16,
+    /// DSS checksum, where it was negotiated.
+    pub checksum: Option<u16>,
+}
+
+/// ADD_ADDR (§3.4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddAddr {
+    /// E = 0: an announcement, with the rightmost 64 bits of its HMAC.
+    Announce {
+        /// The sender's id of the address.
+        address_id: AddressId,
+        /// The address.
+        addr: IpAddr,
+        /// The port, where it isn't that of the subflow.
+        port: Option<u16>,
+        /// Rightmost 64 bits of the HMAC over id, address and port.
+        hmac: u64,
+    },
+    /// E = 1: the receiver repeats it.
+    Echo {
+        /// The id that was announced.
+        address_id: AddressId,
+        /// The address.
+        addr: IpAddr,
+        /// The port.
+        port: Option<u16>,
+    },
+}
+
+/// REMOVE_ADDR (§3.4.2): a list of ids. We send at most eight in one option; a longer list is read whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveAddr {
+    /// The ids that are gone.
+    pub address_ids: ArrayVec<AddressId, 37>,
+}
+
+/// MP_PRIO (§3.3.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MpPrio {
+    /// B: use this subflow only as a backup.
+    pub backup: bool,
+}
+
+/// MP_FAIL (§3.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MpFail {
+    /// Where the mapping that failed began: always 64 bits.
+    pub data_seq: DataSeq,
+}
+
+/// MP_FASTCLOSE (§3.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MpFastClose {
+    /// The key of the host that receives this.
+    pub receiver_key: Key,
+}
+
+/// MP_TCPRST (§3.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MpTcpRst {
+    /// T: the condition may pass, the peer may try again.
+    pub transient: bool,
+    /// The other flag bits (U, V, W), as on the wire.
+    pub flags: u8,
+    /// The reason code.
+    pub reason: ResetReason,
+}
+
+/// Reason codes of MP_TCPRST (§3.6, IANA "MPTCP MP_TCPRST Reason Codes").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetReason {
+    /// 0x00.
+    Unspecified,
+    /// 0x01: MPTCP-specific error.
+    MptcpError,
+    /// 0x02: lack of resources.
+    LackOfResources,
+    /// 0x03: administratively prohibited.
+    Prohibited,
+    /// 0x04: too much outstanding data.
+    TooMuchOutstanding,
+    /// 0x05: unacceptable performance.
+    UnacceptablePerformance,
+    /// 0x06: middlebox interference.
+    MiddleboxInterference,
+    /// One that we don't know.
+    Other(u8),
+}
