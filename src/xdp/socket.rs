@@ -11,7 +11,7 @@ use crate::xdp::XdpError;
 use crate::xdp::umem::{DescLayout, RING, SharedUmem};
 use std::error::Error as _;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -131,6 +131,7 @@ impl QueueSocket {
         let queue = Arc::new(Queue { rings: Mutex::new(rings), outstanding: AtomicUsize::new(0) });
         let zero_copy = place.zero_copy;
         let mut sockets = vec![Self { tx, rx, queue: Arc::clone(&queue), zero_copy }];
+        let _stand_in = StandIn::new(umem, sockets[0].raw_fd()).map_err(BindError::Refused)?;
         while sockets.len() < workers {
             let (tx, rx, _) = create(umem, place).map_err(|error| match error {
                 BindError::Refused(errno) => BindError::Guest(errno),
@@ -210,6 +211,51 @@ impl QueueSocket {
     }
 }
 
+/// Makes guests of a queue possible.
+///
+/// A guest names, when it binds, a socket whose rings it will share: one on its own queue. libxdp always names the
+/// first socket of the UMEM, which is on the first queue of the first NIC. So while guests of another queue are made,
+/// that queue's socket stands behind the first socket's number. Nothing but bind looks at the number meanwhile: NICs
+/// are opened before workers start.
+struct StandIn {
+    first: RawFd,
+    saved: OwnedFd,
+}
+
+impl StandIn {
+    fn new(umem: &SharedUmem, home: RawFd) -> Result<Option<Self>, i32> {
+        let first = *umem.first.get_or_init(|| home);
+        if first == home {
+            return Ok(None);
+        }
+        // SAFETY: both descriptors are of sockets that are open.
+        let saved = unsafe { libc::fcntl(first, libc::F_DUPFD_CLOEXEC, 0) };
+        if saved < 0 {
+            return Err(last_errno());
+        }
+        // SAFETY: the call gave us a new descriptor.
+        let stand_in = Self { first, saved: unsafe { OwnedFd::from_raw_fd(saved) } };
+        replace(home, first)?;
+        Ok(Some(stand_in))
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        replace(self.saved.as_raw_fd(), self.first).expect("an open descriptor takes the place of another");
+    }
+}
+
+/// Lets `number` be another name of `fd`'s socket.
+fn replace(fd: RawFd, number: RawFd) -> Result<(), i32> {
+    // SAFETY: both are open. What `number` named until now has another name, so nothing is closed.
+    if unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) } < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+fn last_errno() -> i32 {
+    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
 /// Why a socket could not be bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BindError {
@@ -280,10 +326,12 @@ pub(crate) fn create(umem: &SharedUmem, place: Place<'_>) -> Result<Created, Bin
     Err(BindError::Busy)
 }
 
-/// Options that make copy mode faster; one that the kernel does not have is left out.
+/// Options that make copy mode faster; one that the kernel does not have is left out. And programs that we start do not
+/// inherit the socket: the queue would stay in use as long as they run.
 fn tune(tx: &TxQueue) {
     // SAFETY: the descriptor belongs to `tx`, which lives longer than this borrow.
     let fd = unsafe { BorrowedFd::borrow_raw(tx.fd().as_raw_fd()) };
+    let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(fd, SEND_BUFFER);
     let budget = BATCH as libc::c_int;
     // SAFETY: the option takes an int. Kernels before 6.17 answer ENOPROTOOPT, and transmit 32 at a time.

@@ -4,9 +4,11 @@ use crate::base::FramePool;
 use crate::base::pool::FRAME_SIZE;
 use crate::xdp::XdpError;
 use crate::xdp::privilege;
+use std::cell::OnceCell;
 use std::error::Error as _;
 use std::io;
 use std::num::NonZeroU32;
+use std::os::fd::RawFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use xsk_rs::config::{FrameSize, QueueSize, UmemConfig};
@@ -21,6 +23,8 @@ pub(crate) struct SharedUmem {
     pub(crate) umem: Umem,
     pub(crate) pool: Arc<FramePool>,
     pub(crate) layout: DescLayout,
+    /// The first socket on it, once there is one.
+    pub(crate) first: OnceCell<RawFd>,
 }
 
 impl SharedUmem {
@@ -49,7 +53,7 @@ impl SharedUmem {
         // SAFETY: the UMEM has `frames` frames of FRAME_SIZE bytes from `base` on, which stay mapped as long as a
         // handle of it lives; one goes into the pool. Only the kernel writes to it besides the pool.
         let pool = unsafe { FramePool::from_raw(base, frames, Box::new(umem.clone())) };
-        Ok(Self { umem, pool, layout: DescLayout::probe() })
+        Ok(Self { umem, pool, layout: DescLayout::probe(), first: OnceCell::new() })
     }
 }
 
