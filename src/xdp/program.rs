@@ -1,7 +1,7 @@
 //! The steering program: loading it, attaching it to NICs, and its maps.
 
 use crate::stack::owner::{FlowKey, LocalKey, Reason};
-use crate::xdp::XdpError;
+use crate::xdp::{XdpError, privilege};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::io;
@@ -226,8 +226,8 @@ fn set(map: &MapHandle, key: usize, value: u32) -> io::Result<()> {
 
 fn update(map: &MapHandle, key: &[u8], value: &[u8]) -> io::Result<()> {
     // Not through MapCore::update: it hides the error's number, by which we tell a full map from other failures.
-    // SAFETY: key and value have the sizes of the map's; each caller has a type for its own map, and it is checked.
     assert!(key.len() == map.key_size() as usize && value.len() == map.value_size() as usize);
+    // SAFETY: key and value have the sizes of the map's, checked above.
     let answer = unsafe {
         libbpf_sys::bpf_map_update_elem(
             map.as_fd().as_raw_fd(),
@@ -240,8 +240,10 @@ fn update(map: &MapHandle, key: &[u8], value: &[u8]) -> io::Result<()> {
 }
 
 fn load_error(error: &libbpf_rs::Error) -> XdpError {
-    XdpError::kernel(
-        "load the steering program (Linux 5.18 or later is needed)",
-        io::Error::other(error.to_string()),
-    )
+    let missing = privilege::missing();
+    if error.kind() == libbpf_rs::ErrorKind::PermissionDenied && !missing.is_empty() {
+        return XdpError::NoPrivilege { doing: "load the steering program", missing };
+    }
+    let doing = "load the steering program (it needs Linux 5.18 or later)";
+    XdpError::kernel(doing, io::Error::other(error.to_string()))
 }
