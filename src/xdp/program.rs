@@ -184,6 +184,17 @@ impl Program {
     }
 }
 
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Closing a link detaches it only when it has no other descriptor; a child that was just forked and has not
+        // yet started its program has copies of all of ours.
+        for link in &self.links {
+            // SAFETY: an open link.
+            unsafe { libbpf_sys::bpf_link_detach(link.as_raw_fd()) };
+        }
+    }
+}
+
 /// Pins a flow in the map.
 pub(crate) fn pin_flow(flows: &MapHandle, key: &FlowKey, worker: u32) -> io::Result<()> {
     update(flows, key, &worker.to_ne_bytes())
