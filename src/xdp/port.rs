@@ -137,3 +137,10 @@ impl Port for XdpPort {
         self.staged.len() + self.sockets[self.transmitter].outstanding()
     }
 }
+
+/// A worker's thread takes its ports along.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<XdpPort>();
+    is_send::<crate::xdp::XdpSteering>();
+};
