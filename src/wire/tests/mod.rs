@@ -1,0 +1,3 @@
+//! The codec as a whole: what it writes, what it reads, and what it refuses.
+
+mod roundtrip;
