@@ -86,8 +86,8 @@ impl TcpOptions {
 
     /// Reads the options of a segment with these `flags` into `self`, which is empty.
     ///
-    /// RFC 9293 §3.1 (MUST-7): a list that makes no sense is read as far as it does. An option that we know with a
-    /// length that it can't have is skipped.
+    /// RFC 9293 §3.1 (MUST-6, MUST-7): options that we don't know are ignored; a list with a length that can't be is
+    /// read up to there. An option that we know, with a length that it doesn't have, is skipped.
     #[inline]
     pub(super) fn parse(&mut self, mut list: &[u8], flags: TcpFlags) {
         let syn = flags.contains(TcpFlags::SYN);

@@ -28,6 +28,7 @@ pub struct Packet {
 
 /// What a frame turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each packet")]
 pub enum Parsed {
     /// A TCP segment.
     Tcp(Packet),
@@ -78,7 +79,7 @@ pub struct SegmentRepr<'a> {
 ///
 /// # Errors
 /// A [`Malformed`] reason to count. TCP options that are malformed end the option list, as RFC 9293 allows; a
-/// malformed MPTCP option is left out (RFC 8684 §3: ignored), and the segment is still good.
+/// malformed MPTCP option is left out, and the segment is still good.
 pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> {
     let (link, ether_type, ip_start) = ethernet::parse(frame)?;
     let packet = &frame[ip_start..];
@@ -86,26 +87,20 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
         EtherType::Ipv4 => (ipv4::parse(packet)?, PROTOCOL_ICMP),
         EtherType::Ipv6 => (ipv6::parse(packet)?, PROTOCOL_ICMPV6),
     };
-    if ip.protocol == PROTOCOL_TCP {
-        return parse_tcp(link, &ip, frame, ip_start, checksum).map(Parsed::Tcp);
-    }
     if ip.protocol == icmp {
         return icmp::parse(&ip, &packet[ip.payload.clone()]).map(Parsed::Icmp);
     }
-    Err(Malformed::NotOurs)
+    if ip.protocol != PROTOCOL_TCP {
+        return Err(Malformed::NotOurs);
+    }
+    let segment = ip_start + ip.payload.start..ip_start + ip.payload.end;
+    let header_len = check_tcp(&ip, &frame[segment.clone()], checksum)?;
+    Ok(Parsed::Tcp(read_tcp(link, &ip, frame, segment, header_len)))
 }
 
-/// The segment that an IP packet carries, which begins at `ip_start` of the frame.
-#[inline(always)]
-fn parse_tcp(
-    link: LinkHeader,
-    ip: &IpHeader,
-    frame: &[u8],
-    ip_start: usize,
-    checksum: ChecksumMode,
-) -> Result<Packet, Malformed> {
-    let (start, end) = (ip_start + ip.payload.start, ip_start + ip.payload.end);
-    let segment = &frame[start..end];
+/// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options.
+#[inline]
+fn check_tcp(ip: &IpHeader, segment: &[u8], checksum: ChecksumMode) -> Result<usize, Malformed> {
     let Some(header) = segment.first_chunk::<{ tcp::HEADER_LEN }>() else {
         return Err(Malformed::Truncated);
     };
@@ -113,21 +108,35 @@ fn parse_tcp(
         verify(ip, header, segment)?;
     }
     let header_len = usize::from(header[12] >> 4) * 4;
-    let Some(options) = segment.get(tcp::HEADER_LEN..header_len) else {
-        return Err(Malformed::BadTcp);
-    };
+    match (tcp::HEADER_LEN..=segment.len()).contains(&header_len) {
+        true => Ok(header_len),
+        false => Err(Malformed::BadTcp),
+    }
+}
+
+/// Reads a segment that [`check_tcp`] found good.
+#[inline]
+fn read_tcp(
+    link: LinkHeader,
+    ip: &IpHeader,
+    frame: &[u8],
+    segment: Range<usize>,
+    header_len: usize,
+) -> Packet {
+    let (header, options) = frame[segment.start..segment.start + header_len]
+        .split_first_chunk()
+        .expect("check_tcp saw a whole header");
     let (src_port, dst_port, tcp) = TcpRepr::parse(header);
-    let tuple = FourTuple { local: Endpoint::new(ip.dst, dst_port), remote: Endpoint::new(ip.src, src_port) };
     let mut packet = Packet {
         link,
-        tuple,
+        tuple: FourTuple { local: Endpoint::new(ip.dst, dst_port), remote: Endpoint::new(ip.src, src_port) },
         ecn: ip.ecn,
         tcp,
         options: TcpOptions::default(),
-        payload: start + header_len..end,
+        payload: segment.start + header_len..segment.end,
     };
     packet.options.parse(options, tcp.flags);
-    Ok(packet)
+    packet
 }
 
 /// Checks the TCP checksum (RFC 9293 §3.1, MUST-3).

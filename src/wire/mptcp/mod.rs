@@ -15,7 +15,7 @@ pub const KIND: u8 = 30;
 /// RFC 8684 §3.1: the version that we speak.
 pub const VERSION: u8 = 1;
 
-/// The subtypes (RFC 8684 §8.2).
+/// The subtypes (RFC 8684 §7.2).
 mod subtype {
     pub(super) const CAPABLE: u8 = 0;
     pub(super) const JOIN: u8 = 1;

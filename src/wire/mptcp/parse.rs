@@ -10,7 +10,8 @@ use arrayvec::ArrayVec;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Reads one option: `body` is what stands behind its kind and length. `None` for a subtype that we don't know and
-/// for a length that the subtype doesn't have; RFC 8684 §3.8: such an option is ignored.
+/// for a length that the subtype doesn't have: to us those are options that we don't implement, which RFC 9293 §3.1
+/// (MUST-6) has us ignore.
 #[inline]
 pub(in crate::wire) fn parse(body: &[u8]) -> Option<MptcpOption> {
     let mut reader = Reader::new(body);
