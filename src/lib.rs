@@ -7,3 +7,4 @@ pub mod port;
 pub mod stack;
 pub mod tcp;
 pub mod wire;
+pub mod xdp;
