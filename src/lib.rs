@@ -4,6 +4,7 @@ pub mod base;
 pub mod cc;
 pub mod mptcp;
 pub mod port;
+pub mod sim;
 pub mod stack;
 pub mod tcp;
 pub mod wire;
