@@ -4,6 +4,7 @@ pub mod app;
 pub mod base;
 pub mod cc;
 pub mod mptcp;
+pub mod pm;
 pub mod port;
 pub mod runtime;
 pub mod stack;
