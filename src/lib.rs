@@ -10,3 +10,4 @@ pub mod runtime;
 pub mod stack;
 pub mod tcp;
 pub mod wire;
+pub mod xdp;
