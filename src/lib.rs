@@ -2,6 +2,8 @@
 
 pub mod base;
 pub mod cc;
+pub mod cli;
+pub mod lab;
 pub mod mptcp;
 pub mod port;
 pub mod stack;

@@ -1,0 +1,32 @@
+//! Arguments and subcommands of the `braid` command.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod lab;
+
+/// Multipath TCP (RFC 8684) in user space on AF_XDP.
+#[derive(Debug, Parser)]
+#[command(name = "braid", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, use and remove a testbed of two hosts and several paths on this machine.
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+}
+
+/// Runs the command line; errors are told on standard error.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Lab(command) => lab::run(command),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("braid: {error:#}");
+        ExitCode::FAILURE
+    })
+}
