@@ -1,0 +1,5 @@
+//! What programs use: [`Stream`] and [`Listener`] over a [`crate::runtime::Runtime`].
+
+pub mod stream;
+
+pub use stream::{Listener, RecvChunk, Stream};
