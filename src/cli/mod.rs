@@ -1,0 +1,36 @@
+//! Arguments and subcommands of the `braid` command.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+pub mod check;
+pub mod lab;
+
+/// Multipath TCP (RFC 8684) in user space on AF_XDP.
+#[derive(Debug, Parser)]
+#[command(name = "braid", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
+    Check(check::CheckArguments),
+    /// Make, use and remove a testbed of two hosts and several paths on this machine.
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+}
+
+/// Runs the command line; errors are told on standard error.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Lab(command) => lab::run(command),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("braid: {error:#}");
+        ExitCode::FAILURE
+    })
+}
