@@ -3,7 +3,7 @@
 use crate::base::{Instant, PoolCache, PortId, RxFrame, TxFrame};
 use crate::port::Port;
 use crate::wire::ChecksumMode;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 
 /// One NIC as one worker sees it: that worker's sockets on all of the NIC's queues.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub struct XdpPort {}
 
 impl XdpPort {
     /// File descriptors to poll for input while the worker sleeps. They stay valid as long as the port.
-    pub fn poll_fds(&self) -> Vec<RawFd> {
+    pub fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
         todo!()
     }
 }
