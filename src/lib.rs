@@ -3,6 +3,7 @@
 pub mod app;
 pub mod base;
 pub mod cc;
+pub mod cli;
 pub mod mptcp;
 pub mod port;
 pub mod runtime;
