@@ -217,6 +217,12 @@ impl Host {
         if turn.busy || turn.next.is_some() {
             return Err(format!("nothing should be left to do, but: {turn:?}"));
         }
+        let live = self.worker.stack().connection_count();
+        if live != 0 {
+            return Err(format!("the worker still has {live} connections"));
+        }
+        // Without a connection the worker holds no more than a frame for the next header.
+        self.worker.clear(now);
         let mut held = 0;
         for port in self.worker.ports() {
             held += port.held();
