@@ -79,12 +79,7 @@ fn two_paths(test: &str) -> Option<Lab> {
 
 /// Bytes that have crossed a path, both ways together.
 fn crossed(lab: &Lab, path: u8) -> u64 {
-    let count = |file: &str| {
-        let file = format!("/sys/class/net/a/statistics/{file}");
-        let text = run(lab.exec(Host::Middle(path)).args(["cat", &file]), LIMIT).expect_success("cat").stdout;
-        text.trim().parse::<u64>().unwrap()
-    };
-    count("rx_bytes") + count("tx_bytes")
+    lab.crossed_bytes(path).unwrap()
 }
 
 /// One server for one test at b, ready for its client.

@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
 pub mod check;
+pub mod demo;
 pub mod lab;
 
 /// Multipath TCP (RFC 8684) in user space on AF_XDP.
@@ -18,6 +19,8 @@ struct Arguments {
 enum Command {
     /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
     Check(check::CheckArguments),
+    /// Show two paths at work on this machine: traffic, then a file while a path fails.
+    Demo(demo::DemoArguments),
     /// Make, use and remove a testbed of two hosts and several paths on this machine.
     #[command(subcommand)]
     Lab(lab::LabCommand),
@@ -27,6 +30,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Check(arguments) => check::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(command) => lab::run(command),
     };
     outcome.unwrap_or_else(|error| {
