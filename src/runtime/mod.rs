@@ -7,6 +7,9 @@ mod config;
 mod error;
 mod handle;
 mod launch;
+mod netlink;
+mod reserve;
+mod wake;
 
 pub use clock::Clock;
 pub use config::RuntimeConfig;

@@ -56,3 +56,13 @@ impl fmt::Display for CloseReason {
         f.write_str(self.describe())
     }
 }
+mod config;
+mod event;
+mod info;
+mod state;
+mod stub;
+pub use config::*;
+pub use event::*;
+pub use info::*;
+pub use state::*;
+pub use stub::*;

@@ -1,0 +1,14 @@
+//! The deterministic simulator: hosts with several NICs that run the very same `Worker` as production, links with a
+//! rate, a delay, a queue and faults, and checkers that look at every packet and every byte. A run is a function of
+//! its seed: a failure names the seed, and the seed repeats it.
+//!
+//! From the bottom: [`event`] (what happens when), [`pipe`] (one direction of a link), [`port`] (a NIC),
+//! [`network`] (who is connected to whom), [`middlebox`], [`pattern`] (checkable bytes), [`trace`].
+
+pub mod event;
+pub mod middlebox;
+pub mod network;
+pub mod pattern;
+pub mod pipe;
+pub mod port;
+pub mod trace;

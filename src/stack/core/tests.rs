@@ -1,0 +1,1 @@
+//! Whole frames into a stack.
