@@ -67,6 +67,6 @@ pub mod runtime;
 
 pub mod app;
 
-pub mod cli;
-
 pub mod lab;
+
+pub mod cli;
