@@ -70,3 +70,8 @@ pub mod app;
 pub mod lab;
 
 pub mod cli;
+
+/// The examples of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
