@@ -173,7 +173,8 @@ fn files_both_directions(lab: &Lab, server: End, client: End, files: &Files) {
     let (source, copy) = (files.source.as_str(), files.copy.as_str());
     transfer(lab, (server, &["-F", copy]), (client, &["-F", source]));
     files.expect_same(&format!("{client:?} to {server:?}"));
-    transfer(lab, (server, &["-F", source]), (client, &["-F", copy, "-R"]));
+    // The sender ends it, at the end of the file.
+    transfer(lab, (server, &["-F", source]), (client, &["-F", copy, "-R", "-t", "0"]));
     files.expect_same(&format!("{server:?} to {client:?}"));
 }
 
