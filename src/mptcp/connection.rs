@@ -477,7 +477,7 @@ impl Connection {
 
     /// The subflow for signals: established, alive, the fastest.
     fn best_subflow(&self) -> Option<usize> {
-        let able = |subflow: &&Subflow| subflow.phase == Phase::Ready && subflow.tcb.can_acknowledge();
+        let able = |subflow: &&Subflow| subflow.can_signal();
         self.subflows
             .iter()
             .filter(able)

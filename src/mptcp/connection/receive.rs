@@ -213,8 +213,7 @@ impl Connection {
     pub(super) fn declare(&mut self, index: usize, mapping: Mapping) {
         let subflow = &mut self.subflows[index];
         // Wholly behind what was passed on: a retransmission.
-        let passed = subflow.unmapped.front().map_or(subflow.tcb.received_bytes(), |(offset, _)| *offset);
-        if mapping.offset + u64::from(mapping.len) <= passed && !subflow.tcb.has_received() {
+        if mapping.offset + u64::from(mapping.len) <= subflow.delivered {
             return;
         }
         match subflow.mappings.insert(mapping) {
@@ -270,6 +269,7 @@ impl Connection {
                 chunk.truncate(len);
                 subflow.unmapped.push_front((offset + len as u64, rest));
             }
+            subflow.delivered = offset + chunk.len as u64;
             self.receive.insert(data_seq, chunk, cache);
         }
     }
