@@ -1,0 +1,1 @@
+//! Tests of the application's side: the test plays the worker.
