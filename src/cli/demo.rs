@@ -40,7 +40,7 @@ const LEAST_DATA: u64 = 1 << 20;
 
 /// How large a demo.
 #[derive(Debug, Args)]
-pub struct DemoArguments {
+pub(super) struct DemoArguments {
     /// Seconds of traffic before the file.
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     time: u32,
@@ -63,7 +63,7 @@ pub struct DemoArguments {
 /// # Errors
 /// Something could not be made, or a transfer failed. A file that arrived otherwise than it was sent, and a second
 /// path that carried nothing, are failures told in the summary.
-pub fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in signal_hook::consts::TERM_SIGNALS {
         signal_hook::flag::register(*signal, Arc::clone(&interrupted))?;

@@ -3,10 +3,10 @@
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-pub mod check;
+mod check;
 mod client;
-pub mod demo;
-pub mod lab;
+mod demo;
+mod lab;
 mod net;
 mod server;
 mod signals;
@@ -27,11 +27,11 @@ enum Command {
     Server(server::ServerArguments),
     /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
     Check(check::CheckArguments),
-    /// Show two paths at work on this machine: traffic, then a file while a path fails.
-    Demo(demo::DemoArguments),
     /// Make, use and remove a testbed of two hosts and several paths on this machine.
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// Show two paths at work on this machine: traffic, then a file while a path fails.
+    Demo(demo::DemoArguments),
 }
 
 /// Runs the command line; errors are told on standard error.
@@ -40,8 +40,8 @@ pub fn main() -> ExitCode {
         Command::Client(arguments) => client::run(&arguments),
         Command::Server(arguments) => server::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
-        Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(command) => lab::run(command),
+        Command::Demo(arguments) => demo::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("braid: {error:#}");
