@@ -49,7 +49,8 @@ impl Host {
     }
 
     fn path(&self, port: usize) -> Path {
-        let link = LinkHeader { src: MacAddr([2, 0, 0, 0, 0, self.number]), dst: MacAddr([2; 6]), vlan: None };
+        let link =
+            LinkHeader { src: MacAddr([2, 0, 0, 0, 0, self.number]), dst: MacAddr([2; 6]), vlan: None };
         Path { port: PortId(port as u16), link, mtu: 1500 }
     }
 
@@ -144,10 +145,14 @@ impl Pair {
             }
             self.now += Duration::from_millis(1);
             for (port, bytes) in from_client {
-                middlebox(true, bytes).into_iter().for_each(|bytes| self.server.deliver(self.now, port, &bytes));
+                middlebox(true, bytes)
+                    .into_iter()
+                    .for_each(|bytes| self.server.deliver(self.now, port, &bytes));
             }
             for (port, bytes) in from_server {
-                middlebox(false, bytes).into_iter().for_each(|bytes| self.client.deliver(self.now, port, &bytes));
+                middlebox(false, bytes)
+                    .into_iter()
+                    .for_each(|bytes| self.client.deliver(self.now, port, &bytes));
             }
         }
     }
@@ -218,7 +223,9 @@ fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     let (up, down) = (pattern(300_000), pattern(200_000));
     pair.client.write(&client, &up[..1000]);
     pair.run_clean();
-    assert!(Pair::reports(&mut pair.client).iter().any(|report| matches!(report, Report::JoinsAllowed { .. })));
+    assert!(
+        Pair::reports(&mut pair.client).iter().any(|report| matches!(report, Report::JoinsAllowed { .. }))
+    );
     pair.join(&client);
     pair.run_clean();
     let joined = |report: &Report| matches!(report, Report::SubflowEstablished { .. });
@@ -300,10 +307,18 @@ fn falls_back_when_a_middlebox_removes_options() {
     };
     let is_syn = |bytes: &[u8]| flags(bytes).contains(TcpFlags::SYN);
     // From the SYN; from the SYN/ACK; from everything but the SYNs.
-    let reasons = through(&mut |up, bytes| Some(if up && is_syn(&bytes) { strip(&bytes, capable) } else { bytes }));
-    assert_eq!(reasons, [Some(FallbackReason::SynAckWithoutCapable), Some(FallbackReason::SynWithoutCapable)]);
-    let reasons = through(&mut |up, bytes| Some(if !up && is_syn(&bytes) { strip(&bytes, capable) } else { bytes }));
-    assert_eq!(reasons, [Some(FallbackReason::SynAckWithoutCapable), Some(FallbackReason::AckWithoutCapable)]);
+    let reasons =
+        through(&mut |up, bytes| Some(if up && is_syn(&bytes) { strip(&bytes, capable) } else { bytes }));
+    assert_eq!(
+        reasons,
+        [Some(FallbackReason::SynAckWithoutCapable), Some(FallbackReason::SynWithoutCapable)]
+    );
+    let reasons =
+        through(&mut |up, bytes| Some(if !up && is_syn(&bytes) { strip(&bytes, capable) } else { bytes }));
+    assert_eq!(
+        reasons,
+        [Some(FallbackReason::SynAckWithoutCapable), Some(FallbackReason::AckWithoutCapable)]
+    );
     let reasons = through(&mut |_, bytes| Some(if is_syn(&bytes) { bytes } else { strip(&bytes, |_| true) }));
     assert_eq!(reasons, [Some(FallbackReason::NoDss), Some(FallbackReason::AckWithoutCapable)]);
 }
@@ -314,7 +329,11 @@ fn a_lost_third_ack_is_made_up_for_by_the_first_data() {
     let reasons = through(&mut |up, bytes| {
         let Ok(Parsed::Tcp(packet)) = parse(&bytes, ChecksumMode::Software) else { panic!("a good packet") };
         let third = up
-            && packet.options.mptcp.iter().any(|it| matches!(it, MptcpOption::Capable(MpCapable::Ack { .. })));
+            && packet
+                .options
+                .mptcp
+                .iter()
+                .any(|it| matches!(it, MptcpOption::Capable(MpCapable::Ack { .. })));
         if third && !dropped {
             dropped = true;
             return None;
@@ -502,7 +521,10 @@ proptest! {
 
 /// Makes the TCP checksum of an IPv4 packet right.
 fn mend_checksum(bytes: &mut [u8]) {
-    let (source, destination) = (IpAddr::from([bytes[26], bytes[27], bytes[28], bytes[29]]), IpAddr::from([bytes[30], bytes[31], bytes[32], bytes[33]]));
+    let (source, destination) = (
+        IpAddr::from([bytes[26], bytes[27], bytes[28], bytes[29]]),
+        IpAddr::from([bytes[30], bytes[31], bytes[32], bytes[33]]),
+    );
     let tcp = &mut bytes[34..];
     tcp[16..18].fill(0);
     let pseudo = crate::wire::checksum::pseudo_header_sum(&source, &destination, 6, tcp.len());
