@@ -224,8 +224,7 @@ impl Lab {
     /// Without root or `ip`, or when one could not be removed.
     pub fn sweep(prefix: &str) -> Result<(), LabError> {
         for name in Lab::list()? {
-            let process = name.strip_prefix(prefix).and_then(|id| Pid::from_raw(id.parse().ok()?));
-            if process.is_some_and(|id| test_kill_process(id).is_err()) {
+            if is_left_behind(&name, prefix) {
                 Lab::find(&name)?.down()?;
             }
         }
@@ -285,6 +284,18 @@ impl Lab {
             space.ip(&["addr", "replace", &format!("fd71:{path}::{number}/64"), "dev", &nic, "nodad"])?;
         }
         Ok(())
+    }
+
+    /// Bytes that have crossed a path since it was made, both ways together: counted at its bridge, or else at b's NIC.
+    ///
+    /// # Errors
+    /// When there is no such path.
+    pub fn crossed_bytes(&self, path: u8) -> Result<u64, LabError> {
+        if self.middle {
+            self.namespace(Host::Middle(path)).link_bytes("a")
+        } else {
+            self.namespace(Host::B).link_bytes(&nic(path))
+        }
     }
 
     /// Loses packets at random in the middle of a path, in both directions: `per_mille` of 1000. 0 ends it.
@@ -368,6 +379,13 @@ impl Drop for Lab {
             eprintln!("braid: lab {} is not wholly removed: {error}", self.name);
         }
     }
+}
+
+/// Whether `name` is `prefix` and the id of a process that runs no more.
+pub fn is_left_behind(name: &str, prefix: &str) -> bool {
+    let id = name.strip_prefix(prefix).and_then(|id| id.parse().ok()).filter(|id| *id > 0);
+    let process = id.and_then(Pid::from_raw);
+    process.is_some_and(|id| test_kill_process(id).is_err())
 }
 
 /// The name of a path's NIC, at both ends.

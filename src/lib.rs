@@ -67,6 +67,11 @@ pub mod runtime;
 
 pub mod app;
 
+pub mod lab;
+
 pub mod cli;
 
-pub mod lab;
+/// The examples of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -42,9 +42,8 @@ impl End {
     fn command(self, lab: &Lab, host: Host, role: &str) -> Command {
         let mut command = lab.exec(host);
         let flag = if role == "server" { "-s" } else { "-c" };
-        let stand_in = std::env::var_os("BRAID_STAND_IN").is_some();
         match self {
-            End::Braid if stand_in => command.args([BRAID, role, "--kernel", "mptcp"]),
+            End::Braid if stand_in() => command.args([BRAID, role, "--kernel", "mptcp"]),
             End::Braid => command.args([BRAID, role]),
             End::KernelMptcp => command.args([BRAID, role, "--kernel", "mptcp"]),
             End::KernelTcp => command.args([BRAID, role, "--kernel", "tcp"]),
@@ -53,6 +52,11 @@ impl End {
         };
         command
     }
+}
+
+/// Whether the kernel's MPTCP runs in Braid's place.
+fn stand_in() -> bool {
+    std::env::var_os("BRAID_STAND_IN").is_some()
 }
 
 /// Bytes of one transfer.
@@ -75,12 +79,7 @@ fn two_paths(test: &str) -> Option<Lab> {
 
 /// Bytes that have crossed a path, both ways together.
 fn crossed(lab: &Lab, path: u8) -> u64 {
-    let count = |file: &str| {
-        let file = format!("/sys/class/net/a/statistics/{file}");
-        let text = run(lab.exec(Host::Middle(path)).args(["cat", &file]), LIMIT).expect_success("cat").stdout;
-        text.trim().parse::<u64>().unwrap()
-    };
-    count("rx_bytes") + count("tx_bytes")
+    lab.crossed_bytes(path).unwrap()
 }
 
 /// One server for one test at b, ready for its client.
@@ -174,7 +173,8 @@ fn files_both_directions(lab: &Lab, server: End, client: End, files: &Files) {
     let (source, copy) = (files.source.as_str(), files.copy.as_str());
     transfer(lab, (server, &["-F", copy]), (client, &["-F", source]));
     files.expect_same(&format!("{client:?} to {server:?}"));
-    transfer(lab, (server, &["-F", source]), (client, &["-F", copy, "-R"]));
+    // The sender ends it, at the end of the file.
+    transfer(lab, (server, &["-F", source]), (client, &["-F", copy, "-R", "-t", "0"]));
     files.expect_same(&format!("{server:?} to {client:?}"));
 }
 
@@ -315,6 +315,8 @@ struct Capture {
 
 /// What tshark must not find.
 const COMPLAINTS: &str = "_ws.malformed || tcp.checksum.status == Bad || ip.checksum.status == Bad";
+/// The kernel writes a checksum of 0 as 0xffff, which sums up alike, but which tshark takes for wrong (RFC 1624 §3).
+const ZERO_AS_ONES: &str = "tcp.checksum.status == Bad && tcp.checksum == 0xffff";
 
 impl Capture {
     fn start(lab: &Lab) -> Capture {
@@ -380,7 +382,12 @@ fn tshark_finds_nothing_wrong_with_our_packets() {
             transfer(&lab, (server, &[]), (client, direction));
         }
         capture.stop();
-        let complaints = capture.read(COMPLAINTS, &[]);
+        let ours_alone = server == End::Braid && client == End::Braid && !stand_in();
+        let mut complaints = capture.read(COMPLAINTS, &[]);
+        if !ours_alone {
+            let excused = capture.read(ZERO_AS_ONES, &[]);
+            complaints.retain(|line| !excused.contains(line));
+        }
         assert!(
             complaints.is_empty(),
             "{client:?} to {server:?}: {:#?}",

@@ -365,6 +365,10 @@ struct Kernel<'obj> {
     _socket: OwnedFd,
 }
 
+fn set(map: &impl MapCore, key: &[u8], value: u32) {
+    map.update(key, &value.to_ne_bytes(), MapFlags::ANY).expect("the map takes it");
+}
+
 impl<'obj> Kernel<'obj> {
     /// `Err` says why it can't be tried here.
     fn load(object: &'obj mut MaybeUninit<libbpf_rs::OpenObject>) -> Result<Self, String> {
@@ -385,24 +389,21 @@ impl<'obj> Kernel<'obj> {
             }
             Err(error) => panic!("the program does not load: {error:?}"),
         };
-        let set = |map: &dyn Fn(&[u8], &[u8]) -> libbpf_rs::Result<()>, key: &[u8], value: u32| {
-            map(key, &value.to_ne_bytes()).expect("the map takes it");
-        };
         let maps = &skel.maps;
         for (local, mptcp_only) in locals() {
-            set(&|k, v| maps.local_map.update(k, v, MapFlags::ANY), &local_key(local), mptcp_only.into());
+            set(&maps.local_map, &local_key(local), mptcp_only.into());
         }
         for (tuple, worker) in pinned() {
-            set(&|k, v| maps.flow_map.update(k, v, MapFlags::ANY), &flow_key(tuple), worker.0.into());
+            set(&maps.flow_map, &flow_key(tuple), worker.0.into());
         }
-        set(&|k, v| maps.homes.update(k, v, MapFlags::ANY), &0u32.to_ne_bytes(), HOME.0.into());
+        set(&maps.homes, &0u32.to_ne_bytes(), HOME.0.into());
         // The map takes sockets that aren't bound; a test run never delivers to them.
         let family = rustix::net::AddressFamily::from_raw(44);
         let socket =
             rustix::net::socket(family, rustix::net::SocketType::RAW, None).expect("an AF_XDP socket");
         for worker in (0..WORKERS).filter(|worker| *worker != u32::from(ABSENT.0)) {
             let fd = socket.as_raw_fd() as u32;
-            set(&|k, v| maps.xsks.update(k, v, MapFlags::ANY), &worker.to_ne_bytes(), fd);
+            set(&maps.xsks, &worker.to_ne_bytes(), fd);
         }
         Ok(Self { skel, _socket: socket })
     }

@@ -21,7 +21,7 @@ const MTU_ONE_BUFFER: usize = 3506;
 
 /// What to look at.
 #[derive(Debug, Args)]
-pub struct CheckArguments {
+pub(super) struct CheckArguments {
     /// Only this NIC; repeat it for several. Default: all but loopback.
     #[arg(long, value_name = "NAME")]
     nic: Vec<String>,
@@ -87,7 +87,7 @@ impl Section {
 ///
 /// # Errors
 /// A NIC that was named does not exist, or the list of NICs cannot be read.
-pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let names = if arguments.nic.is_empty() { all_nics()? } else { arguments.nic.clone() };
     let machine = Section { name: "machine".to_owned(), rows: machine_rows(&probe_host()) };
     let nics: Vec<Section> = names.into_iter().map(nic_section).collect::<Result<_, _>>()?;

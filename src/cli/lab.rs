@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Two hosts as network namespaces, joined by veth paths.
 #[derive(Debug, Subcommand)]
-pub enum LabCommand {
+pub(super) enum LabCommand {
     /// Make a lab: namespaces NAME-a and NAME-b, joined by NICs p1, p2, … with addresses 10.71.<path>.1 and .2.
     Up(UpArguments),
     /// Run a command on a host of a lab.
@@ -35,7 +35,7 @@ pub enum LabCommand {
 
 /// What a lab is like.
 #[derive(Debug, Args)]
-pub struct UpArguments {
+pub(super) struct UpArguments {
     /// The lab's name: a-z, 0-9 and '-'.
     name: String,
     /// How many paths.
@@ -70,7 +70,7 @@ fn per_mille(text: &str) -> Result<u16, String> {
 ///
 /// # Errors
 /// Those of [`Lab`], and of the command that could not be started.
-pub fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
+pub(super) fn run(command: LabCommand) -> anyhow::Result<ExitCode> {
     match command {
         LabCommand::Up(arguments) => up(&arguments)?,
         LabCommand::Run { name, host, command } => execute(&name, host, &command)?,

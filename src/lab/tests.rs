@@ -69,3 +69,13 @@ fn a_missing_tool_names_its_package() {
     let error = require_tool("no-such-tool-of-braid", "some-package").unwrap_err().to_string();
     assert!(error.contains("apt-get install some-package"), "{error}");
 }
+
+#[test]
+fn what_a_living_process_has_is_not_left_behind() {
+    let own = std::process::id();
+    assert!(!is_left_behind(&format!("demo-{own}"), "demo-"));
+    assert!(is_left_behind(&format!("demo-{}", i32::MAX), "demo-"), "there are fewer process ids than that");
+    for name in ["demo-", "demo-x", "demo-0", "demo--1", "other-1"] {
+        assert!(!is_left_behind(name, "demo-"), "{name}");
+    }
+}

@@ -146,6 +146,19 @@ impl Namespace {
         Ok(names.filter(|name| *name != "lo").map(str::to_owned).collect())
     }
 
+    /// Bytes that a link has received and sent, together.
+    pub(super) fn link_bytes(&self, link: &str) -> Result<u64, LabError> {
+        let arguments = ["-n", &self.0, "-json", "-stats", "link", "show", "dev", link];
+        let mut command = Command::new("ip");
+        let text = run(command.args(arguments))?;
+        let shown: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let bytes = |way: &str| shown[0]["stats64"][way]["bytes"].as_u64();
+        bytes("rx").zip(bytes("tx")).map(|(received, sent)| received + sent).ok_or_else(|| LabError::Failed {
+            command: describe(&command),
+            message: "it gave no counters".to_owned(),
+        })
+    }
+
     /// Makes a veth pair from a NIC here to a NIC there, both with so many queues.
     pub(super) fn add_veth(
         &self,

@@ -6,7 +6,7 @@ use crate::base::{Chunk, DataSeq, Frame, FramePool, Instant, PoolCache, TxFrame}
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::mapping::MappingTable;
 use crate::mptcp::{Path, SubflowId};
-use crate::tcp::{Outgoing, OutgoingKind, Tcb};
+use crate::tcp::{Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::mptcp::{
     AddressId, CapableFlags, Dss, DssMapping, MpCapable, MpFastClose, MpJoin, MpTcpRst, ResetReason,
     ShortOrLong, VERSION,
@@ -191,6 +191,8 @@ pub struct Subflow {
     pub mappings: MappingTable,
     /// Received bytes whose mapping is not known yet, with their offsets.
     pub unmapped: VecDeque<(u64, Chunk)>,
+    /// Offset behind the last byte that was passed on to the connection.
+    pub delivered: u64,
     /// Signals to send, each on an ACK of its own.
     pub signals: VecDeque<MptcpOption>,
     /// What a reset of ours says.
@@ -219,6 +221,7 @@ impl Subflow {
             remote_backup: false,
             mappings: MappingTable::default(),
             unmapped: VecDeque::new(),
+            delivered: 0,
             signals: VecDeque::new(),
             reset_reason: ResetReason::Unspecified,
             removal_at: None,
@@ -243,6 +246,11 @@ impl Subflow {
             && self.tcb.is_established()
             && self.tcb.consecutive_timeouts() == 0
             && self.removal_at.is_none()
+    }
+
+    /// It can send ACKs, and with them signals.
+    pub fn can_signal(&self) -> bool {
+        self.phase == Phase::Ready && self.tcb.state() != State::Closed
     }
 
     /// Payload bytes of a full data segment.

@@ -22,3 +22,9 @@ impl Clock {
         Instant::ZERO + elapsed
     }
 }
+
+/// The time since the beginning of 1970, for dates in reports. It may jump: nothing is measured with it.
+#[allow(clippy::disallowed_methods)] // As above.
+pub fn since_epoch() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}

@@ -32,6 +32,8 @@ pub struct Slot {
     /// Packets that it has sent in a row.
     pub burst: usize,
     published_at: Option<Instant>,
+    /// Something has changed since; published at this time.
+    publish_at: Option<Instant>,
     linger_until: Option<Instant>,
     /// Bytes given to the application, and bytes that it has read of them.
     delivered: u64,
@@ -54,6 +56,7 @@ impl Slot {
             closed: None,
             burst: 0,
             published_at: None,
+            publish_at: None,
             linger_until: None,
             delivered: 0,
             consumed: 0,
@@ -62,7 +65,7 @@ impl Slot {
 
     /// When it has to be looked at again.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.connection.poll_timeout(), self.linger_until].into_iter().flatten().min()
+        [self.connection.poll_timeout(), self.linger_until, self.publish_at].into_iter().flatten().min()
     }
 
     /// It is over, has sent its last resets, and its application has all the data that came.
@@ -84,9 +87,9 @@ impl Slot {
         if self.connection.is_write_finished() {
             stream.set_send_finished();
         }
-        if self.published_at.is_none_or(|at| now.since(at) >= PUBLISH_INTERVAL) || self.connection.is_closed()
-        {
-            self.publish(now);
+        match self.published_at.map(|at| at + PUBLISH_INTERVAL) {
+            Some(due) if due > now && !self.connection.is_closed() => self.publish_at = Some(due),
+            Some(_) | None => self.publish(now),
         }
     }
 
@@ -162,7 +165,7 @@ impl Slot {
     /// Publishes the connection's figures.
     pub fn publish(&mut self, now: Instant) {
         let Some(stream) = &self.stream else { return };
-        self.published_at = Some(now);
+        (self.published_at, self.publish_at) = (Some(now), None);
         let mut figures = self.connection.figures().map(|figures| SubflowInfo {
             tuple: figures.tuple,
             port: figures.path.port,

@@ -74,7 +74,6 @@ pub enum XdpError {
         /// What was refused.
         doing: String,
         /// Its answer.
-        #[source]
         error: io::Error,
     },
     /// The table of local endpoints has no room.

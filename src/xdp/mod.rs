@@ -4,9 +4,16 @@
 #![allow(unsafe_code)]
 
 pub mod error;
+mod ethtool;
+mod open;
 pub mod port;
+mod privilege;
 pub mod probe;
+mod program;
+pub mod raw;
+mod socket;
 pub mod steering;
+mod umem;
 
 pub use error::XdpError;
 pub use port::XdpPort;
@@ -14,8 +21,10 @@ pub use probe::{HostReport, NicReport, probe_host, probe_nic};
 pub use steering::XdpSteering;
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
+use crate::stack::owner::{Reason, local_key};
 use crate::wire::{ChecksumMode, Endpoint, MacAddr};
-use std::sync::Arc;
+use program::Program;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether NICs may read and write the UMEM by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,11 +100,17 @@ pub struct WorkerIo {
     pub steering: XdpSteering,
 }
 
-/// All NICs, open. The steering program stays attached until this and every [`XdpPort`] are dropped.
+/// All NICs, open. The steering program stays attached until this and every [`XdpPort`] are dropped, so that the
+/// kernel does not answer for us in between. The memory, and with it the first queue of the first NIC, is given back
+/// when the pool is dropped, too.
 #[derive(Debug)]
 pub struct Xdp {
+    /// By worker, until it is taken.
+    /// In a mutex only because sockets may not be looked at from two threads; whoever takes has it alone.
+    workers: Mutex<Vec<Option<Vec<XdpPort>>>>,
     ports: Vec<PortInfo>,
     pool: Arc<FramePool>,
+    program: Arc<Program>,
 }
 
 impl Xdp {
@@ -105,8 +120,7 @@ impl Xdp {
     /// # Errors
     /// See [`XdpError`]. Nothing stays attached then.
     pub fn open(config: &XdpConfig) -> Result<Xdp, XdpError> {
-        let _ = config;
-        todo!()
+        open::open(config)
     }
 
     /// The frames.
@@ -124,8 +138,10 @@ impl Xdp {
     /// # Panics
     /// When the worker was taken before or is not one of [`XdpConfig::workers`].
     pub fn take_worker(&mut self, worker: WorkerId, cache: &mut PoolCache) -> WorkerIo {
-        let _ = (worker, cache);
-        todo!()
+        let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = workers[worker.index()].take().expect("each worker is taken once");
+        ports.iter_mut().for_each(|port| port.maintain(cache));
+        WorkerIo { ports, steering: XdpSteering::new(self.program.flows()) }
     }
 
     /// From now on TCP to `local` is ours; its address may be unspecified (`0.0.0.0` and `::` both mean any). With
@@ -134,18 +150,16 @@ impl Xdp {
     /// # Errors
     /// [`XdpError::LocalFull`] when the table is full.
     pub fn steer_local(&self, local: Endpoint, mptcp_only: bool) -> Result<(), XdpError> {
-        let _ = (local, mptcp_only);
-        todo!()
+        self.program.steer_local(&local_key(local), mptcp_only)
     }
 
     /// Forgets [`Xdp::steer_local`].
     pub fn unsteer_local(&self, local: Endpoint) {
-        let _ = local;
-        todo!()
+        self.program.unsteer_local(&local_key(local));
     }
 
     /// What the steering program did, by reason: how many packets since it was loaded.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        todo!()
+        Reason::ALL.into_iter().map(|reason| (reason.name(), self.program.counter(reason))).collect()
     }
 }

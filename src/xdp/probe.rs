@@ -1,7 +1,10 @@
 //! What this machine and its NICs can do: for `braid check`.
 
 use crate::wire::MacAddr;
-use crate::xdp::XdpError;
+use crate::xdp::ethtool::{Nic, nic_names};
+use crate::xdp::{XdpError, privilege, program};
+use rustix::process::{Resource, getrlimit};
+use std::{fs, io};
 
 /// Whether something can be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +15,12 @@ pub enum Answer {
     No,
     /// The kernel doesn't tell.
     Unknown,
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Self {
+        if yes { Answer::Yes } else { Answer::No }
+    }
 }
 
 /// What a NIC is and can do.
@@ -67,11 +76,109 @@ pub struct HostReport {
 /// # Errors
 /// [`XdpError::NoSuchNic`], or what the kernel says.
 pub fn probe_nic(name: &str) -> Result<NicReport, XdpError> {
-    let _ = name;
-    todo!()
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => {
+            XdpError::NoSuchNic { name: name.to_owned(), present: nic_names() }
+        }
+        _ => XdpError::kernel(format!("look at {name}"), error),
+    };
+    let nic = Nic::new(name).map_err(failed)?;
+    let ifindex = nic.ifindex().map_err(failed)?;
+    Ok(NicReport {
+        name: name.to_owned(),
+        ifindex,
+        driver: nic.driver().unwrap_or_else(|_| "unknown".to_owned()),
+        mtu: nic.mtu().map_err(failed)?,
+        mac: nic.mac().map_err(failed)?,
+        queues: nic.receive_queues(),
+        up: nic.is_up().map_err(failed)?,
+        carrier: nic.has_carrier().unwrap_or(false),
+        xdp_attached: program::attached(ifindex),
+        native_xdp: offers(ifindex, FEATURE_BASIC | FEATURE_REDIRECT),
+        zero_copy: offers_zero_copy(ifindex),
+        tx_checksum_offload: nic.offloads_tx_checksum().map_or(Answer::Unknown, Answer::from),
+    })
+}
+
+/// Names of all NICs of this thread's network namespace, the loopback device included.
+pub fn nics() -> Vec<String> {
+    nic_names()
 }
 
 /// Looks at the machine.
 pub fn probe_host() -> HostReport {
-    todo!()
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    HostReport {
+        kernel_version: version(&release),
+        kernel: release,
+        capabilities: privilege::effective(),
+        memlock: getrlimit(Resource::Memlock).current,
+        hugepages: hugepages(&fs::read_to_string("/proc/meminfo").unwrap_or_default()),
+        bpf_jit: match fs::read_to_string("/proc/sys/net/core/bpf_jit_enable") {
+            Ok(text) => Answer::from(text.trim() != "0"),
+            Err(_) => Answer::Unknown,
+        },
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+// Of `enum netdev_xdp_act` of <linux/netdev.h>.
+const FEATURE_BASIC: u64 = 1 << 0;
+const FEATURE_REDIRECT: u64 = 1 << 1;
+const FEATURE_ZERO_COPY: u64 = 1 << 3;
+
+/// Whether a NIC's driver says that it does zero-copy.
+pub(crate) fn offers_zero_copy(ifindex: u32) -> Answer {
+    offers(ifindex, FEATURE_ZERO_COPY)
+}
+
+fn offers(ifindex: u32, features: u64) -> Answer {
+    // Linux 6.3 is the first to tell; before, nothing is set, which says nothing.
+    let tells = version(&rustix::system::uname().release().to_string_lossy()) >= (6, 3);
+    match program::query(ifindex) {
+        Ok(answer) if tells || answer.feature_flags != 0 => {
+            Answer::from(answer.feature_flags & features == features)
+        }
+        _ => Answer::Unknown,
+    }
+}
+
+/// Major and minor of a release like `6.18.44-generic`; zeros where it is something else.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Free and all, from the text of /proc/meminfo.
+fn hugepages(meminfo: &str) -> (u64, u64) {
+    let field = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
+    };
+    (field("HugePages_Free:"), field("HugePages_Total:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_and_meminfo_are_read() {
+        assert_eq!(version("6.18.44-generic"), (6, 18));
+        assert_eq!(version("5.4"), (5, 4));
+        assert_eq!(version("strange"), (0, 0));
+        let meminfo = "MemTotal: 8 kB\nHugePages_Total:      12\nHugePages_Free:        7\n";
+        assert_eq!(hugepages(meminfo), (7, 12));
+        assert_eq!(hugepages(""), (0, 0));
+    }
+
+    #[test]
+    fn this_machine_can_be_looked_at() {
+        let host = probe_host();
+        assert!(host.kernel_version >= (4, 0) && host.cores > 0, "{host:?}");
+        assert!(nics().contains(&"lo".to_owned()));
+        let lo = probe_nic("lo").expect("every network namespace has it");
+        assert_eq!((lo.ifindex, lo.queues), (1, 1));
+        assert!(matches!(probe_nic("nosuchnic0"), Err(XdpError::NoSuchNic { .. })));
+    }
 }

@@ -162,9 +162,8 @@ impl Connection {
         if self.send_side == SendSide::FinSent {
             // Pitfall 40: the DATA_FIN is repeated until it is acknowledged; on any subflow.
             let turn = self.data_backoff as usize;
-            let able: Vec<usize> = (0..self.subflows.len())
-                .filter(|index| self.subflows[*index].tcb.can_acknowledge())
-                .collect();
+            let able: Vec<usize> =
+                (0..self.subflows.len()).filter(|index| self.subflows[*index].can_signal()).collect();
             if let Some(index) = able.get(turn % able.len().max(1)) {
                 self.subflows[*index].tcb.request_ack();
             }

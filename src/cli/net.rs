@@ -1,0 +1,90 @@
+//! What `braid client` and `braid server` have in common: over what they run.
+
+use crate::app::perf::net::congestion_algorithm;
+use crate::app::perf::{BraidNet, KernelNet, Net};
+use crate::cc::CongestionAlgorithm;
+use crate::runtime::{Runtime, RuntimeConfig};
+use crate::stack::ConnectOptions;
+use crate::wire::ChecksumMode;
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+
+/// The kernel's stacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum KernelStack {
+    /// Plain TCP.
+    Tcp,
+    /// MPTCP (its limits and endpoints are set with `ip mptcp`).
+    Mptcp,
+}
+
+/// Who makes and checks TCP checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Checksum {
+    /// The processor.
+    Software,
+    /// Nobody: only between two Braid hosts that both say so, to see what checksums cost.
+    Off,
+}
+
+/// Over what a test runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Transport")]
+pub(super) struct NetArguments {
+    /// Use this NIC; repeat it for several. Default: every NIC that is up and has a usable address.
+    #[arg(long, value_name = "NAME")]
+    nic: Vec<String>,
+    /// Congestion control of each subflow.
+    #[arg(long, short = 'C', visible_alias = "congestion", value_name = "NAME")]
+    cc: Option<String>,
+    /// Don't offer MPTCP: one path, plain TCP.
+    #[arg(long)]
+    plain_tcp: bool,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    workers: u16,
+    /// Queues of each NIC to use. Default: all that it has.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    queues: Option<u16>,
+    /// Let workers spin and never sleep: lowest latency, one processor each.
+    #[arg(long)]
+    spin: bool,
+    /// Who makes and checks TCP checksums.
+    #[arg(long, default_value = "software", value_name = "HOW")]
+    checksum: Checksum,
+    /// Measure the kernel's own stack with the same program, for comparison.
+    #[arg(
+        long,
+        value_name = "STACK",
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "spin", "checksum"]
+    )]
+    kernel: Option<KernelStack>,
+}
+
+impl NetArguments {
+    /// Starts the transport.
+    pub fn start(&self) -> anyhow::Result<Net> {
+        if let Some(stack) = self.kernel {
+            let mptcp = stack == KernelStack::Mptcp;
+            return Ok(Net::Kernel(KernelNet { mptcp, congestion: self.cc.clone() }));
+        }
+        let congestion = match &self.cc {
+            Some(name) => congestion_algorithm(name).map_err(|error| anyhow!("--cc: {error}"))?,
+            None => CongestionAlgorithm::default(),
+        };
+        let config = RuntimeConfig {
+            nics: self.nic.clone(),
+            workers: usize::from(self.workers),
+            queues: self.queues.map(usize::from),
+            spin: self.spin,
+            checksum: match self.checksum {
+                Checksum::Software => ChecksumMode::Software,
+                Checksum::Off => ChecksumMode::Off,
+            },
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::start(config).context("cannot start (braid check says what is missing)")?;
+        let options = ConnectOptions { mptcp: !self.plain_tcp, congestion, ..ConnectOptions::default() };
+        Ok(Net::Braid(BraidNet { runtime, options }))
+    }
+}
