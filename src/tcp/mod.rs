@@ -1,4 +1,41 @@
-//! One subflow: a TCP connection (RFC 9293), sans-IO.
+//! One subflow: a TCP connection (RFC 9293), sans-IO. Read [`Tcb`] first.
+//!
+//! [`Tcb`] composes one struct for each concern and dispatches between them: `handshake` (options), `send` with
+//! `scoreboard` (what is in flight and what of it the peer holds), `recovery` (when loss is being repaired), `rtt`,
+//! `recv` with `assembler` (the peer's stream), `window` (both windows), `ack` (when to acknowledge), `timestamps`,
+//! `timer`. Loss detection never knows which congestion algorithm runs (`crate::cc`).
+//!
+//! The order of calls in a turn: [`Tcb::handle_segment`] for all that arrived and [`Tcb::handle_timeout`], then
+//! [`Tcb::poll_event`] and [`Tcb::poll_received`] until they are empty, [`Tcb::enqueue`] while there is
+//! [`Tcb::send_room`], [`Tcb::poll_transmit`] until it is empty, and [`Tcb::poll_timeout`] last.
+
+mod ack;
+mod assembler;
+mod config;
+mod event;
+mod handshake;
+mod info;
+mod listen;
+mod recovery;
+mod recv;
+mod rtt;
+mod scoreboard;
+mod send;
+mod state;
+mod tcb;
+mod timer;
+mod timestamps;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{TcpConfig, WindowOwner};
+pub use event::TcpEvent;
+pub use info::{TcpCounters, TcpInfo};
+pub use listen::{initial_sequence, reset_for};
+pub use state::State;
+pub use tcb::{Accepted, Outgoing, OutgoingKind, OutgoingPayload, Tcb};
 
 use std::fmt;
 

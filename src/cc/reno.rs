@@ -1,0 +1,84 @@
+//! NewReno's window: RFC 5681 §3.1 (slow start and congestion avoidance), and the reactions of RFC 5681 §3.2 and
+//! RFC 6582 to loss. Which segments were lost is no concern of this file.
+
+use crate::base::Instant;
+use crate::cc::{AckSample, Controller, Window, slow_start};
+
+/// NewReno.
+#[derive(Debug, Clone)]
+pub struct Reno {
+    window: Window,
+    /// Bytes acknowledged in congestion avoidance that have not added a segment to the window yet.
+    credit_bytes: u64,
+}
+
+impl Reno {
+    /// Begins in slow start with `window`.
+    pub fn new(window: Window) -> Self {
+        Self { window, credit_bytes: 0 }
+    }
+
+    /// RFC 5681 §3.1: about a segment for each window of acknowledged bytes.
+    fn avoid(&mut self, acked_bytes: u64) {
+        self.credit_bytes += acked_bytes;
+        while self.credit_bytes >= self.window.cwnd() {
+            self.credit_bytes -= self.window.cwnd();
+            self.window.grow(self.window.segment_bytes());
+        }
+    }
+}
+
+impl Controller for Reno {
+    fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64) {}
+
+    fn on_ack(&mut self, _now: Instant, sample: &AckSample) {
+        let mut left = sample.acked_bytes;
+        if self.window.is_slow_start() {
+            left = slow_start::grow(&mut self.window, sample);
+        }
+        // RFC 7661 §4.3: no growth of a window that the sender did not fill.
+        if left > 0 && sample.flight_bytes + self.window.segment_bytes() >= self.window.cwnd() {
+            self.avoid(left);
+        }
+    }
+
+    fn on_loss(&mut self, _now: Instant, in_flight: u64) {
+        // RFC 5681 §3.2 step 2 and RFC 6675 §5 step 4.2: ssthresh = cwnd = FlightSize / 2.
+        self.window.set_ssthresh(in_flight / 2);
+        self.window.set_cwnd(self.window.ssthresh());
+        self.credit_bytes = 0;
+    }
+
+    fn on_rto(&mut self, _now: Instant, in_flight: u64, again: bool) {
+        // RFC 5681 §3.1: a segment that is retransmitted by the timer more than once leaves ssthresh as it is.
+        if !again {
+            self.window.set_ssthresh(in_flight / 2);
+        }
+        // RFC 5681 §3.1: the loss window is one segment.
+        self.window.set_cwnd(self.window.segment_bytes());
+        self.credit_bytes = 0;
+    }
+
+    fn on_recovered(&mut self, _now: Instant) {
+        // RFC 6582 §3.2 step 3: ssthresh is the window after recovery. It was set when loss was detected; after a
+        // time-out slow start has brought the window to where it is.
+    }
+
+    fn on_idle(&mut self, _now: Instant) {
+        // RFC 5681 §4.1: the restart window, min(IW, cwnd).
+        let restart = Window::initial(self.window.segment_bytes());
+        self.window.set_cwnd(self.window.cwnd().min(restart));
+    }
+
+    fn set_segment_bytes(&mut self, segment_bytes: u64) {
+        self.window.set_segment_bytes(segment_bytes);
+    }
+
+    fn window(&self) -> u64 {
+        self.window.cwnd()
+    }
+
+    fn ssthresh(&self) -> u64 {
+        self.window.ssthresh()
+    }
+}

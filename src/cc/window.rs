@@ -1,0 +1,66 @@
+//! The congestion window and the slow start threshold, with the limits that every algorithm keeps.
+
+/// Sequence numbers compare within 2^31, so what is in flight has to stay well below that.
+const WINDOW_MAX: u64 = 1 << 30;
+
+/// A congestion window in bytes, with its slow start threshold.
+#[derive(Debug, Clone)]
+pub struct Window {
+    cwnd: u64,
+    ssthresh: u64,
+    segment_bytes: u64,
+}
+
+impl Window {
+    /// A window of `cwnd` bytes, in slow start.
+    pub fn new(segment_bytes: u64, cwnd: u64) -> Self {
+        // RFC 5681 §3.1: ssthresh SHOULD start arbitrarily high.
+        Self { cwnd: cwnd.max(segment_bytes), ssthresh: u64::MAX, segment_bytes }
+    }
+
+    /// RFC 6928 §2: min(10 * MSS, max(2 * MSS, 14600)).
+    pub fn initial(segment_bytes: u64) -> u64 {
+        (10 * segment_bytes).min((2 * segment_bytes).max(14_600))
+    }
+
+    /// The window in bytes.
+    pub fn cwnd(&self) -> u64 {
+        self.cwnd
+    }
+
+    /// The threshold in bytes.
+    pub fn ssthresh(&self) -> u64 {
+        self.ssthresh
+    }
+
+    /// Payload bytes of a full segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Changes the size of a full segment; the window keeps its bytes, but holds at least one.
+    pub fn set_segment_bytes(&mut self, segment_bytes: u64) {
+        self.segment_bytes = segment_bytes;
+        self.cwnd = self.cwnd.max(segment_bytes);
+    }
+
+    /// Whether slow start applies (RFC 5681 §3.1: cwnd < ssthresh).
+    pub fn is_slow_start(&self) -> bool {
+        self.cwnd < self.ssthresh
+    }
+
+    /// Grows the window.
+    pub fn grow(&mut self, bytes: u64) {
+        self.cwnd = (self.cwnd + bytes).min(WINDOW_MAX);
+    }
+
+    /// Sets the window; it never holds less than a segment.
+    pub fn set_cwnd(&mut self, bytes: u64) {
+        self.cwnd = bytes.clamp(self.segment_bytes, WINDOW_MAX);
+    }
+
+    /// Sets the threshold. RFC 5681 §3.1 equation 4: at least two segments.
+    pub fn set_ssthresh(&mut self, bytes: u64) {
+        self.ssthresh = bytes.max(2 * self.segment_bytes);
+    }
+}

@@ -1,0 +1,131 @@
+//! Local TCP ports, reserved in the kernel: a socket that is bound and never listens. So the kernel gives the port to
+//! nobody else; what it would answer to the port's packets does not matter, since it doesn't see them.
+
+use crate::wire::Endpoint;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+/// How often a port that is free in one family and taken in the other is exchanged for another.
+const BOTH_FAMILIES_TRIES: usize = 16;
+
+/// A port that is ours until this is dropped.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    local: Endpoint,
+    _sockets: Vec<OwnedFd>,
+}
+
+impl Reservation {
+    /// Reserves `local`; its port may be 0, then the kernel chooses one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::AddrInUse`]: another program has it, or all ports are taken. [`ErrorKind::AddrNotAvailable`]: not
+    /// an address of this host.
+    pub(super) fn new(local: Endpoint) -> io::Result<Self> {
+        let (socket, local) = reserve(local)?;
+        Ok(Self { local, _sockets: vec![socket] })
+    }
+
+    /// Reserves a port at all addresses of both families (or of IPv4 where there is no IPv6).
+    ///
+    /// # Errors
+    /// Like [`Reservation::new`].
+    pub(super) fn any(port: u16) -> io::Result<Self> {
+        let mut tries = 0;
+        loop {
+            let (v4, local) = reserve(Endpoint::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port))?;
+            match reserve(Endpoint::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), local.port)) {
+                Ok((v6, _)) => return Ok(Self { local, _sockets: vec![v4, v6] }),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                    tries += 1;
+                    if port != 0 || tries == BOTH_FAMILIES_TRIES {
+                        return Err(error);
+                    }
+                }
+                // The kernel has no IPv6, or it is switched off.
+                Err(_) => return Ok(Self { local, _sockets: vec![v4] }),
+            }
+        }
+    }
+
+    /// What is reserved.
+    pub(super) fn local(&self) -> Endpoint {
+        self.local
+    }
+}
+
+fn reserve(local: Endpoint) -> io::Result<(OwnedFd, Endpoint)> {
+    let family = if local.addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    if local.addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &SocketAddr::from(local))?;
+    let bound = SocketAddr::try_from(getsockname(&socket)?)?;
+    Ok((socket, bound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn reserve_free() -> Reservation {
+        Reservation::new(Endpoint::new(LOOPBACK, 0)).expect("a free port")
+    }
+
+    #[test]
+    fn a_reserved_port_is_nobody_elses_until_it_is_given_back() {
+        let reserved = reserve_free();
+        let local = reserved.local();
+        assert_ne!(local.port, 0);
+        let taken = TcpListener::bind(SocketAddr::from(local)).expect_err("reserved");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        assert_eq!(Reservation::new(local).expect_err("reserved").kind(), ErrorKind::AddrInUse);
+        drop(reserved);
+        TcpListener::bind(SocketAddr::from(local)).expect("free again");
+    }
+
+    #[test]
+    fn a_reserved_port_does_not_listen() {
+        let reserved = reserve_free();
+        let refused = TcpStream::connect(SocketAddr::from(reserved.local())).expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn any_reserves_every_address_of_both_families() {
+        let reserved = Reservation::any(0).expect("a free port");
+        let port = reserved.local().port;
+        for addr in [LOOPBACK, IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            match TcpListener::bind((addr, port)) {
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                // A machine without IPv6.
+                Err(error) => assert!(addr.is_ipv6(), "{error}"),
+                Ok(_) => panic!("{addr} is not reserved"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_in_the_way_is_an_error_in_either_family() {
+        for addr in [LOOPBACK, IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let Ok(listener) = TcpListener::bind((addr, 0)) else {
+                assert!(addr.is_ipv6(), "a machine without IPv6");
+                continue;
+            };
+            let port = listener.local_addr().expect("it is bound").port();
+            assert_eq!(Reservation::any(port).expect_err("in use").kind(), ErrorKind::AddrInUse);
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_refused() {
+        let elsewhere = Endpoint::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 0);
+        assert_eq!(Reservation::new(elsewhere).expect_err("not ours").kind(), ErrorKind::AddrNotAvailable);
+    }
+}

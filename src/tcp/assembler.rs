@@ -1,0 +1,150 @@
+//! Payload that arrived before its turn. Offsets are those of the peer's stream (64 bits, no wrap).
+
+use crate::base::{Chunk, PoolCache};
+use arrayvec::ArrayVec;
+use std::collections::VecDeque;
+
+/// Chunks that are held at most; each holds a frame, however small it is.
+pub(super) const CHUNKS_MAX: usize = 4096;
+/// Runs whose order of arrival is remembered: as many as a SACK option takes (RFC 2018 §3).
+const RECENT_MAX: usize = 4;
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Insert {
+    /// It (or the part of it that was new) is held.
+    Held,
+    /// All of its bytes were held already.
+    Duplicate,
+    /// There is no room for more chunks.
+    Full,
+}
+
+/// Chunks beyond a gap, in order and without overlap.
+#[derive(Debug, Default)]
+pub(super) struct Assembler {
+    chunks: VecDeque<(u64, Chunk)>,
+    /// Runs of adjoining chunks as start and end, in order; they do not touch.
+    runs: VecDeque<(u64, u64)>,
+    /// The runs that changed last, latest first.
+    recent: ArrayVec<(u64, u64), RECENT_MAX>,
+}
+
+impl Assembler {
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// How many chunks are held.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// RFC 2018 §4: the runs to report, the one that changed last first.
+    pub(super) fn recent_runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.recent.iter().copied()
+    }
+
+    /// Holds the bytes of `chunk` that are new. What is not kept goes back to `cache`.
+    pub(super) fn insert(&mut self, offset: u64, mut chunk: Chunk, cache: &mut PoolCache) -> Insert {
+        let end = offset + chunk.len() as u64;
+        if self.is_covered(offset, end) {
+            cache.free_chunk(chunk);
+            return Insert::Duplicate;
+        }
+        let mut start = offset;
+        // Where it goes: behind all chunks that begin before it.
+        let index = self.chunks.partition_point(|(at, _)| *at <= start);
+        if let Some((at, before)) = index.checked_sub(1).map(|before| &self.chunks[before]) {
+            let overlap = (at + before.len() as u64).saturating_sub(start);
+            chunk.trim_front(overlap as usize);
+            start += overlap;
+        }
+        // Chunks that lie wholly within it make way, so that it stays one chunk.
+        while let Some((at, behind)) = self.chunks.get(index) {
+            if at + behind.len() as u64 > end {
+                break;
+            }
+            if let Some((_, covered)) = self.chunks.remove(index) {
+                cache.free_chunk(covered);
+            }
+        }
+        if let Some((at, _)) = self.chunks.get(index) {
+            chunk.truncate(at.saturating_sub(start) as usize);
+        }
+        if self.chunks.len() >= CHUNKS_MAX {
+            cache.free_chunk(chunk);
+            return Insert::Full;
+        }
+        self.chunks.insert(index, (start, chunk));
+        self.note_run(offset, end);
+        Insert::Held
+    }
+
+    /// Takes the chunk that begins at `offset`, or the part of it from there on.
+    pub(super) fn pop(&mut self, offset: u64, cache: &mut PoolCache) -> Option<Chunk> {
+        while self.chunks.front().is_some_and(|(at, _)| *at <= offset) {
+            let (at, mut chunk) = self.chunks.pop_front()?;
+            let passed = offset - at;
+            if passed < chunk.len() as u64 {
+                chunk.trim_front(passed as usize);
+                self.forget_below(offset + chunk.len() as u64);
+                return Some(chunk);
+            }
+            cache.free_chunk(chunk);
+        }
+        self.forget_below(offset);
+        None
+    }
+
+    /// Gives all chunks back.
+    pub(super) fn drop_all(&mut self, cache: &mut PoolCache) {
+        self.chunks.drain(..).for_each(|(_, chunk)| cache.free_chunk(chunk));
+        self.runs.clear();
+        self.recent.clear();
+    }
+
+    fn is_covered(&self, start: u64, end: u64) -> bool {
+        let index = self.runs.partition_point(|run| run.1 <= start);
+        self.runs.get(index).is_some_and(|run| run.0 <= start && end <= run.1)
+    }
+
+    /// Bytes `start..end` are held now.
+    fn note_run(&mut self, start: u64, end: u64) {
+        let first = self.runs.partition_point(|run| run.1 < start);
+        let behind = first + self.runs.range(first..).take_while(|run| run.0 <= end).count();
+        let mut merged = (start, end);
+        for run in self.runs.range(first..behind) {
+            merged = (merged.0.min(run.0), merged.1.max(run.1));
+        }
+        if behind == first {
+            self.runs.insert(first, merged);
+        } else {
+            self.runs[first] = merged;
+            self.runs.drain(first + 1..behind);
+        }
+        self.recent.retain(|run| run.1 < merged.0 || merged.1 < run.0);
+        if self.recent.is_full() {
+            self.recent.pop();
+        }
+        self.recent.insert(0, merged);
+    }
+
+    fn forget_below(&mut self, offset: u64) {
+        let mut changed = false;
+        while let Some(front) = self.runs.front_mut() {
+            if front.1 > offset {
+                changed |= front.0 < offset;
+                front.0 = front.0.max(offset);
+                break;
+            }
+            self.runs.pop_front();
+            changed = true;
+        }
+        if changed {
+            self.recent.retain(|run| run.1 > offset);
+            self.recent.iter_mut().for_each(|run| run.0 = run.0.max(offset));
+        }
+    }
+}

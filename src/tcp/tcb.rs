@@ -1,0 +1,449 @@
+//! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
+//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings.
+
+mod expiry;
+mod input;
+mod output;
+
+pub use input::Accepted;
+pub use output::{Outgoing, OutgoingKind, OutgoingPayload};
+
+use crate::base::pool::TX_PAYLOAD_MAX;
+use crate::base::time::Duration;
+use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
+use crate::cc::{CongestionControl, Controller};
+use crate::tcp::ack::{AckSchedule, ChallengeLimit};
+use crate::tcp::event::Events;
+use crate::tcp::handshake::{Agreed, Handshake};
+use crate::tcp::recovery::Recovery;
+use crate::tcp::recv::Receiver;
+use crate::tcp::rtt::RttEstimator;
+use crate::tcp::send::SendQueue;
+use crate::tcp::timer::{Timer, Timers};
+use crate::tcp::timestamps::TimestampClock;
+use crate::tcp::window::{ReceiveWindow, SendWindow};
+use crate::tcp::{CloseReason, State, TcpConfig, TcpCounters, TcpEvent, TcpInfo, WindowOwner};
+use crate::wire::{Mss, TcpOptions, TcpRepr};
+
+/// A RST that has to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PendingReset {
+    /// In answer to a segment; the connection goes on. With this sequence number.
+    Answer(SeqNum),
+    /// The connection is aborted, and is over when the RST has left.
+    Abort,
+}
+
+/// Probing a window that holds us back (RFC 9293 §3.8.6.1).
+#[derive(Debug, Default)]
+struct Persist {
+    /// How often the timer has fired since the window closed: its back-off.
+    rounds: u32,
+    /// Probes since the peer answered.
+    unanswered: u32,
+    /// A probe has to leave.
+    probe_due: bool,
+    /// The next segment may be cut to what the window takes, however little that is.
+    cut: bool,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Tcb {
+    config: TcpConfig,
+    state: State,
+    /// Whether our SYN came first.
+    is_active: bool,
+    iss: SeqNum,
+    agreed: Agreed,
+    handshake: Handshake,
+    clock: TimestampClock,
+    send: SendQueue,
+    recovery: Recovery,
+    congestion: CongestionControl,
+    usage: Usage,
+    rtt: RttEstimator,
+    peer_window: SendWindow,
+    receive: Receiver,
+    window: ReceiveWindow,
+    acks: AckSchedule,
+    challenges: ChallengeLimit,
+    timers: Timers,
+    persist: Persist,
+    events: Events,
+    reset: Option<PendingReset>,
+    /// Expirations of the retransmission timer since the last advance of SND.UNA.
+    timeouts: u32,
+    /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191).
+    mss: Mss,
+    /// When something was sent last.
+    sent_at: Instant,
+    /// The latest `now`, for calls that have none.
+    now: Instant,
+    counters: TcpCounters,
+}
+
+/// How much of the congestion window was used in the current round trip.
+#[derive(Debug)]
+struct Usage {
+    peak: u64,
+    round_end: SeqNum,
+}
+
+impl Tcb {
+    /// An active open: SYN-SENT. The SYN leaves at the next [`Tcb::poll_transmit`].
+    pub fn connect(now: Instant, config: TcpConfig, iss: SeqNum) -> Self {
+        Self::new(now, config, iss, State::SynSent)
+    }
+
+    /// A passive open: SYN-RECEIVED, in answer to a SYN with `options`. The SYN/ACK leaves at the next
+    /// [`Tcb::poll_transmit`]. Payload of the SYN is left to the peer's retransmission.
+    pub fn accept(now: Instant, config: TcpConfig, iss: SeqNum, syn: &TcpRepr, options: &TcpOptions) -> Self {
+        let mut tcb = Self::new(now, config, iss, State::SynReceived);
+        tcb.learn_peer(now, syn, options);
+        tcb
+    }
+
+    fn new(now: Instant, config: TcpConfig, iss: SeqNum, state: State) -> Self {
+        let agreed = Agreed::nothing();
+        Self {
+            config,
+            state,
+            is_active: state == State::SynSent,
+            iss,
+            agreed,
+            handshake: Handshake::new(),
+            clock: TimestampClock::new(config.timestamp_offset),
+            send: SendQueue::new(iss + 1),
+            recovery: Recovery::new(),
+            congestion: CongestionControl::new(config.congestion, config.mss.get() as u64, false),
+            usage: Usage { peak: 0, round_end: iss + 1 },
+            rtt: RttEstimator::new(config.initial_rto, config.min_rto, config.max_rto),
+            peer_window: SendWindow::default(),
+            receive: Receiver::new(SeqNum::default()),
+            window: ReceiveWindow::new(config.window_owner, config.mss.get() as u32),
+            acks: AckSchedule::new(),
+            challenges: ChallengeLimit::default(),
+            timers: Timers::default(),
+            persist: Persist::default(),
+            events: Events::default(),
+            reset: None,
+            timeouts: 0,
+            mss: config.mss.min(agreed.peer_mss),
+            sent_at: now,
+            now,
+            counters: TcpCounters::default(),
+        }
+    }
+
+    /// Takes what the peer's SYN or SYN/ACK says.
+    fn learn_peer(&mut self, now: Instant, syn: &TcpRepr, options: &TcpOptions) {
+        self.agreed = Agreed::new(&self.config, options);
+        self.mss = self.config.mss.min(self.agreed.peer_mss);
+        self.receive = Receiver::new(syn.seq);
+        let (peer_shift, our_shift) = self.agreed.shifts.unwrap_or_default();
+        self.window.set_shift(our_shift);
+        self.peer_window = SendWindow::new(peer_shift, syn.window, syn.seq, syn.ack);
+        if let Some(timestamps) = options.timestamps.filter(|_| self.agreed.timestamps) {
+            self.clock.update(now, timestamps.value);
+        }
+    }
+
+    /// Our SYN is acknowledged.
+    fn establish(&mut self, now: Instant) {
+        match self.handshake.sent_once_at() {
+            Some(sent_at) => self.rtt.sample(now.since(sent_at)),
+            None => self.rtt.restart_after_syn_timeout(),
+        }
+        let careful = self.handshake.transmissions() > 1;
+        self.congestion = CongestionControl::new(self.config.congestion, self.payload_max(0) as u64, careful);
+        self.timers.stop(Timer::Retransmit);
+        self.timeouts = 0;
+        self.state = State::Established;
+        if self.send.has_fin() {
+            // RFC 9293 §3.10.4: a CLOSE in SYN-RECEIVED takes effect now.
+            self.state = self.state.after_close();
+        }
+        self.events.push(TcpEvent::Established);
+    }
+
+    /// The connection is over.
+    fn finish(&mut self, reason: CloseReason) {
+        self.state = State::Closed;
+        self.timers.stop_all();
+        self.acks.clear();
+        self.persist = Persist::default();
+        self.events.push(TcpEvent::Closed(reason));
+    }
+
+    /// Changes who enforces the peer's window and owns ours: when MPTCP is agreed, or given up.
+    pub fn set_window_owner(&mut self, owner: WindowOwner) {
+        self.config.window_owner = owner;
+        self.window.set_owner(owner, self.receive.received());
+        self.update_persist();
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<TcpEvent> {
+        self.events.poll()
+    }
+
+    /// The next payload in order, with the offset of its first byte in the peer's stream (0 is the first byte behind
+    /// the SYN; it never wraps).
+    pub fn poll_received(&mut self) -> Option<(u64, Chunk)> {
+        self.receive.poll()
+    }
+
+    /// Queues a segment. `data_seq` is the caller's tag of its first byte, which comes back at every transmission.
+    /// The caller asks [`Tcb::send_room`] first; what is more stays queued until there is room. A segment longer
+    /// than [`Tcb::payload_max`] is split when it leaves.
+    ///
+    /// # Panics
+    /// When the chunk is empty, or when [`Tcb::close`] was called before.
+    pub fn enqueue(&mut self, chunk: Chunk, data_seq: DataSeq) {
+        assert!(!chunk.is_empty(), "a segment has payload");
+        assert!(!self.send.has_fin(), "nothing is queued behind the FIN");
+        self.send.push(chunk, data_seq);
+        self.update_persist();
+    }
+
+    /// An ACK leaves at the next [`Tcb::poll_transmit`].
+    pub fn request_ack(&mut self) {
+        self.acks.immediately();
+    }
+
+    /// A window probe leaves at the next [`Tcb::poll_transmit`]: an old sequence number makes the peer answer with
+    /// its window (RFC 9293 §3.8.6.1).
+    pub fn probe(&mut self, now: Instant) {
+        self.now = now;
+        self.persist.probe_due = true;
+    }
+
+    /// No more data follows: FIN behind what is queued. Before the peer's SYN it ends the connection.
+    pub fn close(&mut self, now: Instant) {
+        self.now = now;
+        match self.state {
+            State::SynSent => self.finish(CloseReason::Aborted),
+            State::SynReceived if !self.send.has_fin() => self.send.push_fin(),
+            state if state.takes_data() => {
+                self.send.push_fin();
+                self.state = state.after_close();
+                self.update_persist();
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends the connection at once: a RST leaves at the next [`Tcb::poll_transmit`] where the peer knows of us, and
+    /// then comes [`TcpEvent::Closed`].
+    pub fn abort(&mut self, now: Instant) {
+        use State::*;
+        self.now = now;
+        match self.state {
+            // RFC 9293 §3.10.5.
+            SynReceived | Established | FinWait1 | FinWait2 | CloseWait => {
+                self.finish(CloseReason::Aborted);
+                self.events = Events::default();
+                self.reset = Some(PendingReset::Abort);
+            }
+            SynSent | Closing | LastAck | TimeWait => self.finish(CloseReason::Aborted),
+            Closed => {}
+        }
+    }
+
+    /// Gives all chunks back. The connection is over then, if it was not; only a RST that was due still leaves.
+    pub fn drop_all(&mut self, cache: &mut PoolCache) {
+        self.send.drop_all(cache);
+        self.receive.drop_all(cache);
+        self.state = State::Closed;
+        self.timers.stop_all();
+        self.acks.clear();
+        self.persist = Persist::default();
+    }
+
+    /// Tells of room for received payload. With [`WindowOwner::Subflow`]: free buffer space for what
+    /// [`Tcb::poll_received`] has not given yet; the right edge never moves back, and a window that opened wide is
+    /// told to the peer at once. With [`WindowOwner::Connection`]: what headers show.
+    pub fn set_receive_window(&mut self, bytes: u32) {
+        if self.window.set(bytes, self.receive.delivered(), self.receive.received())
+            && self.state.receives_data()
+        {
+            self.acks.immediately();
+        }
+    }
+
+    /// The window of an arriving segment in bytes.
+    pub fn scaled_window(&self, tcp: &TcpRepr) -> u32 {
+        if tcp.flags.contains(crate::wire::TcpFlags::SYN) {
+            return u32::from(tcp.window);
+        }
+        self.peer_window.scale(tcp.window)
+    }
+
+    /// Payload bytes of a full segment to which the caller adds `reserved_options` bytes of options.
+    pub fn payload_max(&self, reserved_options: usize) -> usize {
+        let options = self.agreed.options_len() + reserved_options;
+        self.mss.get().saturating_sub(options).clamp(1, TX_PAYLOAD_MAX)
+    }
+
+    /// Bytes of new payload that may leave now, over what is queued: what the congestion window, and with
+    /// [`WindowOwner::Subflow`] the peer's window, let go. 0 unless data may be sent at all, and 0 while lost
+    /// segments wait, which go first.
+    ///
+    /// With [`WindowOwner::Subflow`] and a peer's window that has no room for a segment, room for one is told when
+    /// nothing else is queued: it waits here, so that the persist timer runs exactly when there is something to send.
+    pub fn send_room(&self) -> usize {
+        if !self.state.takes_data() || self.send.has_fin() || self.send.has_lost() {
+            return 0;
+        }
+        let congestion = self.congestion.window().saturating_sub(u64::from(self.pipe()));
+        let unsent = self.send.unsent();
+        let room = match self.config.window_owner {
+            WindowOwner::Connection => congestion,
+            WindowOwner::Subflow => {
+                let usable = self.usable_window();
+                let segment = self.payload_max(0) as u32;
+                if usable < segment && unsent == 0 && self.send.flight() == 0 {
+                    return segment as usize;
+                }
+                congestion.min(u64::from(usable))
+            }
+        };
+        room.saturating_sub(u64::from(unsent)) as usize
+    }
+
+    /// RFC 9293 §3.8.6.2.1: the usable window, SND.UNA + SND.WND - SND.NXT.
+    fn usable_window(&self) -> u32 {
+        self.peer_window.bytes().saturating_sub(self.send.flight())
+    }
+
+    /// RFC 6675 §4: bytes in the network. Without SACK each duplicate acknowledgment stands for one segment that
+    /// has left it.
+    fn pipe(&self) -> u32 {
+        let left = self.recovery.left() as usize * self.payload_max(0);
+        self.send.pipe().saturating_sub(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// Runs the persist timer while the peer's window is all that holds back what is queued (RFC 9293 §3.8.6.1).
+    fn update_persist(&mut self) {
+        let held_back = self.config.window_owner == WindowOwner::Subflow
+            && self.state.transmits()
+            && self.send.flight() == 0
+            && self.send.next_new().is_some_and(|index| self.window_for(index).is_none());
+        if !held_back {
+            self.timers.stop(Timer::Persist);
+            self.persist.rounds = 0;
+            self.persist.unanswered = 0;
+        } else if !self.timers.is_running(Timer::Persist) {
+            let wait = self.rtt.rto_doubled(self.persist.rounds);
+            self.timers.set(Timer::Persist, self.now + wait);
+        }
+    }
+
+    /// State of the connection.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether data can be sent: the handshake is complete and we have not closed.
+    pub fn is_established(&self) -> bool {
+        self.state.takes_data()
+    }
+
+    /// Our initial sequence number.
+    pub fn iss(&self) -> SeqNum {
+        self.iss
+    }
+
+    /// The peer's initial sequence number; meaningless in SYN-SENT.
+    pub fn irs(&self) -> SeqNum {
+        self.receive.irs()
+    }
+
+    /// SND.UNA.
+    pub fn snd_una(&self) -> SeqNum {
+        match self.state {
+            State::SynSent | State::SynReceived => self.iss,
+            _ => self.send.una(),
+        }
+    }
+
+    /// SND.NXT.
+    pub fn snd_nxt(&self) -> SeqNum {
+        self.send.nxt()
+    }
+
+    /// RCV.NXT.
+    pub fn rcv_nxt(&self) -> SeqNum {
+        self.receive.nxt()
+    }
+
+    /// Payload bytes of our stream that the peer acknowledged.
+    pub fn acked_bytes(&self) -> u64 {
+        self.send.acked()
+    }
+
+    /// Payload bytes of our stream that were sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.send.offset(self.send.nxt())
+    }
+
+    /// Payload bytes of the peer's stream that arrived in order.
+    pub fn received_bytes(&self) -> u64 {
+        self.receive.received()
+    }
+
+    /// Whether our FIN was acknowledged.
+    pub fn is_fin_acked(&self) -> bool {
+        self.send.is_fin_acked()
+    }
+
+    /// Bytes sent and not acknowledged (a FIN counts as one).
+    pub fn in_flight(&self) -> usize {
+        self.send.flight() as usize
+    }
+
+    /// Bytes queued and never sent (a FIN counts as one).
+    pub fn unsent(&self) -> usize {
+        self.send.unsent() as usize
+    }
+
+    /// The smoothed round trip.
+    pub fn srtt(&self) -> Option<Duration> {
+        self.rtt.srtt()
+    }
+
+    /// The retransmission time-out, back-off included.
+    pub fn rto(&self) -> Duration {
+        self.rtt.rto()
+    }
+
+    /// How often the retransmission timer expired since the peer acknowledged something new.
+    pub fn consecutive_timeouts(&self) -> u32 {
+        self.timeouts
+    }
+
+    /// Effective maximum segment size: the smaller of both ends', lowered by the path.
+    pub fn mss(&self) -> Mss {
+        self.mss
+    }
+
+    /// The figures now.
+    pub fn info(&self) -> TcpInfo {
+        TcpInfo {
+            srtt: self.rtt.srtt(),
+            rttvar: self.rtt.rttvar(),
+            rto: self.rtt.rto(),
+            cwnd: self.congestion.window(),
+            ssthresh: self.congestion.ssthresh(),
+            peer_window: self.peer_window.bytes(),
+            bytes_sent: self.sent_bytes(),
+            bytes_acked: self.acked_bytes(),
+            bytes_received: self.received_bytes(),
+            in_flight: self.send.flight(),
+            mss: self.mss.get(),
+            reassembly_chunks: self.receive.waiting_chunks(),
+            counters: self.counters,
+        }
+    }
+}

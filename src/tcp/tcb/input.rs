@@ -1,0 +1,486 @@
+//! What arrives: segments (RFC 9293 §3.10.7) and ICMP errors.
+
+use super::{PendingReset, Tcb};
+use crate::base::{Chunk, Instant, PoolCache, SeqNum};
+use crate::cc::{AckSample, Controller};
+use crate::tcp::recovery::{DUPLICATES_THRESHOLD, Progress};
+use crate::tcp::recv::Arrival;
+use crate::tcp::send::Acked;
+use crate::tcp::timer::Timer;
+use crate::tcp::{CloseReason, State, TcpEvent, WindowOwner};
+use crate::wire::{IcmpError, IcmpErrorKind, MptcpOption, Mss, TcpFlags, TcpOptions, TcpRepr};
+
+/// The two ECN bits of a packet that met congestion (RFC 3168 §5).
+const CONGESTION_EXPERIENCED: u8 = 3;
+
+/// What came of an arriving segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// It passed the checks of sequence number, timestamp, RST, SYN and acknowledgment: its options may be used.
+    pub accepted: bool,
+    /// SND.UNA advanced.
+    pub ack_advanced: bool,
+    /// A new SYN ended TIME-WAIT (RFC 9293 §3.6.1, RFC 6191): the connection is closed, and the segment should go to
+    /// the listener.
+    pub reopen: bool,
+}
+
+impl Accepted {
+    const NO: Accepted = Accepted { accepted: false, ack_advanced: false, reopen: false };
+    const YES: Accepted = Accepted { accepted: true, ack_advanced: false, reopen: false };
+}
+
+/// A segment in the receiver's terms.
+#[derive(Debug, Clone, Copy)]
+struct Segment {
+    /// Of its first payload byte.
+    seq: SeqNum,
+    payload_len: u32,
+    fin: bool,
+}
+
+impl Segment {
+    fn len(&self) -> u32 {
+        self.payload_len + u32::from(self.fin)
+    }
+}
+
+impl Tcb {
+    /// A segment arrived. `ecn` are the ECN bits of its IP header; `payload` is kept, or given back to `cache`.
+    pub fn handle_segment(
+        &mut self,
+        now: Instant,
+        tcp: &TcpRepr,
+        options: &TcpOptions,
+        ecn: u8,
+        payload: Option<Chunk>,
+        cache: &mut PoolCache,
+    ) -> Accepted {
+        self.now = now;
+        self.counters.segments_received += 1;
+        self.counters.congestion_marks += u64::from(ecn == CONGESTION_EXPERIENCED);
+        let mut payload = payload;
+        let accepted = match self.state {
+            State::Closed => Accepted::NO,
+            State::SynSent => self.handle_in_syn_sent(now, tcp, options),
+            _ => self.handle_synchronized(now, tcp, options, &mut payload, cache),
+        };
+        if let Some(left) = payload {
+            cache.free_chunk(left);
+        }
+        if self.acks.is_delayed() && !self.timers.is_running(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, now + self.config.delayed_ack);
+        }
+        self.update_persist();
+        accepted
+    }
+
+    /// RFC 9293 §3.10.7.3.
+    fn handle_in_syn_sent(&mut self, now: Instant, tcp: &TcpRepr, options: &TcpOptions) -> Accepted {
+        let has = |flag| tcp.flags.contains(flag);
+        // First: the ACK bit. All we sent is the SYN.
+        if has(TcpFlags::ACK) && tcp.ack != self.send.nxt() {
+            if !has(TcpFlags::RST) {
+                self.reset = Some(PendingReset::Answer(tcp.ack));
+            }
+            return Accepted::NO;
+        }
+        // Second: the RST bit. Believed only with an acceptable ACK.
+        if has(TcpFlags::RST) {
+            if !has(TcpFlags::ACK) {
+                return Accepted::NO;
+            }
+            self.finish(CloseReason::Refused);
+            return Accepted::YES;
+        }
+        // Fourth: the SYN bit.
+        if !has(TcpFlags::SYN) {
+            return Accepted::NO;
+        }
+        self.learn_peer(now, tcp, options);
+        if !has(TcpFlags::ACK) {
+            // Simultaneous open: our SYN goes out again as a SYN/ACK.
+            self.state = State::SynReceived;
+            self.handshake.send_again();
+            return Accepted::YES;
+        }
+        self.establish(now);
+        self.acks.immediately();
+        Accepted { ack_advanced: true, ..Accepted::YES }
+    }
+
+    /// RFC 9293 §3.10.7.4.
+    fn handle_synchronized(
+        &mut self,
+        now: Instant,
+        tcp: &TcpRepr,
+        options: &TcpOptions,
+        payload: &mut Option<Chunk>,
+        cache: &mut PoolCache,
+    ) -> Accepted {
+        let has = |flag| tcp.flags.contains(flag);
+        let mut segment = Segment {
+            seq: tcp.seq,
+            payload_len: payload.as_ref().map_or(0, |chunk| chunk.len() as u32),
+            fin: has(TcpFlags::FIN),
+        };
+        if has(TcpFlags::SYN) && !has(TcpFlags::RST) {
+            if !self.is_crossing_syn_ack(tcp) {
+                return self.handle_unexpected_syn(now, tcp, options);
+            }
+            segment.seq += 1;
+        }
+        if !has(TcpFlags::RST) && self.is_outdated(now, options) {
+            self.counters.paws += 1;
+            self.answer_unacceptable(now, segment);
+            return Accepted::NO;
+        }
+        // First: the sequence number.
+        if !self.is_acceptable(segment) {
+            self.counters.not_acceptable += 1;
+            if !has(TcpFlags::RST) {
+                self.answer_unacceptable(now, segment);
+            }
+            return Accepted::NO;
+        }
+        // Second: the RST bit.
+        if has(TcpFlags::RST) {
+            return self.handle_reset(now, tcp);
+        }
+        // Fifth: the ACK field.
+        if !has(TcpFlags::ACK) {
+            return Accepted::NO;
+        }
+        if self.state == State::SynReceived {
+            if tcp.ack != self.send.nxt() {
+                self.reset = Some(PendingReset::Answer(tcp.ack));
+                return Accepted::NO;
+            }
+            self.establish(now);
+            self.peer_window.update(tcp.seq, tcp.ack, tcp.window);
+        } else if !self.is_ack_acceptable(tcp.ack) {
+            self.challenge(now);
+            return Accepted::NO;
+        }
+        if let Some(timestamps) = options.timestamps.filter(|_| self.agreed.timestamps)
+            && segment.seq.at_or_before(self.receive.acked())
+        {
+            self.clock.update(now, timestamps.value);
+        }
+        let ack_advanced = self.handle_ack(now, tcp, options, segment, cache);
+        if self.state == State::Closed {
+            return Accepted { ack_advanced, ..Accepted::YES };
+        }
+        // Seventh and eighth: the payload, and the FIN bit.
+        if segment.len() > 0 {
+            self.handle_text(now, segment, payload, cache);
+        }
+        Accepted { ack_advanced, ..Accepted::YES }
+    }
+
+    /// The peer's SYN/ACK in a simultaneous open: its SYN is known, its acknowledgment is news.
+    fn is_crossing_syn_ack(&self, tcp: &TcpRepr) -> bool {
+        self.state == State::SynReceived
+            && self.is_active
+            && tcp.flags.contains(TcpFlags::ACK)
+            && tcp.seq == self.receive.irs()
+    }
+
+    /// Fourth: the SYN bit, where none is expected.
+    fn handle_unexpected_syn(&mut self, now: Instant, tcp: &TcpRepr, options: &TcpOptions) -> Accepted {
+        if self.state == State::SynReceived && tcp.seq == self.receive.irs() {
+            // The peer did not get our SYN/ACK.
+            self.handshake.send_again();
+            return Accepted::NO;
+        }
+        if self.state == State::TimeWait && !tcp.flags.contains(TcpFlags::ACK) {
+            // RFC 6191 §2, RFC 9293 §3.6.1: later by timestamp or by sequence number, so it is a new connection.
+            let later = match options.timestamps.filter(|_| self.agreed.timestamps) {
+                Some(timestamps) => self.clock.is_newer(timestamps.value),
+                None => false,
+            };
+            if later || tcp.seq.after(self.receive.nxt()) {
+                self.finish(CloseReason::Finished);
+                return Accepted { reopen: true, ..Accepted::NO };
+            }
+        }
+        // RFC 5961 §4.2: whatever its sequence number.
+        self.challenge(now);
+        Accepted::NO
+    }
+
+    /// RFC 7323 §5.3 R1. A segment without the option passes (§3.2 would drop it): peers leave the option out where
+    /// others need all 40 bytes, as MPTCP's ADD_ADDR over IPv6 may.
+    fn is_outdated(&self, now: Instant, options: &TcpOptions) -> bool {
+        self.agreed.timestamps
+            && options.timestamps.is_some_and(|timestamps| self.clock.is_old(now, timestamps.value))
+    }
+
+    /// RFC 9293 §3.4 (table 6), with two allowances. A segment without text may begin anywhere from our last
+    /// acknowledgment to the very end of the window: acknowledgments overtake data, and follow data that filled the
+    /// window. And whatever holds the next byte passes even if there is no room, for the sake of its ACK field.
+    fn is_acceptable(&self, segment: Segment) -> bool {
+        let window = self.window.accepted_to(self.receive.received()) - self.receive.received();
+        let start = i64::from(segment.seq.distance(self.receive.nxt()));
+        if segment.len() == 0 {
+            return segment.seq.at_or_after(self.receive.acked()) && start <= window as i64;
+        }
+        let end = start + i64::from(segment.len());
+        end > 0 && (start <= 0 || start < window as i64)
+    }
+
+    /// RFC 9293 §3.10.7.4 first: a segment that is not acceptable is answered with an ACK.
+    fn answer_unacceptable(&mut self, now: Instant, segment: Segment) {
+        if segment.len() == 0 {
+            // Two ends that disagree would answer each other for ever.
+            self.challenge(now);
+            return;
+        }
+        if segment.fin && self.state == State::TimeWait {
+            // RFC 9293 §3.10.7.4 eighth: the peer's FIN again; 2 MSL begin anew.
+            self.timers.set(Timer::TimeWait, now + self.config.time_wait);
+        }
+        self.counters.duplicates += 1;
+        self.receive.note_duplicate(segment.seq, segment.payload_len);
+        self.acks.on_out_of_order(self.agreed.sack);
+    }
+
+    /// RFC 5961 §3.2: only the exact sequence number resets; anything else in the window is challenged.
+    fn handle_reset(&mut self, now: Instant, tcp: &TcpRepr) -> Accepted {
+        if tcp.seq != self.receive.nxt() {
+            self.challenge(now);
+            return Accepted::NO;
+        }
+        let reason = match self.state {
+            State::SynReceived if self.is_active => CloseReason::Refused,
+            State::TimeWait => CloseReason::Finished,
+            _ => CloseReason::Reset,
+        };
+        self.finish(reason);
+        Accepted::YES
+    }
+
+    /// RFC 5961 §7: an ACK that tells an honest peer where we are, and an attacker nothing.
+    fn challenge(&mut self, now: Instant) {
+        self.counters.challenges += 1;
+        if self.challenges.take(now) {
+            self.acks.immediately();
+        }
+    }
+
+    /// RFC 5961 §5.2: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
+    fn is_ack_acceptable(&self, ack: SeqNum) -> bool {
+        let behind = self.send.una().distance(ack);
+        behind <= self.peer_window.largest().min(1 << 30) as i32 && ack.at_or_before(self.send.nxt())
+    }
+
+    /// RFC 9293 §3.10.7.4 fifth. Returns whether SND.UNA advanced.
+    fn handle_ack(
+        &mut self,
+        now: Instant,
+        tcp: &TcpRepr,
+        options: &TcpOptions,
+        segment: Segment,
+        cache: &mut PoolCache,
+    ) -> bool {
+        let una = self.send.una();
+        if tcp.ack.before(una) {
+            return false;
+        }
+        let flight = self.send.flight();
+        let window_changed = self.peer_window.update(tcp.seq, tcp.ack, tcp.window);
+        self.persist.unanswered = 0;
+        let acked = self.send.acknowledge(tcp.ack, cache);
+        let mut delivered = acked.delivered;
+        if self.agreed.sack {
+            for (start, end) in &options.sack {
+                delivered += self.send.sack(*start, *end);
+            }
+        }
+        let duplicate = !self.agreed.sack
+            && !acked.advanced
+            && flight > 0
+            && segment.len() == 0
+            && !(window_changed && self.config.window_owner == WindowOwner::Subflow)
+            && !carries_signal(options);
+        if acked.advanced {
+            self.on_advance(now, options, &acked);
+        } else if self.peer_window.bytes() == 0 {
+            // RFC 9293 §3.8.6.1: a peer that answers with a closed window is alive.
+            self.timeouts = 0;
+        }
+        if acked.advanced || delivered > 0 || duplicate {
+            self.detect_loss(now, &acked, duplicate, delivered);
+        }
+        if acked.advanced && self.send.is_fin_acked() {
+            self.on_fin_acked(now);
+        }
+        acked.advanced
+    }
+
+    /// SND.UNA advanced: round trip and retransmission timer.
+    fn on_advance(&mut self, now: Instant, options: &TcpOptions, acked: &Acked) {
+        self.timeouts = 0;
+        let by_echo = || {
+            let timestamps = options.timestamps.filter(|_| self.agreed.timestamps)?;
+            self.clock.round_trip(now, timestamps.echo)
+        };
+        // RFC 6298 §3: our own record is finer than the timestamp clock, and is used where it is unambiguous.
+        if let Some(rtt) = acked.sent_at.map(|sent_at| now.since(sent_at)).or_else(by_echo) {
+            self.rtt.sample(rtt);
+        }
+        // RFC 6298 §5.2, §5.3.
+        if self.send.flight() == 0 {
+            self.timers.stop(Timer::Retransmit);
+        } else {
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        }
+    }
+
+    /// RFC 6675 §5 with SACK, RFC 6582 §3.2 without; then what it means for the congestion window.
+    fn detect_loss(&mut self, now: Instant, acked: &Acked, duplicate: bool, delivered: u32) {
+        let una = self.send.una();
+        let mut lost = if self.agreed.sack {
+            self.send.mark_lost_by_sack(DUPLICATES_THRESHOLD)
+        } else {
+            let beyond_hole = self.send.segments_in_flight().saturating_sub(1) as u32;
+            let tells = duplicate && self.recovery.on_duplicate(una, beyond_hole);
+            u32::from(tells && self.send.mark_head_lost())
+        };
+        let mut enter = lost > 0;
+        if acked.advanced {
+            match self.recovery.on_advance(una, acked.segments) {
+                Progress::None => {}
+                // With SACK a hole needs something beyond it.
+                Progress::Partial if self.agreed.sack && !self.send.has_sacked() => {}
+                Progress::Partial => lost += u32::from(self.send.mark_head_lost()),
+                Progress::Recovered => {
+                    self.congestion.on_recovered(now);
+                    // Losses beyond the recovery point are another episode.
+                    enter |= self.send.has_lost();
+                }
+            }
+            self.recovery.forget_far_point(una);
+        }
+        self.counters.lost += u64::from(lost);
+        if enter && self.recovery.is_open() {
+            self.recovery.enter(self.send.nxt());
+            self.congestion.on_loss(now, u64::from(self.send.flight()));
+            self.counters.fast_recoveries += 1;
+        }
+        if delivered > 0 && self.recovery.lets_grow() {
+            let sample = AckSample {
+                acked_bytes: u64::from(delivered),
+                flight_bytes: self.usage.peak,
+                rtt: acked.sent_at.map(|sent_at| now.since(sent_at)),
+            };
+            self.congestion.on_ack(now, &sample);
+        }
+        if una.at_or_after(self.usage.round_end) {
+            self.usage.peak = u64::from(self.send.flight());
+            self.usage.round_end = self.send.nxt();
+        }
+    }
+
+    fn on_fin_acked(&mut self, now: Instant) {
+        let before = self.state;
+        self.state = before.after_fin_acked();
+        if self.state == before {
+            return;
+        }
+        match self.state {
+            State::TimeWait => self.start_time_wait(now),
+            State::Closed => self.finish(CloseReason::Finished),
+            _ => {}
+        }
+    }
+
+    fn start_time_wait(&mut self, now: Instant) {
+        self.timers.stop(Timer::Retransmit);
+        self.timers.set(Timer::TimeWait, now + self.config.time_wait);
+    }
+
+    /// RFC 9293 §3.10.7.4 seventh and eighth.
+    fn handle_text(
+        &mut self,
+        now: Instant,
+        segment: Segment,
+        payload: &mut Option<Chunk>,
+        cache: &mut PoolCache,
+    ) {
+        if !self.state.receives_data() {
+            // Text behind the peer's FIN: it should not be, and is ignored.
+            return;
+        }
+        let accepted_to = self.window.accepted_to(self.receive.received());
+        if payload.is_some() {
+            match self.receive.take(segment.seq, accepted_to, payload, cache) {
+                Arrival::InOrder => self.acks.on_in_order(segment.payload_len as usize),
+                Arrival::FilledGap => self.acks.immediately(),
+                Arrival::OutOfOrder => {
+                    self.counters.out_of_order += 1;
+                    self.acks.on_out_of_order(self.agreed.sack);
+                }
+                Arrival::Duplicate => {
+                    self.counters.duplicates += 1;
+                    self.acks.on_out_of_order(self.agreed.sack);
+                }
+                Arrival::Dropped => {
+                    self.counters.dropped += 1;
+                    self.acks.immediately();
+                }
+            }
+        }
+        if segment.fin {
+            self.receive.note_fin(segment.seq + segment.payload_len, accepted_to);
+            self.acks.immediately();
+        }
+        if self.receive.consume_fin() {
+            self.state = self.state.after_peer_fin();
+            self.events.push(TcpEvent::PeerFinished);
+            self.acks.immediately();
+            if self.state == State::TimeWait {
+                self.start_time_wait(now);
+            }
+        }
+    }
+
+    /// An ICMP error about a segment of this connection arrived.
+    pub fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
+        self.now = now;
+        // RFC 5927 §4.1: it must quote something that is in flight.
+        let quotes_flight = error.seq.at_or_after(self.snd_una()) && error.seq.before(self.snd_nxt());
+        if !quotes_flight {
+            return;
+        }
+        match error.kind {
+            IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
+            // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
+            IcmpErrorKind::Unreachable { .. } => {
+                if self.state == State::SynSent {
+                    self.finish(CloseReason::Unreachable);
+                }
+            }
+        }
+    }
+
+    /// RFC 1191 §3, RFC 8201 §4: what is too long for the path is lost, by no fault of congestion.
+    fn lower_mss(&mut self, mtu: u32, is_ipv6: bool) {
+        // RFC 8201 §4: never below 1280 over IPv6. Over IPv4 576 is taken for routers that do not tell, and for
+        // lies: an attacker must not make us send tiny segments.
+        let (headers, least) = if is_ipv6 { (60, 1280) } else { (40, 576) };
+        let mss = Mss::new(u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX));
+        if mss >= self.mss {
+            return;
+        }
+        self.mss = mss;
+        let payload_max = self.payload_max(0);
+        self.congestion.set_segment_bytes(payload_max as u64);
+        self.send.mark_oversized_lost(payload_max);
+    }
+}
+
+/// RFC 8684 §3: options other than DSS make an ACK a signal of MPTCP, and no duplicate in the sense of RFC 5681.
+fn carries_signal(options: &TcpOptions) -> bool {
+    options.mptcp.iter().any(|option| !matches!(option, MptcpOption::Dss(_)))
+}

@@ -1,0 +1,326 @@
+//! What leaves: one decision ([`Tcb::next`]), then one segment.
+
+use super::{PendingReset, Tcb};
+use crate::base::{Chunk, DataSeq, Instant, SeqNum};
+use crate::cc::Controller;
+use crate::tcp::handshake;
+use crate::tcp::timer::Timer;
+use crate::tcp::{CloseReason, State, TcpEvent, WindowOwner};
+use crate::wire::tcp::OPTIONS_MAX;
+use crate::wire::{SackBlocks, TcpFlags, TcpOptions, TcpRepr};
+
+/// Kind, length and padding of a SACK option, and each of its blocks (RFC 2018 §3).
+const SACK_HEADER: usize = 4;
+const SACK_BLOCK: usize = 8;
+
+/// What a segment is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutgoingKind {
+    /// SYN.
+    Syn,
+    /// SYN and ACK.
+    SynAck,
+    /// Payload.
+    Data,
+    /// Nothing but an acknowledgment.
+    Ack,
+    /// FIN, without payload.
+    Fin,
+    /// A window probe: an ACK with an old sequence number.
+    Probe,
+    /// RST.
+    Reset,
+}
+
+/// The payload of a segment that leaves.
+#[derive(Debug)]
+pub struct OutgoingPayload<'a> {
+    /// The bytes.
+    pub chunk: &'a mut Chunk,
+    /// The caller's tag of the first byte.
+    pub data_seq: DataSeq,
+    /// The first byte's offset in our stream; 0 is the first behind the SYN.
+    pub offset: u64,
+    /// Headers may be written in front of the payload. False when other bytes of a segment are there (it was split,
+    /// or its front was acknowledged): then it has to be sent from a copy.
+    pub in_place: bool,
+}
+
+/// A segment that leaves, but for the caller's options.
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    /// The header.
+    pub tcp: TcpRepr,
+    /// Our options. The caller may add as many bytes as it reserved.
+    pub options: TcpOptions,
+    /// The payload, for [`OutgoingKind::Data`].
+    pub payload: Option<OutgoingPayload<'a>>,
+    /// What it is.
+    pub kind: OutgoingKind,
+    /// Whether it was sent before.
+    pub retransmission: bool,
+}
+
+/// What to send next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Reset(PendingReset),
+    Handshake,
+    Ack,
+    /// The segment at this place again.
+    Retransmit(usize),
+    /// The segment at this place for the first time, cut to so many bytes.
+    New(usize, usize),
+    Probe,
+}
+
+impl Tcb {
+    /// Whether [`Tcb::poll_transmit`] would give a segment.
+    pub fn has_to_send(&self, _now: Instant) -> bool {
+        self.next().is_some()
+    }
+
+    /// The next segment to send; it counts as sent. The caller writes the headers and adds its own options: at most
+    /// `reserved_options` bytes on a pure ACK (or FIN, or probe), `reserved_options_data` with payload. A SYN, SYN/ACK
+    /// and RST leave 20 bytes at least.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        reserved_options: usize,
+        reserved_options_data: usize,
+    ) -> Option<Outgoing<'_>> {
+        self.now = now;
+        let next = self.next()?;
+        self.counters.segments_sent += 1;
+        Some(match next {
+            Next::Reset(reset) => self.emit_reset(reset),
+            Next::Handshake => self.emit_handshake(now),
+            Next::Ack => {
+                let seq = self.send.nxt();
+                self.emit_ack(now, seq, OutgoingKind::Ack, reserved_options)
+            }
+            Next::Probe => {
+                self.persist.probe_due = false;
+                self.counters.probes += 1;
+                let seq = self.send.una() - 1;
+                self.emit_ack(now, seq, OutgoingKind::Probe, reserved_options)
+            }
+            Next::Retransmit(index) => {
+                let reserved = self.reserved_for(index, reserved_options, reserved_options_data);
+                self.emit_segment(now, index, usize::MAX, reserved)
+            }
+            Next::New(index, window) => {
+                let reserved = self.reserved_for(index, reserved_options, reserved_options_data);
+                self.emit_segment(now, index, window, reserved)
+            }
+        })
+    }
+
+    fn reserved_for(&self, index: usize, without_payload: usize, with_payload: usize) -> usize {
+        let (_, fin) = self.send.shape(index);
+        if fin { without_payload } else { with_payload }
+    }
+
+    /// The order: what ends or begins a connection; an ACK that no data segment has room for; what is lost; what is
+    /// new; what only acknowledges.
+    fn next(&self) -> Option<Next> {
+        if let Some(reset) = self.reset {
+            return Some(Next::Reset(reset));
+        }
+        match self.state {
+            State::Closed => return None,
+            State::SynSent => return self.handshake.is_due().then_some(Next::Handshake),
+            State::SynReceived if self.handshake.is_due() => return Some(Next::Handshake),
+            _ => {}
+        }
+        let ack_due = self.acks.is_due();
+        if ack_due && (self.owes_sack() || self.acks.has_duplicates()) {
+            return Some(Next::Ack);
+        }
+        if self.state.transmits()
+            && let Some(next) = self.next_segment()
+        {
+            return Some(next);
+        }
+        if self.persist.probe_due {
+            return Some(Next::Probe);
+        }
+        ack_due.then_some(Next::Ack)
+    }
+
+    fn next_segment(&self) -> Option<Next> {
+        let pipe = u64::from(self.pipe());
+        let fits = |len: u32| pipe == 0 || pipe + u64::from(len) <= self.congestion.window();
+        if let Some(index) = self.send.next_lost() {
+            let (len, _) = self.send.shape(index);
+            return (self.recovery.is_forced() || fits(len)).then_some(Next::Retransmit(index));
+        }
+        let index = self.send.next_new()?;
+        let window = self.window_for(index)?;
+        let (len, fin) = self.send.shape(index);
+        // The FIN is no payload, and needs no congestion window.
+        (fin || fits(len.min(u32::try_from(window).unwrap_or(u32::MAX)))).then_some(Next::New(index, window))
+    }
+
+    /// How many bytes of a new segment the peer's window takes; none when it has to wait.
+    pub(super) fn window_for(&self, index: usize) -> Option<usize> {
+        if self.config.window_owner == WindowOwner::Connection {
+            return Some(usize::MAX);
+        }
+        let usable = self.usable_window();
+        let (len, _) = self.send.shape(index);
+        if len <= usable {
+            return Some(len as usize);
+        }
+        // RFC 9293 §3.8.6.2.1: a part is worth a segment when it is half of the largest window, or late.
+        let worth = usable >= self.peer_window.largest() / 2 || self.persist.cut;
+        (usable > 0 && worth).then_some(usable as usize)
+    }
+
+    fn emit_reset(&mut self, reset: PendingReset) -> Outgoing<'_> {
+        self.reset = None;
+        let (seq, ack, flags) = match reset {
+            PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
+            PendingReset::Abort => {
+                self.events.push(TcpEvent::Closed(CloseReason::Aborted));
+                (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
+            }
+        };
+        Outgoing {
+            tcp: TcpRepr { seq, ack, flags, window: 0, urgent: 0 },
+            options: TcpOptions::default(),
+            payload: None,
+            kind: OutgoingKind::Reset,
+            retransmission: false,
+        }
+    }
+
+    fn emit_handshake(&mut self, now: Instant) -> Outgoing<'_> {
+        let retransmission = self.handshake.on_sent(now);
+        self.counters.retransmits += u64::from(retransmission);
+        if !self.timers.is_running(Timer::Retransmit) {
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        }
+        let window = self.window.show_on_syn();
+        let timestamps = self.clock.option(now);
+        let (flags, ack, options, kind) = if self.state == State::SynSent {
+            let options = handshake::syn_options(&self.config, timestamps);
+            (TcpFlags::SYN, SeqNum::default(), options, OutgoingKind::Syn)
+        } else {
+            self.on_ack_sent();
+            let options = handshake::syn_ack_options(&self.config, &self.agreed, timestamps);
+            (TcpFlags::SYN | TcpFlags::ACK, self.receive.nxt(), options, OutgoingKind::SynAck)
+        };
+        let tcp = TcpRepr { seq: self.iss, ack, flags, window, urgent: 0 };
+        Outgoing { tcp, options, payload: None, kind, retransmission }
+    }
+
+    fn emit_ack(&mut self, now: Instant, seq: SeqNum, kind: OutgoingKind, reserved: usize) -> Outgoing<'_> {
+        let mut options = self.options(now, reserved);
+        let room = OPTIONS_MAX.saturating_sub(reserved + timestamps_len(&options));
+        options.sack = self.sack_blocks(room);
+        let tcp = self.header(seq, TcpFlags::ACK);
+        self.on_ack_sent();
+        Outgoing { tcp, options, payload: None, kind, retransmission: false }
+    }
+
+    fn emit_segment(&mut self, now: Instant, index: usize, window: usize, reserved: usize) -> Outgoing<'_> {
+        let retransmission = self.begin_segment(now, index);
+        let mut options = self.options(now, reserved);
+        let own = timestamps_len(&options);
+        let payload_max = self.payload_max(reserved).min(window);
+        let departure = self.send.depart(now, index, payload_max);
+        // What a segment has room for behind its payload, and what the options have.
+        let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
+        options.sack = self.sack_blocks(room.saturating_sub(reserved + own));
+        let mut flags = TcpFlags::ACK;
+        if departure.fin {
+            flags = flags | TcpFlags::FIN;
+        } else if departure.last {
+            flags = flags | TcpFlags::PSH;
+        }
+        let tcp = self.header(departure.seq, flags);
+        if !self.owes_sack() || !options.sack.is_empty() {
+            self.on_ack_sent();
+        }
+        self.on_segment_sent(now, departure.index, departure.payload_len, retransmission);
+        let offset = self.send.offset(departure.seq);
+        let payload = self.send.payload_mut(departure.index);
+        Outgoing {
+            tcp,
+            options,
+            kind: if payload.is_some() { OutgoingKind::Data } else { OutgoingKind::Fin },
+            payload: payload.map(|(chunk, data_seq, in_place)| OutgoingPayload {
+                chunk,
+                data_seq,
+                offset,
+                in_place,
+            }),
+            retransmission,
+        }
+    }
+
+    /// Before a segment leaves. Returns whether it was sent before.
+    fn begin_segment(&mut self, now: Instant, index: usize) -> bool {
+        let is_new = self.send.next_new() == Some(index);
+        if is_new && self.send.flight() == 0 && now.since(self.sent_at) > self.rtt.rto() {
+            self.congestion.on_idle(now);
+        }
+        self.persist.cut &= !is_new;
+        !is_new
+    }
+
+    fn on_segment_sent(&mut self, now: Instant, index: usize, payload_len: usize, retransmission: bool) {
+        self.sent_at = now;
+        if retransmission {
+            self.counters.retransmits += 1;
+            self.recovery.on_retransmission();
+        } else {
+            self.usage.peak = self.usage.peak.max(u64::from(self.send.flight()));
+        }
+        // RFC 6298 §5.1. The first retransmission of a hole gets a whole time-out of its own.
+        if !self.timers.is_running(Timer::Retransmit) || (retransmission && index == 0) {
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        }
+        self.timers.stop(Timer::Persist);
+        self.congestion.on_sent(now, payload_len as u64, u64::from(self.send.pipe()));
+    }
+
+    fn header(&mut self, seq: SeqNum, flags: TcpFlags) -> TcpRepr {
+        let window = self.window.show(self.receive.received());
+        TcpRepr { seq, ack: self.receive.nxt(), flags, window, urgent: 0 }
+    }
+
+    /// Our options but for SACK. Timestamps give way to a caller that needs their room: an ADD_ADDR over IPv6 with a
+    /// port takes 32 of the 40 bytes.
+    fn options(&self, now: Instant, reserved: usize) -> TcpOptions {
+        let fits = self.agreed.options_len() + reserved <= OPTIONS_MAX;
+        TcpOptions {
+            timestamps: (self.agreed.timestamps && fits).then(|| self.clock.option(now)),
+            ..TcpOptions::default()
+        }
+    }
+
+    /// Whether our acknowledgments have blocks to carry.
+    fn owes_sack(&self) -> bool {
+        self.agreed.sack && self.receive.has_sack()
+    }
+
+    fn sack_blocks(&self, room: usize) -> SackBlocks {
+        if !self.owes_sack() {
+            return SackBlocks::new();
+        }
+        self.receive.sack_blocks(room.saturating_sub(SACK_HEADER) / SACK_BLOCK)
+    }
+
+    fn on_ack_sent(&mut self) {
+        self.acks.on_sent();
+        self.receive.on_ack_sent();
+        self.timers.stop(Timer::DelayedAck);
+    }
+}
+
+/// Bytes of the timestamp option with its padding, where it is there.
+fn timestamps_len(options: &TcpOptions) -> usize {
+    if options.timestamps.is_some() { 12 } else { 0 }
+}
