@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
+use std::io::{Write, stdout};
 use std::process::{Command, ExitCode};
 
 /// The first kernel that loads an XDP program for packets in several buffers (`xdp.frags`).
@@ -94,9 +95,9 @@ pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let can_run = can_run(&machine, &nics, !arguments.nic.is_empty());
     if arguments.json {
         let report = serde_json::json!({ "can_run": can_run, "machine": machine, "nics": nics });
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{}", table(&machine, &nics, can_run));
+        stdout().write_all(table(&machine, &nics, can_run).as_bytes())?;
     }
     Ok(if can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
