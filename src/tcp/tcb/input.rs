@@ -301,12 +301,10 @@ impl Tcb {
                 delivered += self.send.sack(*start, *end);
             }
         }
-        let duplicate = !self.agreed.sack
-            && !acked.advanced
-            && flight > 0
-            && segment.len() == 0
-            && !(window_changed && self.config.window_owner == WindowOwner::Subflow)
-            && !carries_signal(options);
+        let is_update = window_changed && self.config.window_owner == WindowOwner::Subflow;
+        // RFC 5681 §2. With SACK the blocks tell more.
+        let can_be_duplicate = !self.agreed.sack && !acked.advanced && flight > 0;
+        let duplicate = can_be_duplicate && segment.len() == 0 && !is_update && !carries_signal(options);
         if acked.advanced {
             self.on_advance(now, options, &acked);
         } else if self.peer_window.bytes() == 0 {

@@ -31,7 +31,7 @@ fn a_syn_is_challenged_wherever_it_points() {
 #[test]
 fn challenges_are_limited_each_second() {
     let mut script = Script::established(plain());
-    let mut challenge = |script: &mut Script| {
+    let challenge = |script: &mut Script| {
         script.arrive(arriving(SYN, 9, 0));
         script.sent().len()
     };
