@@ -382,11 +382,19 @@ impl Connection {
                 confirmed,
                 initiator: self.initiator,
                 data_ack: self.receive.next(),
-                data_fin: (self.send_side == SendSide::FinSent).then_some(self.send.end()),
+                data_fin: self.says_data_fin(confirmed).then_some(self.send.end()),
                 fast_close: self.fast_close,
             },
             (Mode::Multipath { .. }, None) => unreachable!("a multipath connection has both keys"),
         }
+    }
+
+    /// Whether pure ACKs carry the DATA_FIN now. RFC 8684 §3.1: the initiator's keys may have been lost with its third
+    /// ACK, and a responder that lacks them understands no DATA_FIN. No data will follow that brings them, and both
+    /// don't fit into one segment: they take turns until a DSS shows that the responder has the keys.
+    fn says_data_fin(&self, confirmed: bool) -> bool {
+        let keys_turn = self.initiator && !confirmed && !self.data_backoff.is_multiple_of(2);
+        self.send_side == SendSide::FinSent && !keys_turn
     }
 
     // ---- the application's side ----

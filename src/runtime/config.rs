@@ -43,7 +43,7 @@ impl Default for RuntimeConfig {
             idle_spell: Duration::from_micros(50),
             frames: 32768,
             checksum: ChecksumMode::Software,
-            max_connections: 1024,
+            max_connections: 16384,
             max_subflows: 8,
             max_addresses: 8,
             backlog: 128,

@@ -1,9 +1,9 @@
 //! Why something could not be started, connected or listened to: each with what can be done about it.
 
 use crate::stack::CloseReason;
+use crate::xdp::XdpError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// Why the runtime did not start.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +35,20 @@ pub enum StartError {
         name: String,
     },
     /// A number in the configuration makes no sense.
-    #[error("{0}")]
-    Config(String),
+    #[error("{what} is {value}; it must be between {min} and {max}")]
+    OutOfRange {
+        /// Of what.
+        what: &'static str,
+        /// What was asked for.
+        value: usize,
+        /// The least.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A NIC could not be opened.
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
     /// The kernel did not answer about links, addresses and routes.
     #[error("cannot ask the kernel for its links and addresses: {0}")]
     Netlink(#[source] io::Error),
@@ -81,13 +93,13 @@ pub enum ConnectError {
         /// The NIC.
         nic: String,
     },
-    /// No local port, or no room in the steering program.
+    /// No local port.
     #[error("no local port for {remote}: {source}")]
     LocalPort {
         /// The destination.
         remote: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
+        /// Why.
+        source: PortError,
     },
     /// The peer refused.
     #[error("{remote} refused the connection (nothing listens there)")]
@@ -140,34 +152,56 @@ impl ConnectError {
     }
 }
 
+/// Why a local port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PortError {
+    /// Another program has it.
+    #[error("port {} is in use by another program (ss -tanp shows which); choose another", local.port())]
+    InUse {
+        /// What was asked for.
+        local: SocketAddr,
+    },
+    /// The kernel refused otherwise.
+    #[error("the kernel does not give {local}: {source}")]
+    Kernel {
+        /// What was asked for.
+        local: SocketAddr,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The steering program could not be told of it.
+    #[error(transparent)]
+    Steering(#[from] XdpError),
+}
+
+impl PortError {
+    /// From the error of binding to `local`.
+    pub(super) fn from_bind(local: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { local },
+            _ => Self::Kernel { local, source },
+        }
+    }
+}
+
 /// Why a listener was not made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// Another program has the port.
-    #[error("port {} is in use by another program (ss -ltnp says which)", local.port())]
-    InUse {
-        /// Where.
-        local: SocketAddr,
-    },
+    /// The port cannot be had.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// Not an address of an attached NIC.
     #[error("{addr} is not an address of an attached NIC")]
     NotOurs {
         /// The address.
         addr: IpAddr,
     },
-    /// The kernel refused otherwise.
-    #[error("cannot listen at {local}: {source}")]
-    Kernel {
-        /// Where.
-        local: SocketAddr,
-        /// What it said.
-        source: io::Error,
-    },
+    /// As many listeners as there can be.
+    #[error("{0} listeners are the most")]
+    TooMany(usize),
     /// The runtime is shutting down.
     #[error("the runtime is shut down")]
     ShutDown,
 }
-
-/// How long the resolution of a neighbour may take.
-pub(super) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);

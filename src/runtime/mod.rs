@@ -4,15 +4,22 @@
 
 pub mod clock;
 mod config;
+mod control;
 mod error;
 mod handle;
 mod launch;
+mod local_ports;
 mod netlink;
+#[cfg(test)]
+mod netns;
+mod network;
+mod openings;
 mod reserve;
+mod thread;
 mod wake;
 
 pub use clock::Clock;
 pub use config::RuntimeConfig;
-pub use error::{ConnectError, ListenError, StartError};
+pub use error::{ConnectError, ListenError, PortError, StartError};
 pub use handle::{Bound, ControlHandle, Opening};
 pub use launch::Runtime;

@@ -45,5 +45,5 @@ pub(super) fn sleep(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
 
 /// An entry for [`sleep`].
 pub(super) fn readable<'a>(fd: &'a impl AsFd) -> PollFd<'a> {
-    PollFd::new(fd, PollFlags::IN)
+    PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)
 }

@@ -98,3 +98,75 @@ fn replace(packet: &mut [u8], tcp: usize, at: usize, value: u8) {
     let checksum = !(sum as u16);
     packet[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::SeqNum;
+    use crate::wire::mptcp::{CapableFlags, MpCapable, MptcpOption, VERSION};
+    use crate::wire::{
+        ChecksumMode, Endpoint, FourTuple, LinkHeader, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions,
+        TcpRepr, emit, parse,
+    };
+    use std::net::IpAddr;
+
+    const MIDDLEBOXES: [Middlebox; 6] = [
+        Middlebox::None,
+        Middlebox::StripAll,
+        Middlebox::StripSyn,
+        Middlebox::StripSynAck,
+        Middlebox::StripNonSyn,
+        Middlebox::DropSynWithMptcp,
+    ];
+
+    fn frame(addr: IpAddr, vlan: Option<u16>, flags: TcpFlags) -> Vec<u8> {
+        let capable = MpCapable::Syn { version: VERSION, flags: CapableFlags(CapableFlags::HMAC_SHA256) };
+        let mut options = TcpOptions { window_scale: Some(7), ..Default::default() };
+        options.mptcp.push(MptcpOption::Capable(capable));
+        let link = LinkHeader { vlan, ..Default::default() };
+        let tcp = TcpRepr { seq: SeqNum::new(1), ack: SeqNum::new(2), flags, window: 3, urgent: 0 };
+        let tuple = FourTuple { local: Endpoint::new(addr, 1), remote: Endpoint::new(addr, 2) };
+        let segment = SegmentRepr { link: &link, tuple, ecn: 0, tcp, options: &options };
+        let mut frame = vec![9; 133];
+        let start = emit(&segment, &mut frame, 128..133, ChecksumMode::Software);
+        frame.split_off(start)
+    }
+
+    fn passed(middlebox: Middlebox, mut frame: Vec<u8>) -> Option<Packet> {
+        if !middlebox.pass(&mut frame) {
+            return None;
+        }
+        match parse(&frame, ChecksumMode::Software) {
+            Ok(Parsed::Tcp(packet)) => Some(packet),
+            other => panic!("{middlebox:?} broke the packet: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_removes_what_it_says_and_keeps_the_checksum_right() {
+        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
+        let addrs: [IpAddr; 2] = [[10, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        for (addr, vlan) in [(addrs[0], None), (addrs[0], Some(5)), (addrs[1], None), (addrs[1], Some(5))] {
+            let stripped = |middlebox, flags| {
+                let packet = passed(middlebox, frame(addr, vlan, flags))?;
+                assert_eq!(packet.options.window_scale, Some(7), "other options stay");
+                Some(packet.options.mptcp.is_empty())
+            };
+            let by_flags = |flags| MIDDLEBOXES.map(|middlebox| stripped(middlebox, flags));
+            let (no, yes) = (Some(false), Some(true));
+            assert_eq!(by_flags(syn), [no, yes, yes, no, no, None]);
+            assert_eq!(by_flags(syn | ack), [no, yes, yes, yes, no, None]);
+        }
+        let strip = passed(Middlebox::StripNonSyn, frame(addrs[0], None, ack));
+        assert!(strip.is_some_and(|packet| packet.options.mptcp.is_empty()));
+    }
+
+    #[test]
+    fn what_is_no_tcp_passes_as_it_is() {
+        for len in 0..60 {
+            let mut packet = vec![0x45; len];
+            assert!(Middlebox::StripAll.pass(&mut packet));
+            assert_eq!(packet, vec![0x45; len]);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
 use crate::sim::event::EventHeap;
 use crate::sim::middlebox::Middlebox;
-use crate::sim::pipe::{Pipe, PipeConfig, PipeCounters};
+use crate::sim::pipe::{DownTime, Pipe, PipeConfig, PipeCounters};
 use crate::sim::trace::digest;
 use std::collections::BTreeMap;
 
@@ -158,6 +158,13 @@ impl Network {
     ) {
         self.wires[pipe.0].pipe.line_free();
         self.start(now, pipe, pool, events);
+    }
+
+    /// Nothing passes a link, in both directions, for the time of `down`.
+    pub fn take_down(&mut self, link: usize, down: DownTime) {
+        for wire in &mut self.wires[2 * link..2 * link + 2] {
+            wire.pipe.take_down(down);
+        }
     }
 
     /// The NIC at the beginning of a pipe.

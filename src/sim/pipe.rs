@@ -168,6 +168,11 @@ impl<T> Pipe<T> {
         &self.config
     }
 
+    /// One more time in which nothing passes.
+    pub fn take_down(&mut self, down: DownTime) {
+        self.config.down.push(down);
+    }
+
     /// Whether nothing waits and nothing is on the line.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && !self.line_busy

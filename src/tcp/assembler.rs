@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 /// Chunks that are held at most; each holds a frame, however small it is.
 pub(super) const CHUNKS_MAX: usize = 4096;
-/// Runs whose order of arrival is remembered: as many as a SACK option takes (RFC 2018 §3).
-const RECENT_MAX: usize = 4;
+/// Runs that may wait to be reported. One batch of arrivals can make many, and one ACK has room for three or so.
+const RECENT_MAX: usize = 32;
 
 /// What became of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub(super) enum Insert {
     Full,
 }
 
+/// A run that changed.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    start: u64,
+    end: u64,
+    /// An ACK has told of it.
+    reported: bool,
+}
+
 /// Chunks beyond a gap, in order and without overlap.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
@@ -27,7 +36,7 @@ pub(super) struct Assembler {
     /// Runs of adjoining chunks as start and end, in order; they do not touch.
     runs: VecDeque<(u64, u64)>,
     /// The runs that changed last, latest first.
-    recent: ArrayVec<(u64, u64), RECENT_MAX>,
+    recent: ArrayVec<Recent, RECENT_MAX>,
 }
 
 impl Assembler {
@@ -41,9 +50,32 @@ impl Assembler {
         self.chunks.len()
     }
 
-    /// RFC 2018 §4: the runs to report, the one that changed last first.
-    pub(super) fn recent_runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.recent.iter().copied()
+    /// Whether a run changed that no ACK has told of.
+    pub(super) fn has_news(&self) -> bool {
+        self.recent.iter().any(|run| !run.reported)
+    }
+
+    /// RFC 2018 §4: at most `room` runs to report, the one that changed last first; they count as reported. Where the
+    /// news do not fit, the older come first and the rest waits for the next ACK, as if each segment had had its own.
+    pub(super) fn report(&mut self, room: usize) -> ArrayVec<(u64, u64), 4> {
+        let news = self.recent.iter().filter(|run| !run.reported).count();
+        let (mut skip, mut runs) = (news.saturating_sub(room), ArrayVec::new());
+        for run in self.recent.iter_mut().filter(|run| !run.reported) {
+            if skip > 0 {
+                skip -= 1;
+            } else if runs.try_push((run.start, run.end)).is_ok() {
+                run.reported = true;
+            }
+        }
+        for run in &self.recent {
+            if runs.len() >= room.min(runs.capacity()) {
+                break;
+            }
+            if !runs.contains(&(run.start, run.end)) {
+                runs.push((run.start, run.end));
+            }
+        }
+        runs
     }
 
     /// Holds the bytes of `chunk` that are new. What is not kept goes back to `cache`.
@@ -124,7 +156,8 @@ impl Assembler {
             self.runs[first] = merged;
             self.runs.drain(first + 1..behind);
         }
-        self.recent.retain(|run| run.1 < merged.0 || merged.1 < run.0);
+        let merged = Recent { start: merged.0, end: merged.1, reported: false };
+        self.recent.retain(|run| run.end < merged.start || merged.end < run.start);
         if self.recent.is_full() {
             self.recent.pop();
         }
@@ -143,8 +176,8 @@ impl Assembler {
             changed = true;
         }
         if changed {
-            self.recent.retain(|run| run.1 > offset);
-            self.recent.iter_mut().for_each(|run| run.0 = run.0.max(offset));
+            self.recent.retain(|run| run.end > offset);
+            self.recent.iter_mut().for_each(|run| run.start = run.start.max(offset));
         }
     }
 }

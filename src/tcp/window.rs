@@ -59,7 +59,7 @@ impl ReceiveWindow {
         let step = u64::from(self.segment_bytes.min(self.largest / 2));
         self.edge = if edge >= self.shown_edge + step { edge } else { self.shown_edge };
         let before = self.shown_edge.saturating_sub(received);
-        let after = self.edge.saturating_sub(received) >> self.shift << self.shift;
+        let after = u64::from(self.shown(received));
         // ACKs tell the rest. A window that has doubled is worth a segment of its own.
         self.shown_edge > 0 && after > before && after >= 2 * before
     }

@@ -24,7 +24,7 @@ use crate::base::{FramePool, PoolCache, PortId, WorkerId};
 use crate::stack::owner::{Reason, local_key};
 use crate::wire::{ChecksumMode, Endpoint, MacAddr};
 use program::Program;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Whether NICs may read and write the UMEM by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,7 +106,8 @@ pub struct WorkerIo {
 #[derive(Debug)]
 pub struct Xdp {
     /// By worker, until it is taken.
-    workers: Vec<Option<Vec<XdpPort>>>,
+    /// In a mutex only because sockets may not be looked at from two threads; whoever takes has it alone.
+    workers: Mutex<Vec<Option<Vec<XdpPort>>>>,
     ports: Vec<PortInfo>,
     pool: Arc<FramePool>,
     program: Arc<Program>,
@@ -137,7 +138,8 @@ impl Xdp {
     /// # Panics
     /// When the worker was taken before or is not one of [`XdpConfig::workers`].
     pub fn take_worker(&mut self, worker: WorkerId, cache: &mut PoolCache) -> WorkerIo {
-        let mut ports = self.workers[worker.index()].take().expect("each worker is taken once");
+        let workers = self.workers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut ports = workers[worker.index()].take().expect("each worker is taken once");
         ports.iter_mut().for_each(|port| port.maintain(cache));
         WorkerIo { ports, steering: XdpSteering::new(self.program.flows()) }
     }

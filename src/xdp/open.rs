@@ -9,7 +9,7 @@ use crate::xdp::umem::SharedUmem;
 use crate::xdp::{Mode, PortInfo, Xdp, XdpConfig, XdpError, XdpPort, ZeroCopy, privilege, probe};
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// The most workers, and the most queues of a NIC, that we work with.
 const WORKERS_MAX: usize = 64;
@@ -197,7 +197,7 @@ fn hand_out(
         }
     }
     Ok(Xdp {
-        workers: workers.into_iter().map(Some).collect(),
+        workers: Mutex::new(workers.into_iter().map(Some).collect()),
         ports: ports.to_vec(),
         pool: Arc::clone(&umem.pool),
         program,

@@ -7,7 +7,7 @@ use crate::wire::ChecksumMode;
 use crate::xdp::program::Program;
 use crate::xdp::socket::{BATCH, QueueSocket};
 use crate::xdp::umem::DescLayout;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use xsk_rs::FrameDesc;
 
@@ -59,8 +59,9 @@ impl XdpPort {
     }
 
     /// File descriptors to poll for input while the worker sleeps. They stay valid as long as the port.
-    pub fn poll_fds(&self) -> Vec<RawFd> {
-        self.sockets.iter().map(QueueSocket::raw_fd).collect()
+    pub fn poll_fds(&self) -> Vec<BorrowedFd<'_>> {
+        // SAFETY: a socket's descriptor is open as long as the socket, which `self` owns and the result borrows.
+        self.sockets.iter().map(|socket| unsafe { BorrowedFd::borrow_raw(socket.raw_fd()) }).collect()
     }
 
     /// Packets that were transmitted without room.
@@ -137,3 +138,10 @@ impl Port for XdpPort {
         self.staged.len() + self.sockets[self.transmitter].outstanding()
     }
 }
+
+/// A worker's thread takes its ports along.
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<XdpPort>();
+    is_send::<crate::xdp::XdpSteering>();
+};

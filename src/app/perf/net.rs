@@ -108,7 +108,7 @@ impl Net {
         let local = SocketAddr::new(any, port);
         match self {
             Net::Braid(net) => {
-                let options = ListenOptions { connection: net.options, ..ListenOptions::default() };
+                let options = ListenOptions { connection: net.options };
                 Ok(Listener::Braid(net.runtime.listen(local, options)?))
             }
             Net::Kernel(net) => {
@@ -228,21 +228,38 @@ impl Connection {
         Ok(())
     }
 
-    /// Fills `buffer` by `deadline`.
+    /// Fills `buffer` by `deadline`, as long as that is `wanted`.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`], [`ErrorKind::UnexpectedEof`] when the peer finished before, or the connection is over.
-    pub fn read_exact(&self, buffer: &mut [u8], clock: Clock, deadline: Instant) -> io::Result<()> {
+    /// [`ErrorKind::TimedOut`]; [`ErrorKind::Interrupted`] when it is wanted no more; [`ErrorKind::UnexpectedEof`]
+    /// when the peer finished before; or the connection is over.
+    pub fn read_exact(
+        &self,
+        buffer: &mut [u8],
+        clock: Clock,
+        deadline: Instant,
+        wanted: impl Fn() -> bool,
+    ) -> io::Result<()> {
         let mut filled = 0;
         while filled < buffer.len() {
+            if !wanted() {
+                return Err(ErrorKind::Interrupted.into());
+            }
             let left = time_left(clock, deadline)?;
-            match self.read(&mut buffer[filled..], Some(left))? {
+            match self.read(&mut buffer[filled..], Some(left.min(SLICE)))? {
                 None => {}
                 Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(read) => filled += read,
             }
         }
         Ok(())
+    }
+
+    /// Sends small segments at once, where the transport would wait (Nagle's algorithm). Best effort: it only saves time.
+    pub fn send_at_once(&self) {
+        if let Connection::Kernel(stream) = self {
+            let _ = stream.set_nodelay();
+        }
     }
 
     /// Ends our direction.

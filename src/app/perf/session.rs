@@ -55,7 +55,7 @@ impl Session<'_> {
     /// Asks for the parameters and checks them; tells the client what is wrong with them.
     pub fn negotiate(&self, control: &Control) -> Result<Parameters, PerfError> {
         control.send_state(State::ParameterExchange)?;
-        let text = match control.read_message(PARAMETERS_MAX, self.deadline()) {
+        let text = match control.read_message(PARAMETERS_MAX, self.deadline(), self.interrupt()) {
             Ok(text) => text,
             Err(error) => {
                 if matches!(error, PerfError::Violation { .. }) {
@@ -160,6 +160,7 @@ impl Session<'_> {
                 }
             }
         }
+        self.server.close_arrivals(self.cookie);
         // Cookies are read by threads, in any order; streams have their names from the order in which they came.
         arrived.sort_by_key(|connection| connection.order);
         Ok(arrived.into_iter().map(|arrived| arrived.connection).collect())

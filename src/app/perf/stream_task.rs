@@ -362,13 +362,10 @@ impl Worker {
         let mut block = vec![0; self.shared.block];
         while !self.shared.closing() {
             match self.connection.read(&mut block, Some(SLICE)) {
-                Ok(Some(0)) => return Ok(()),
-                Ok(Some(bytes)) => {
-                    if !self.received(&block[..bytes], sink.as_deref_mut())? {
-                        return Ok(());
-                    }
-                }
                 Ok(None) => {}
+                Ok(Some(bytes)) if bytes > 0 && self.received(&block[..bytes], sink.as_deref_mut())? => {}
+                // The last byte of the direction, or the peer's end.
+                Ok(Some(_)) => return Ok(()),
                 Err(error) => return Err(self.broken(error)),
             }
         }
@@ -379,13 +376,10 @@ impl Worker {
         stream.set_read_timeout(Some(SLICE));
         while !self.shared.closing() {
             match in_time(stream, stream.recv_chunk()).map_err(|error| self.broken(error))? {
-                Some(Some(chunk)) => {
-                    if !self.received(&chunk, sink.as_deref_mut())? {
-                        return Ok(());
-                    }
-                }
-                Some(None) => return Ok(()),
                 None => {}
+                Some(Some(chunk)) if self.received(&chunk, sink.as_deref_mut())? => {}
+                // The last byte of the direction, or the peer's end.
+                Some(_) => return Ok(()),
             }
         }
         Ok(())

@@ -75,7 +75,7 @@ impl Connection {
                     let packet = packet.expect("only a packet ends a handshake");
                     self.handle_established(now, index, packet);
                 }
-                TcpEvent::PeerFinished => self.handle_subflow_fin(now, index, cache),
+                TcpEvent::PeerFinished => self.handle_subflow_fin(now, index, packet, cache),
                 TcpEvent::RetransmissionTimeout => self.handle_subflow_timeout(index),
                 TcpEvent::Closed(reason) => self.end_subflow(now, id, reason, cache),
             }
@@ -105,6 +105,7 @@ impl Connection {
             // RFC 8684 §3.2: the ACK of our third ACK; data may be sent now.
             self.join_is_ready(index);
         }
+        // A DSS, or another sign that the options of a segment without payload are as the peer made them.
         let mut dss_seen = false;
         for option in &packet.options.mptcp {
             match option {
@@ -122,13 +123,22 @@ impl Connection {
                 }
                 // Repeated third ACKs: known already.
                 MptcpOption::Capable(_) | MptcpOption::Join(_) => dss_seen |= !has_payload,
-                MptcpOption::AddAddr(add) => self.handle_add_addr(index, add),
+                // Options pass, and a pure ACK with a signal need not have a DSS: one that overtakes the first DSS is
+                // no sign of a middlebox.
+                MptcpOption::AddAddr(add) => {
+                    dss_seen |= !has_payload;
+                    self.handle_add_addr(index, add);
+                }
                 MptcpOption::RemoveAddr(removal) => {
+                    dss_seen |= !has_payload;
                     for id in &removal.address_ids {
                         self.handle_remove_addr(now, *id);
                     }
                 }
-                MptcpOption::Prio(prio) => self.subflows[index].remote_backup = prio.backup,
+                MptcpOption::Prio(prio) => {
+                    dss_seen |= !has_payload;
+                    self.subflows[index].remote_backup = prio.backup;
+                }
                 // RFC 8684 §3.7: the peer's checksum failed. We negotiate none, so this can only be a peer in error,
                 // or one that falls back.
                 MptcpOption::Fail(_) => self.fall_back(now, index, FallbackReason::PeerFellBack, cache),
@@ -275,8 +285,21 @@ impl Connection {
     }
 
     /// FIN on a subflow. Pitfall 42: its scope is the subflow, except on plain TCP.
-    fn handle_subflow_fin(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
+    fn handle_subflow_fin(
+        &mut self,
+        now: Instant,
+        index: usize,
+        packet: Option<&Packet>,
+        cache: &mut PoolCache,
+    ) {
         let id = self.subflows[index].id;
+        if self.mode == (Mode::Multipath { confirmed: false })
+            && packet.is_some_and(|packet| packet.options.mptcp.is_empty())
+        {
+            // RFC 8684 §3.7: the peer's first sequence number behind its SYN comes without DSS. Before the FIN is
+            // answered: it ends the peer's data only, and not the subflow that ours needs.
+            self.fall_back(now, index, FallbackReason::NoDss, cache);
+        }
         self.deliver(now, id, cache);
         let Some(index) = self.index(id) else { return };
         if self.is_multipath() {
