@@ -11,7 +11,7 @@ mod launch;
 mod local_ports;
 mod netlink;
 #[cfg(test)]
-mod netns;
+pub(crate) mod netns;
 mod network;
 mod openings;
 mod reserve;

@@ -6,14 +6,14 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 /// A thread in a network namespace of its own, which goes when the thread does.
-pub(super) struct Host {
+pub(crate) struct Host {
     work: Sender<Box<dyn FnOnce() + Send>>,
-    pub(super) thread: u32,
+    thread: u32,
 }
 
 impl Host {
     /// `None`, and a word about it, where the test may not make one.
-    pub(super) fn new() -> Option<Host> {
+    pub(crate) fn new() -> Option<Host> {
         let (work, jobs): (_, Receiver<Box<dyn FnOnce() + Send>>) = channel();
         let (tell, told) = channel();
         thread::spawn(move || {
@@ -31,8 +31,13 @@ impl Host {
         }
     }
 
+    /// Its thread's id, by which `ip link` can name the namespace.
+    pub(crate) fn thread(&self) -> u32 {
+        self.thread
+    }
+
     /// Runs `job` in the namespace.
-    pub(super) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
         let job = move || tell.send(job()).expect("the test waits");
         self.work.send(Box::new(job)).expect("the thread runs");
@@ -40,7 +45,7 @@ impl Host {
     }
 
     /// Runs `ip` in the namespace, with the words of `arguments`.
-    pub(super) fn ip(&self, arguments: &str) {
+    pub(crate) fn ip(&self, arguments: &str) {
         let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
         let done = self.run(move || Command::new("ip").args(words).output().expect("ip is installed"));
         assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
@@ -48,7 +53,7 @@ impl Host {
 }
 
 /// Two hosts joined by a link: interface `va` of the first, `vb` of the second.
-pub(super) fn joined() -> Option<(Host, Host)> {
+pub(crate) fn joined() -> Option<(Host, Host)> {
     let (left, right) = (Host::new()?, Host::new()?);
     left.ip(&format!("link add name va type veth peer name vb netns {}", right.thread));
     left.ip("address add 10.9.0.1/24 dev va");
@@ -59,6 +64,6 @@ pub(super) fn joined() -> Option<(Host, Host)> {
 }
 
 /// An address.
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }

@@ -485,4 +485,24 @@ impl SendQueue {
         }
         self.segments.insert(index + 1, rest);
     }
+
+    /// Recounts what is kept as sums.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let sent = || self.segments.iter().take(self.sent);
+        assert_eq!(self.pipe, sent().map(Segment::pipe).sum::<u32>());
+        assert_eq!(self.due, sent().filter(|segment| segment.is_due()).count());
+        assert_eq!(sent().map(Segment::len).sum::<u32>(), self.flight());
+        assert_eq!(self.segments.iter().skip(self.sent).map(Segment::len).sum::<u32>(), self.unsent());
+        let mut seq = self.una;
+        for segment in &self.segments {
+            assert_eq!(segment.seq, seq, "no gap");
+            seq = segment.end();
+        }
+        for segment in sent() {
+            let held = self.scoreboard.end_of_range_at(segment.seq).is_some();
+            assert_eq!(held, segment.sacked, "{segment:?}");
+        }
+        assert_eq!(self.next_lost().is_some(), self.due > 0, "the cursor has passed a segment that waits");
+    }
 }

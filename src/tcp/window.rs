@@ -137,13 +137,12 @@ impl SendWindow {
     }
 
     /// RFC 9293 §3.10.7.4 fifth: takes the window of a segment that is not older than the one that set it. True when
-    /// the window is another one.
-    pub(super) fn update(&mut self, seq: SeqNum, ack: SeqNum, field: u16) -> bool {
+    /// the window, in bytes, is another one.
+    pub(super) fn update(&mut self, seq: SeqNum, ack: SeqNum, window: u32) -> bool {
         let (wl1, wl2) = self.updated_by;
         if !(wl1.before(seq) || (wl1 == seq && wl2.at_or_before(ack))) {
             return false;
         }
-        let window = self.scale(field);
         let changed = window != self.window;
         self.window = window;
         self.largest = self.largest.max(window);
@@ -213,10 +212,10 @@ mod tests {
         let at = SeqNum::new;
         let mut window = SendWindow::new(20, 500, at(9), at(100));
         assert_eq!((window.bytes(), window.scale(1)), (500, 1 << 14));
-        assert!(window.update(at(10), at(100), 2));
+        assert!(window.update(at(10), at(100), 9000));
         assert!(!window.update(at(9), at(200), 1), "older");
-        assert!(!window.update(at(10), at(101), 2), "the same");
+        assert!(!window.update(at(10), at(101), 9000), "the same");
         assert!(window.update(at(10), at(101), 0));
-        assert_eq!((window.bytes(), window.largest()), (0, 2 << 14));
+        assert_eq!((window.bytes(), window.largest()), (0, 9000));
     }
 }

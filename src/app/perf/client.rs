@@ -207,7 +207,7 @@ impl Client<'_> {
         report.start(Start {
             role: Role::Client,
             transport: self.net.name(),
-            ports: self.net.ports(),
+            ports: self.net.ports().to_vec(),
             peer: (options.host.clone(), options.port),
             cookie: self.cookie,
             parameters: options.parameters.clone(),

@@ -210,6 +210,7 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.connection.linger();
         self.connection.close();
         if let Some(reader) = self.reader.take() {
             // It cannot panic, and if it did there would be nothing to save.

@@ -170,7 +170,7 @@ impl Session<'_> {
         Start {
             role: Role::Server,
             transport: self.server.net.name(),
-            ports: self.server.net.ports(),
+            ports: self.server.net.ports().to_vec(),
             peer,
             cookie: self.cookie,
             parameters: parameters.clone(),

@@ -7,6 +7,7 @@ use crate::app::perf::net::{Connection, in_time};
 use crate::app::perf::parameters::Parameters;
 use crate::app::perf::payload::{Sink, Source};
 use crate::base::Instant;
+use crate::base::pool::FRAME_SIZE;
 use crate::runtime::Clock;
 use crossbeam::channel::Sender;
 use std::io::{self, ErrorKind};
@@ -306,8 +307,9 @@ impl Worker {
             if self.shared.stopped() || !pace.wait(&self.shared) {
                 return Ok(());
             }
-            if allowance == 0 {
-                allowance = self.shared.allowance(self.shared.block as u64) as usize;
+            if allowance < FRAME_SIZE {
+                // More before it runs out, so that blocks don't end in short segments.
+                allowance += self.shared.allowance(self.shared.block as u64) as usize;
             }
             let mut failed = None;
             let sent = stream.send_with(|payload| {
