@@ -4,3 +4,6 @@ pub mod perf;
 pub mod stream;
 
 pub use stream::{Listener, RecvChunk, Stream};
+
+#[cfg(test)]
+mod tests;

@@ -33,9 +33,14 @@ pub struct Stream {
     writer: Mutex<Writer>,
 }
 
+/// Frames that a reader keeps before it gives them back. Streams are many: none may sit on a share of the pool.
+const KEEP: usize = 64;
+
 #[derive(Debug)]
 struct Reader {
     cache: PoolCache,
+    /// Frames freed since the cache was last flushed.
+    freed: usize,
     /// What is left of a chunk that was read in part.
     current: Option<Chunk>,
     timeout: Option<Duration>,
@@ -45,6 +50,22 @@ struct Reader {
 struct Writer {
     cache: PoolCache,
     timeout: Option<Duration>,
+}
+
+impl Reader {
+    fn free(&mut self, chunk: Chunk) {
+        self.cache.free_chunk(chunk);
+        self.freed += 1;
+        if self.freed >= KEEP {
+            self.flush();
+        }
+    }
+
+    /// Gives all free frames back to the pool.
+    fn flush(&mut self) {
+        self.freed = 0;
+        self.cache.flush();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,7 +80,7 @@ impl Stream {
         Self {
             shared,
             tuple,
-            reader: Mutex::new(Reader { cache: cache(), current: None, timeout: None }),
+            reader: Mutex::new(Reader { cache: cache(), freed: 0, current: None, timeout: None }),
             writer: Mutex::new(Writer { cache: cache(), timeout: None }),
         }
     }
@@ -180,9 +201,10 @@ impl Stream {
                 if !chunk.is_empty() {
                     return Ok(Some(chunk));
                 }
-                reader.cache.free_chunk(chunk);
+                reader.free(chunk);
                 continue;
             }
+            reader.flush();
             if self.shared.is_drained() || !block {
                 return Ok(None);
             }
@@ -211,7 +233,7 @@ impl Stream {
             copied += len;
             chunk.trim_front(len);
             if chunk.is_empty() {
-                reader.cache.free_chunk(chunk);
+                reader.free(chunk);
             } else {
                 reader.current = Some(chunk);
             }
@@ -241,6 +263,7 @@ impl Stream {
             }
             written += len.unwrap_or(0);
         }
+        writer.cache.flush();
         self.shared.ring();
         Ok(written)
     }
@@ -266,6 +289,8 @@ impl Stream {
             if let Some(frame) = self.try_frame(writer)? {
                 return Ok(frame);
             }
+            // While this waits, others may need the frames.
+            writer.cache.flush();
             self.shared.ring();
             let in_time = if self.shared.push_room() == 0 {
                 self.shared.wait_writable(writer.timeout)
@@ -394,7 +419,7 @@ impl Deref for RecvChunk<'_> {
 impl Drop for RecvChunk<'_> {
     fn drop(&mut self) {
         if let Some(chunk) = self.chunk.take() {
-            lock(&self.stream.reader).cache.free_chunk(chunk);
+            lock(&self.stream.reader).free(chunk);
         }
     }
 }

@@ -10,6 +10,8 @@ mod handle;
 mod launch;
 mod local_ports;
 mod netlink;
+#[cfg(test)]
+pub(crate) mod netns;
 mod network;
 mod openings;
 mod reserve;

@@ -1,75 +1,16 @@
 //! Against the kernel, in network namespaces of the test's own.
 
 use super::*;
-use std::process::Command;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use crate::runtime::netns::{Host, ip, joined};
 
-/// A thread in a network namespace of its own, which goes when the thread does.
-struct Host {
-    work: Sender<Box<dyn FnOnce() + Send>>,
-    thread: u32,
+/// Asks the kernel of `host`.
+fn ask<T: Send + 'static>(host: &Host, ask: impl FnOnce(&mut Netlink) -> T + Send + 'static) -> T {
+    host.run(|| ask(&mut Netlink::new().expect("a socket")))
 }
 
-impl Host {
-    /// `None`, and a word about it, where the test may not make one.
-    fn new() -> Option<Host> {
-        let (work, jobs): (_, Receiver<Box<dyn FnOnce() + Send>>) = channel();
-        let (tell, told) = channel();
-        thread::spawn(move || {
-            #[allow(deprecated)] // Of this thread only the network namespace is unshared.
-            let unshared = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET);
-            let _ = tell.send(unshared.map(|()| rustix::thread::gettid().as_raw_nonzero().get() as u32));
-            jobs.into_iter().for_each(|job| job());
-        });
-        match told.recv().expect("the thread tells") {
-            Ok(thread) => Some(Host { work, thread }),
-            Err(error) => {
-                eprintln!("SKIPPED: cannot make a network namespace ({error}); run the tests as root");
-                None
-            }
-        }
-    }
-
-    /// Runs `job` in the namespace.
-    fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
-        let (tell, told) = channel();
-        let job = move || tell.send(job()).expect("the test waits");
-        self.work.send(Box::new(job)).expect("the thread runs");
-        told.recv().expect("the job did not panic")
-    }
-
-    /// Runs `ip` in the namespace, with the words of `arguments`.
-    fn ip(&self, arguments: &str) {
-        let words: Vec<String> = arguments.split_whitespace().map(str::to_owned).collect();
-        let done = self.run(move || Command::new("ip").args(words).output().expect("ip is installed"));
-        assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    /// Asks the kernel of the namespace.
-    fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&mut Netlink) -> T + Send + 'static) -> T {
-        self.run(|| ask(&mut Netlink::new().expect("a socket")))
-    }
-
-    fn link(&self, name: &'static str) -> Link {
-        let links = self.ask(|netlink| netlink.links()).expect("links");
-        links.into_iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no link {name}"))
-    }
-}
-
-/// Two hosts joined by a link: interface `va` of the first, `vb` of the second.
-fn joined() -> Option<(Host, Host)> {
-    let (left, right) = (Host::new()?, Host::new()?);
-    left.ip(&format!("link add name va type veth peer name vb netns {}", right.thread));
-    left.ip("address add 10.9.0.1/24 dev va");
-    right.ip("address add 10.9.0.2/24 dev vb");
-    left.ip("link set va up");
-    right.ip("link set vb up");
-    Some((left, right))
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
+fn link(host: &Host, name: &'static str) -> Link {
+    let links = ask(host, |netlink| netlink.links()).expect("links");
+    links.into_iter().find(|link| link.name == name).unwrap_or_else(|| panic!("no link {name}"))
 }
 
 /// The first event that `wanted` makes something of.
@@ -89,19 +30,19 @@ fn wait_event<T>(monitor: &mut Monitor, mut wanted: impl FnMut(&Event) -> Option
 #[test]
 fn links_and_addresses_are_read() {
     let Some((left, right)) = joined() else { return };
-    let (a, b) = (left.link("va"), right.link("vb"));
+    let (a, b) = (link(&left, "va"), link(&right, "vb"));
     assert!(a.up && a.enabled && !a.loopback && a.mac.is_some() && a.mac != b.mac, "{a:?}");
     assert_eq!(a.mtu, 1500);
-    let lo = left.link("lo");
+    let lo = link(&left, "lo");
     assert!(lo.loopback && !lo.up && lo.mac.is_none(), "{lo:?}");
     left.ip("link set va mtu 3000");
-    assert_eq!(left.link("va").mtu, 3000);
+    assert_eq!(link(&left, "va").mtu, 3000);
     right.ip("link set vb down");
-    let a = left.link("va");
+    let a = link(&left, "va");
     assert!(a.enabled && !a.up, "no carrier: {a:?}");
 
     left.ip("address add fd00::1/64 dev va nodad");
-    let mut addresses = left.ask(|netlink| netlink.addresses()).expect("addresses");
+    let mut addresses = ask(&left, |netlink| netlink.addresses()).expect("addresses");
     addresses.retain(|address| address.usable);
     addresses.sort_by_key(|address| address.addr);
     let usable = |addr| Address { ifindex: a.ifindex, addr: ip(addr), usable: true };
@@ -114,8 +55,8 @@ fn routes_are_read_and_looked_up() {
     left.ip("address add fd00::1/64 dev va nodad");
     left.ip("route add 192.0.2.0/24 via 10.9.0.2 mtu 1400");
     left.ip("route add 198.51.100.0/24 table 100 nexthop via 10.9.0.2 dev va");
-    let a = left.link("va").ifindex;
-    let routes = left.ask(|netlink| netlink.routes()).expect("routes");
+    let a = link(&left, "va").ifindex;
+    let routes = ask(&left, |netlink| netlink.routes()).expect("routes");
     let route = |prefix, len, via: Option<&str>| KernelRoute {
         ifindex: a,
         prefix: Prefix::new(ip(prefix), len),
@@ -133,7 +74,7 @@ fn routes_are_read_and_looked_up() {
     assert!(!routes.iter().any(|route| route.prefix == own), "local routes are left out");
 
     let to = |remote: &'static str, source: Option<&'static str>, ifindex| {
-        left.ask(move |netlink| netlink.route_to(ip(remote), source.map(ip), ifindex))
+        ask(&left, move |netlink| netlink.route_to(ip(remote), source.map(ip), ifindex))
     };
     let source = Some(ip("10.9.0.1"));
     let direct = RouteAnswer { ifindex: a, via: None, source, mtu: None, local: false };
@@ -152,7 +93,7 @@ fn routes_are_read_and_looked_up() {
 #[test]
 fn a_neighbour_is_resolved_by_using_it() {
     let Some((left, right)) = joined() else { return };
-    let (a, b) = (left.link("va").ifindex, right.link("vb").mac);
+    let (a, b) = (link(&left, "va").ifindex, link(&right, "vb").mac);
     let found = left.run(move || {
         let mut monitor = Monitor::new().expect("a socket");
         let mut netlink = Netlink::new().expect("a socket");
@@ -172,7 +113,7 @@ fn a_neighbour_is_resolved_by_using_it() {
 #[test]
 fn changes_are_heard_of() {
     let Some((left, right)) = joined() else { return };
-    let a = left.link("va").ifindex;
+    let a = link(&left, "va").ifindex;
     let mut monitor = left.run(|| Monitor::new().expect("a socket"));
     right.ip("link set vb down");
     wait_event(&mut monitor, |event| match event {
