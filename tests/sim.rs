@@ -1,7 +1,8 @@
 //! The simulator's suites: many seeds of each kind of scenario, with every checker on.
 //!
-//! `BRAID_SEEDS=1000` runs so many seeds of each kind instead of a few. `BRAID_SEED=17` runs only that one, twice,
-//! and `BRAID_LOG=1` prints every packet of it. A failure says how to run it again.
+//! `BRAID_LONG=1` (`make test-long`) runs 1,000 seeds of each kind instead of a few, `BRAID_SEEDS=n` so many.
+//! `BRAID_SEED=17` runs only that one, twice, and `BRAID_LOG=1` prints every packet of it. A failure says how to run it
+//! again.
 
 use braid::base::time::Duration;
 use braid::sim::scenario::{Fault, When};
@@ -11,8 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seeds of each kind, unless the environment says otherwise.
 const SEEDS: u64 = 40;
+/// Seeds of each kind in the long form.
+const LONG_SEEDS: u64 = 1000;
 /// Every so many seeds are run twice, to see that a seed gives one trace.
 const REPEAT_EVERY: u64 = 8;
+
+/// Whether `make test-long` runs this.
+fn is_long() -> bool {
+    std::env::var_os("BRAID_LONG").is_some()
+}
 
 /// A number from the environment.
 fn number(name: &str) -> Option<u64> {
@@ -47,7 +55,7 @@ fn run_seed(kind: Kind, seed: u64, twice: bool) -> Result<Outcome, String> {
 fn suite(kind: Kind) -> Vec<Outcome> {
     let (first, seeds) = match number("BRAID_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("BRAID_SEEDS").unwrap_or(SEEDS)),
+        None => (0, number("BRAID_SEEDS").unwrap_or(if is_long() { LONG_SEEDS } else { SEEDS })),
     };
     let next = AtomicU64::new(0);
     let results = Mutex::new(Vec::new());
