@@ -298,7 +298,8 @@ impl Lab {
         }
     }
 
-    /// Loses packets at random in the middle of a path, in both directions: `per_mille` of 1000. 0 ends it.
+    /// Loses packets at random in the middle of a path, in both directions: `per_mille` of 1000. 0 ends it, 1000
+    /// and more lets nothing through, while both ends keep their carrier.
     ///
     /// # Errors
     /// When the lab has no bridges, or nft is missing.
@@ -312,9 +313,13 @@ impl Lab {
         space.run("nft", &["add", "table", "bridge", "loss"])?;
         space.run("nft", &["delete", "table", "bridge", "loss"])?;
         if per_mille > 0 {
+            let chosen = if per_mille < 1000 {
+                format!("numgen random mod 1000 < {per_mille}")
+            } else {
+                String::new()
+            };
             let rules = format!(
-                "table bridge loss {{ chain forward {{ type filter hook forward priority 0; \
-                 numgen random mod 1000 < {per_mille} counter drop; }} ; }}"
+                "table bridge loss {{ chain forward {{ type filter hook forward priority 0; {chosen} counter drop; }} ; }}"
             );
             space.run("nft", &[&rules])?;
         }

@@ -124,7 +124,12 @@ fn too_little_memory_may_be_locked() {
         return;
     };
     let mut command = lab.exec(Host::A);
-    command.args(["prlimit", "--memlock=1048576:1048576", "setpriv", "--bounding-set=-ipc_lock"]);
+    command.args([
+        "prlimit",
+        "--memlock=1048576:1048576",
+        "setpriv",
+        "--bounding-set=-ipc_lock,-sys_resource",
+    ]);
     command.args([BRAID, "client", "10.71.1.2"]);
     run(&mut command, LIMIT).expect_failure("with little locked memory", &["memlock", "ulimit -l"]);
     expect_detached(&lab, Host::A);

@@ -82,3 +82,80 @@ impl Controller for Reno {
         self.window.ssthresh()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Instant = Instant::ZERO;
+
+    fn ack(reno: &mut Reno, acked_bytes: u64, flight_bytes: u64) {
+        reno.on_ack(NOW, &AckSample { acked_bytes, flight_bytes, rtt: None });
+    }
+
+    fn reno() -> Reno {
+        Reno::new(Window::new(1000, Window::initial(1000)))
+    }
+
+    #[test]
+    fn the_initial_window_follows_the_segment() {
+        assert_eq!(Window::initial(1000), 10_000);
+        assert_eq!(Window::initial(1460), 14_600);
+        assert_eq!(Window::initial(4000), 14_600);
+        assert_eq!(Window::initial(9000), 18_000);
+    }
+
+    #[test]
+    fn slow_start_doubles_up_to_the_threshold_and_avoidance_adds_a_segment() {
+        let mut reno = reno();
+        ack(&mut reno, 10_000, 10_000);
+        assert_eq!(reno.window(), 20_000);
+        reno.on_loss(NOW, 20_000);
+        assert_eq!((reno.window(), reno.ssthresh()), (10_000, 10_000));
+        for _ in 0..9 {
+            ack(&mut reno, 1000, 10_000);
+        }
+        assert_eq!(reno.window(), 10_000);
+        ack(&mut reno, 1000, 10_000);
+        assert_eq!(reno.window(), 11_000);
+        // The threshold cuts a large acknowledgment in two.
+        reno.on_rto(NOW, 16_000, false);
+        assert_eq!((reno.window(), reno.ssthresh()), (1000, 8000));
+        ack(&mut reno, 7_000 + 8_000, 16_000);
+        assert_eq!(reno.window(), 9000);
+    }
+
+    #[test]
+    fn the_window_keeps_a_segment_and_the_threshold_two() {
+        let mut reno = reno();
+        reno.on_loss(NOW, 500);
+        assert_eq!((reno.window(), reno.ssthresh()), (2000, 2000));
+        reno.on_rto(NOW, 500, false);
+        assert_eq!(reno.window(), 1000);
+        reno.on_rto(NOW, 90_000, true);
+        assert_eq!(reno.ssthresh(), 2000, "again by the timer: as it was");
+        reno.set_segment_bytes(3000);
+        assert_eq!(reno.window(), 3000);
+    }
+
+    #[test]
+    fn a_window_that_was_not_filled_does_not_grow() {
+        let mut reno = reno();
+        ack(&mut reno, 5000, 5000);
+        assert_eq!(reno.window(), 10_000, "half used in slow start");
+        ack(&mut reno, 5001, 5001);
+        assert_eq!(reno.window(), 15_001);
+        reno.on_loss(NOW, 20_000);
+        (0..50).for_each(|_| ack(&mut reno, 1000, 8_000));
+        assert_eq!(reno.window(), 10_000);
+        (0..50).for_each(|_| ack(&mut reno, 1000, 9_000));
+        assert!(reno.window() > 10_000);
+    }
+
+    #[test]
+    fn the_window_has_an_end() {
+        let mut reno = reno();
+        (0..100).for_each(|_| ack(&mut reno, 1 << 28, u64::MAX / 4));
+        assert_eq!(reno.window(), 1 << 30);
+    }
+}

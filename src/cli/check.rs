@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
 use std::fmt;
+use std::io::{Write, stdout};
 use std::process::{Command, ExitCode};
 
 /// The first kernel that loads an XDP program for packets in several buffers (`xdp.frags`).
@@ -14,6 +15,10 @@ const KERNEL_NEEDED: (u32, u32) = (5, 18);
 const KERNEL_BUFFERS: (u32, u32) = (6, 6);
 /// The first kernel with XDP_MAX_TX_SKB_BUDGET.
 const KERNEL_BATCHES: (u32, u32) = (6, 17);
+/// With it the limit of locked memory does not count.
+const IPC_LOCK: &str = "CAP_IPC_LOCK";
+/// It includes CAP_BPF, as it did before there was one; by itself it is not needed.
+const SYS_ADMIN: &str = "CAP_SYS_ADMIN";
 /// Locked memory that the default frame pool and its rings take, in bytes.
 const MEMLOCK_NEEDED: u64 = 160 << 20;
 /// The largest MTU whose packets fit into one buffer.
@@ -94,9 +99,9 @@ pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let can_run = can_run(&machine, &nics, !arguments.nic.is_empty());
     if arguments.json {
         let report = serde_json::json!({ "can_run": can_run, "machine": machine, "nics": nics });
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(stdout(), "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{}", table(&machine, &nics, can_run));
+        stdout().write_all(table(&machine, &nics, can_run).as_bytes())?;
     }
     Ok(if can_run { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -133,7 +138,9 @@ fn addresses(nic: &str) -> Vec<String> {
 
 fn machine_rows(host: &HostReport) -> Vec<Row> {
     let mut rows = vec![kernel_row(host)];
-    rows.extend(host.capabilities.iter().map(|(name, held)| capability_row(name, *held)));
+    let admin = host.capabilities.contains(&(SYS_ADMIN, true));
+    let wanted = host.capabilities.iter().filter(|(name, _)| *name != SYS_ADMIN);
+    rows.extend(wanted.map(|(name, held)| capability_row(name, *held || (admin && *name == "CAP_BPF"))));
     rows.push(memlock_row(host));
     rows.push(hugepages_row(host.hugepages));
     rows.push(match host.bpf_jit {
@@ -173,20 +180,16 @@ fn capability_row(name: &'static str, held: bool) -> Row {
     let found = if held { "held" } else { "not held" };
     // Locked memory may be enough without it: that is judged in its own row.
     let advice = "run as root, or: setcap cap_net_admin,cap_net_raw,cap_bpf,cap_ipc_lock=ep FILE";
-    match (held, is_ipc_lock(name)) {
+    match (held, name == IPC_LOCK) {
         (true, _) => Row::ok(name, found),
         (false, true) => Row::new(Grade::Warn, name, found, "the limit of locked memory counts instead"),
         (false, false) => Row::new(Grade::Missing, name, found, advice),
     }
 }
 
-fn is_ipc_lock(name: &str) -> bool {
-    name.to_ascii_uppercase().ends_with("IPC_LOCK")
-}
-
 fn memlock_row(host: &HostReport) -> Row {
     let what = "locked memory";
-    let exempt = host.capabilities.iter().any(|(name, held)| *held && is_ipc_lock(name));
+    let exempt = host.capabilities.iter().any(|(name, held)| *held && *name == IPC_LOCK);
     match host.memlock {
         None => Row::ok(what, "unlimited"),
         Some(limit) if exempt => Row::new(Grade::Ok, what, mebibytes(limit), "does not count with IPC_LOCK"),
@@ -306,11 +309,13 @@ mod tests {
     use super::*;
     use crate::wire::MacAddr;
 
+    const CAPABILITIES: [&str; 5] = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_BPF", IPC_LOCK, SYS_ADMIN];
+
     fn host() -> HostReport {
         HostReport {
             kernel: "6.18.0".to_owned(),
             kernel_version: (6, 18),
-            capabilities: ["NET_ADMIN", "NET_RAW", "BPF", "IPC_LOCK"].map(|name| (name, true)).into(),
+            capabilities: CAPABILITIES.map(|name| (name, name != SYS_ADMIN)).into(),
             memlock: Some(8 << 20),
             hugepages: (0, 0),
             bpf_jit: Answer::Yes,
@@ -362,6 +367,14 @@ mod tests {
             assert_eq!(missing.len(), 1, "{rows:?}");
             assert!(!missing[0].advice.is_empty());
         }
+    }
+
+    #[test]
+    fn the_capability_for_everything_includes_that_for_bpf() {
+        let mut old_style = host();
+        old_style.capabilities[2].1 = false;
+        old_style.capabilities[4].1 = true;
+        assert_eq!(worst(&machine_rows(&old_style)), Grade::Ok);
     }
 
     #[test]

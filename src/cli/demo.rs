@@ -162,8 +162,8 @@ impl Demo {
         let server = self.serve("server-1", &[])?;
         let client =
             self.start(Host::A, "client", &["10.71.1.2", "-t", &seconds.to_string()], Stdio::inherit())?;
-        self.finish(client, "client")?;
-        self.finish_within(server, "server-1", SERVER_LIMIT)?;
+        self.finish(client, "client", &["server-1"])?;
+        self.finish_server(server, "server-1")?;
         let paths = self.crossed()?.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect();
         Ok(Traffic { seconds: f64::from(seconds), paths })
     }
@@ -184,8 +184,8 @@ impl Demo {
         let client = self.start(Host::A, "client", &["10.71.1.2", "-F", &source_text], log)?;
         let (before, back) = self.watch_file(client, &copy, bytes)?;
         let seconds = self.clock.now().since(began).as_secs_f64();
-        self.finish(client, "client-2")?;
-        self.finish_within(server, "server-2", SERVER_LIMIT)?;
+        self.finish(client, "client", &["client-2", "server-2"])?;
+        self.finish_server(server, "server-2")?;
         let after = self.lab().crossed_bytes(FAILING)?.saturating_sub(back);
         println!("  comparing SHA-256 of both files");
         let received = self.digest(&copy)?;
@@ -278,25 +278,29 @@ impl Demo {
         Ok(self.children[child].try_wait()?)
     }
 
-    /// Waits for a child's good end.
-    fn finish(&mut self, child: usize, name: &str) -> anyhow::Result<()> {
+    /// Waits for a child's good end; shows logs where that is not good.
+    fn finish(&mut self, child: usize, role: &str, logs: &[&str]) -> anyhow::Result<()> {
         let status = loop {
             match self.status(child)? {
                 Some(status) => break status,
                 None => sleep(PAUSE),
             }
         };
-        ensure!(status.success(), "the {name} failed ({status}):\n{}", self.folder.read_log(name));
+        let logs = || {
+            logs.iter().map(|name| format!("{name}:\n{}\n", self.folder.read_log(name))).collect::<String>()
+        };
+        ensure!(status.success(), "the {role} failed ({status})\n{}", logs());
         Ok(())
     }
 
-    fn finish_within(&mut self, child: usize, name: &str, limit: Duration) -> anyhow::Result<()> {
-        let deadline = self.clock.now() + limit;
+    /// A server ends soon after its client.
+    fn finish_server(&mut self, child: usize, log: &str) -> anyhow::Result<()> {
+        let deadline = self.clock.now() + SERVER_LIMIT;
         while self.status(child)?.is_none() {
-            ensure!(self.clock.now() < deadline, "the {name} does not end:\n{}", self.folder.read_log(name));
+            ensure!(self.clock.now() < deadline, "the server does not end:\n{}", self.folder.read_log(log));
             sleep(PAUSE);
         }
-        self.finish(child, name)
+        self.finish(child, "server", &[log])
     }
 
     /// An error once a signal asked to end.

@@ -6,7 +6,7 @@ use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 /// The kernel's stacks.
@@ -46,6 +46,9 @@ pub(super) struct NetArguments {
     /// Queues of each NIC to use. Default: all that it has.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     queues: Option<u16>,
+    /// Pin worker threads to these cores, in turn (0,2). Default: from core 1 on where there are cores enough.
+    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    cores: Vec<usize>,
     /// Let workers spin and never sleep: lowest latency, one processor each.
     #[arg(long)]
     spin: bool,
@@ -56,7 +59,7 @@ pub(super) struct NetArguments {
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "spin", "checksum"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "spin", "checksum"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -76,6 +79,7 @@ impl NetArguments {
             nics: self.nic.clone(),
             workers: usize::from(self.workers),
             queues: self.queues.map(usize::from),
+            cores: self.cores.clone(),
             spin: self.spin,
             checksum: match self.checksum {
                 Checksum::Software => ChecksumMode::Software,
@@ -83,7 +87,8 @@ impl NetArguments {
             },
             ..RuntimeConfig::default()
         };
-        let runtime = Runtime::start(config).context("cannot start (braid check says what is missing)")?;
+        let runtime = Runtime::start(config)
+            .map_err(|error| anyhow!("cannot start (braid check says what is missing): {error}"))?;
         let options = ConnectOptions { mptcp: !self.plain_tcp, congestion, ..ConnectOptions::default() };
         Ok(Net::Braid(BraidNet { runtime, options }))
     }

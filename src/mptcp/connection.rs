@@ -256,7 +256,6 @@ impl Connection {
         let id = SubflowId(self.next_subflow);
         self.next_subflow += 1;
         self.subflows.push(Subflow::new(id, tcb, tuple, path, role));
-        self.orphan_at = None;
         id
     }
 

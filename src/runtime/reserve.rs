@@ -2,7 +2,11 @@
 //! nobody else; what it would answer to the port's packets does not matter, since it doesn't see them.
 
 use crate::wire::Endpoint;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, listen, shutdown, socket_with,
+    sockopt,
+};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -56,13 +60,27 @@ impl Reservation {
     }
 }
 
+/// Binds to a port that only connections of the past still hold, in TIME-WAIT: a server is often started again at once.
+fn bind_beside_the_past(socket: &OwnedFd, local: Endpoint) -> rustix::io::Result<()> {
+    sockopt::set_socket_reuseaddr(socket, true)?;
+    bind(socket, &SocketAddr::from(local))?;
+    // Whoever allows the same would be let pass by bind, but not by listen: it finds a listener, and another
+    // reservation, whose socket no longer allows it.
+    listen(socket, 1)?;
+    shutdown(socket, Shutdown::Read)?;
+    sockopt::set_socket_reuseaddr(socket, false)
+}
+
 fn reserve(local: Endpoint) -> io::Result<(OwnedFd, Endpoint)> {
     let family = if local.addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     if local.addr.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
-    bind(&socket, &SocketAddr::from(local))?;
+    match bind(&socket, &SocketAddr::from(local)) {
+        Err(Errno::ADDRINUSE) if local.port != 0 => bind_beside_the_past(&socket, local)?,
+        bound => bound?,
+    }
     let bound = SocketAddr::try_from(getsockname(&socket)?)?;
     Ok((socket, bound.into()))
 }
@@ -83,6 +101,7 @@ pub(super) fn becomes_free(local: Endpoint) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -134,6 +153,29 @@ mod tests {
             let port = listener.local_addr().expect("it is bound").port();
             assert_eq!(Reservation::any(port).expect_err("in use").kind(), ErrorKind::AddrInUse);
         }
+    }
+
+    #[test]
+    fn connections_of_the_past_are_not_in_the_way() {
+        let listener = TcpListener::bind((LOOPBACK, 0)).expect("a free port");
+        let local = Endpoint::from(listener.local_addr().expect("it is bound"));
+        let client = TcpStream::connect(SocketAddr::from(local)).expect("it listens");
+        let (server, _) = listener.accept().expect("it has connected");
+        // The end that closes first is left in TIME-WAIT.
+        drop(server);
+        let mut rest = Vec::new();
+        (&client).read_to_end(&mut rest).expect("the server has closed");
+        drop((client, listener));
+
+        let reserved = Reservation::new(local).expect("nobody has it any more");
+        let second = Reservation::new(local).expect_err("reserved");
+        assert_eq!(second.kind(), ErrorKind::AddrInUse);
+        let taken = TcpListener::bind(SocketAddr::from(local)).expect_err("reserved");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        let refused = TcpStream::connect(SocketAddr::from(local)).expect_err("nobody listens");
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        drop(reserved);
+        Reservation::new(local).expect("free again");
     }
 
     #[test]

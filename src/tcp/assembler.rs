@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 
 /// Chunks that are held at most; each holds a frame, however small it is.
 pub(super) const CHUNKS_MAX: usize = 4096;
-/// Runs whose order of arrival is remembered: as many as a SACK option takes (RFC 2018 §3).
-const RECENT_MAX: usize = 4;
+/// Runs that may wait to be reported. One batch of arrivals can make many, and one ACK has room for three or so.
+const RECENT_MAX: usize = 32;
 
 /// What became of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,15 @@ pub(super) enum Insert {
     Full,
 }
 
+/// A run that changed.
+#[derive(Debug, Clone, Copy)]
+struct Recent {
+    start: u64,
+    end: u64,
+    /// An ACK has told of it.
+    reported: bool,
+}
+
 /// Chunks beyond a gap, in order and without overlap.
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
@@ -27,7 +36,7 @@ pub(super) struct Assembler {
     /// Runs of adjoining chunks as start and end, in order; they do not touch.
     runs: VecDeque<(u64, u64)>,
     /// The runs that changed last, latest first.
-    recent: ArrayVec<(u64, u64), RECENT_MAX>,
+    recent: ArrayVec<Recent, RECENT_MAX>,
 }
 
 impl Assembler {
@@ -41,9 +50,32 @@ impl Assembler {
         self.chunks.len()
     }
 
-    /// RFC 2018 §4: the runs to report, the one that changed last first.
-    pub(super) fn recent_runs(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.recent.iter().copied()
+    /// Whether a run changed that no ACK has told of.
+    pub(super) fn has_news(&self) -> bool {
+        self.recent.iter().any(|run| !run.reported)
+    }
+
+    /// RFC 2018 §4: at most `room` runs to report, the one that changed last first; they count as reported. Where the
+    /// news do not fit, the older come first and the rest waits for the next ACK, as if each segment had had its own.
+    pub(super) fn report(&mut self, room: usize) -> ArrayVec<(u64, u64), 4> {
+        let news = self.recent.iter().filter(|run| !run.reported).count();
+        let (mut skip, mut runs) = (news.saturating_sub(room), ArrayVec::new());
+        for run in self.recent.iter_mut().filter(|run| !run.reported) {
+            if skip > 0 {
+                skip -= 1;
+            } else if runs.try_push((run.start, run.end)).is_ok() {
+                run.reported = true;
+            }
+        }
+        for run in &self.recent {
+            if runs.len() >= room.min(runs.capacity()) {
+                break;
+            }
+            if !runs.contains(&(run.start, run.end)) {
+                runs.push((run.start, run.end));
+            }
+        }
+        runs
     }
 
     /// Holds the bytes of `chunk` that are new. What is not kept goes back to `cache`.
@@ -124,7 +156,8 @@ impl Assembler {
             self.runs[first] = merged;
             self.runs.drain(first + 1..behind);
         }
-        self.recent.retain(|run| run.1 < merged.0 || merged.1 < run.0);
+        let merged = Recent { start: merged.0, end: merged.1, reported: false };
+        self.recent.retain(|run| run.end < merged.start || merged.end < run.start);
         if self.recent.is_full() {
             self.recent.pop();
         }
@@ -143,8 +176,111 @@ impl Assembler {
             changed = true;
         }
         if changed {
-            self.recent.retain(|run| run.1 > offset);
-            self.recent.iter_mut().for_each(|run| run.0 = run.0.max(offset));
+            self.recent.retain(|run| run.end > offset);
+            self.recent.iter_mut().for_each(|run| run.start = run.start.max(offset));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{FramePool, Prng};
+
+    fn chunk(cache: &mut PoolCache, bytes: &[u8]) -> Chunk {
+        let mut frame = cache.alloc().expect("the pool is large enough");
+        cache.pool().bytes_mut(&mut frame)[..bytes.len()].copy_from_slice(bytes);
+        Chunk { frame, offset: 0, len: bytes.len() as u16 }
+    }
+
+    /// The runs of `held`, from its first byte.
+    fn runs_of(held: &[bool]) -> Vec<(u64, u64)> {
+        let starts = (0..held.len()).filter(|at| held[*at] && (*at == 0 || !held[at - 1]));
+        let run = |start: usize| held[start..].iter().take_while(|held| **held).count() + start;
+        starts.map(|start| (start as u64, run(start) as u64)).collect()
+    }
+
+    #[test]
+    fn agrees_with_an_array_of_bytes() {
+        for seed in 0..200 {
+            let mut prng = Prng::new(seed);
+            let mut cache = PoolCache::new(FramePool::new_heap(256));
+            let stream: Vec<u8> = (0..300u32).map(|byte| byte as u8 ^ 0x5a).collect();
+            let mut held = vec![false; stream.len()];
+            let mut assembler = Assembler::default();
+            let mut next = 0;
+            while next < stream.len() {
+                // Something beyond the next byte.
+                let start = next + 1 + prng.below((stream.len() - next) as u64) as usize;
+                let end = (start + prng.below(40) as usize).min(stream.len());
+                if start < end {
+                    let known = held[start..end].iter().all(|held| *held);
+                    let chunk = chunk(&mut cache, &stream[start..end]);
+                    let insert = assembler.insert(start as u64, chunk, &mut cache);
+                    assert_eq!(insert == Insert::Duplicate, known);
+                    held[start..end].fill(true);
+                    let run =
+                        runs_of(&held).into_iter().find(|run| run.0 <= start as u64 && end as u64 <= run.1);
+                    assert!(known || assembler.has_news());
+                    let told = assembler.report(4);
+                    assert!(known || told.first() == run.as_ref(), "seed {seed}: the latest first");
+                    assert!(told.iter().all(|told| runs_of(&held).contains(told)), "seed {seed}");
+                }
+                assert_eq!(Vec::from(assembler.runs.clone()), runs_of(&held), "seed {seed}");
+                if prng.chance(0.3) {
+                    // The next bytes come, some of them held already.
+                    next += 1 + prng.below(20.min((stream.len() - next) as u64)) as usize;
+                    next = next.min(stream.len());
+                    while let Some(chunk) = assembler.pop(next as u64, &mut cache) {
+                        let bytes = cache.pool().chunk(&chunk);
+                        assert_eq!(bytes, &stream[next..next + bytes.len()]);
+                        next += bytes.len();
+                        cache.free_chunk(chunk);
+                    }
+                    held[..next].fill(false);
+                }
+            }
+            assert!(assembler.is_empty() && assembler.runs.is_empty() && assembler.recent.is_empty());
+            assert_eq!(cache.pool().used(), 0, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn news_that_do_not_fit_wait_for_the_next_report() {
+        let mut cache = PoolCache::new(FramePool::new_heap(256));
+        let mut assembler = Assembler::default();
+        for index in 0..5 {
+            let chunk = chunk(&mut cache, &[0; 5]);
+            assembler.insert(10 + index * 10, chunk, &mut cache);
+        }
+        let starts = |assembler: &mut Assembler, room| {
+            assembler.report(room).iter().map(|run| run.0).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(&mut assembler, 2), [20, 10]);
+        assert_eq!(starts(&mut assembler, 2), [40, 30]);
+        assert!(assembler.has_news());
+        assert_eq!(starts(&mut assembler, 3), [50, 40, 30], "and what was told before fills the rest");
+        assert!(!assembler.has_news());
+        assert!(starts(&mut assembler, 0).is_empty());
+        assembler.drop_all(&mut cache);
+        assert_eq!(cache.pool().used(), 0);
+    }
+
+    #[test]
+    fn a_full_assembler_takes_no_more_chunks() {
+        let mut cache = PoolCache::new(FramePool::new_heap(CHUNKS_MAX + 8));
+        let mut assembler = Assembler::default();
+        for index in 0..CHUNKS_MAX as u64 {
+            let chunk = chunk(&mut cache, &[1]);
+            assert_eq!(assembler.insert(1 + 2 * index, chunk, &mut cache), Insert::Held);
+        }
+        let one_more = chunk(&mut cache, &[1]);
+        assert_eq!(assembler.insert(1 << 20, one_more, &mut cache), Insert::Full);
+        assert_eq!(cache.pool().used(), CHUNKS_MAX);
+        // One that replaces several is welcome.
+        let large = chunk(&mut cache, &[1; 10]);
+        assert_eq!(assembler.insert(1, large, &mut cache), Insert::Held);
+        assert_eq!(assembler.chunks(), CHUNKS_MAX - 3);
+        assembler.drop_all(&mut cache);
     }
 }

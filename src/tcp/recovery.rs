@@ -28,7 +28,8 @@ pub(super) struct Recovery {
     /// Without SACK: segments beyond the first hole that duplicates tell of (RFC 6582's window inflation, as
     /// segments that have left the network).
     left: u32,
-    /// The first retransmission of an episode does not ask the window.
+    /// The next retransmission does not ask the window: the first of an episode, and the one that answers a partial
+    /// acknowledgment.
     forced: bool,
 }
 
@@ -53,6 +54,11 @@ impl Recovery {
         self.forced
     }
 
+    /// RFC 6582 §3.2 step 3: a partial acknowledgment found a hole, which is repaired at once.
+    pub(super) fn force(&mut self) {
+        self.forced = true;
+    }
+
     /// A retransmission has left.
     pub(super) fn on_retransmission(&mut self) {
         self.forced = false;
@@ -65,6 +71,10 @@ impl Recovery {
 
     /// A duplicate acknowledgment, without SACK. True when it is the one that tells of loss.
     pub(super) fn on_duplicate(&mut self, una: SeqNum, flight_segments_max: u32) -> bool {
+        if self.phase == Phase::Timeout {
+            // All that is outstanding is taken to be lost already.
+            return false;
+        }
         self.duplicates += 1;
         self.left = (self.left + 1).min(flight_segments_max);
         // RFC 6582 §3.2 step 2: not for what an earlier episode has retransmitted.

@@ -87,7 +87,6 @@ impl Receiver {
     /// We acknowledge all that is in order.
     pub(super) fn on_ack_sent(&mut self) {
         self.acked = self.nxt;
-        self.duplicate = None;
     }
 
     /// Whether the peer should hear of ranges beyond RCV.NXT, or of duplicates.
@@ -191,12 +190,20 @@ impl Receiver {
         Some((offset, chunk))
     }
 
-    /// At most `room` blocks, the latest first (RFC 2018 §4); a duplicate before all (RFC 2883 §4).
-    pub(super) fn sack_blocks(&self, room: usize) -> SackBlocks {
+    /// Whether ranges have changed that no ACK has told of.
+    pub(super) fn has_sack_news(&self) -> bool {
+        self.assembler.has_news()
+    }
+
+    /// At most `room` blocks for an ACK that leaves, the latest first (RFC 2018 §4); a duplicate before all
+    /// (RFC 2883 §4).
+    pub(super) fn report_sack(&mut self, room: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
         let room = room.min(blocks.capacity());
-        let runs = self.assembler.recent_runs().map(|(start, end)| (self.seq_of(start), self.seq_of(end)));
-        blocks.extend(self.duplicate.into_iter().chain(runs).take(room));
+        blocks.extend(self.duplicate.take().into_iter().take(room));
+        for (start, end) in self.assembler.report(room - blocks.len()) {
+            blocks.push((self.seq_of(start), self.seq_of(end)));
+        }
         blocks
     }
 

@@ -69,7 +69,8 @@ pub(super) struct Acked {
     pub(super) delivered: u32,
     /// Segments that are done.
     pub(super) segments: u32,
-    /// When the latest segment was sent that was acknowledged now and sent only once (Karn, RFC 6298 §3).
+    /// When the latest segment was sent that is acknowledged now, unless one of those was sent twice (Karn, RFC 6298
+    /// §3): then the others may have waited at the peer until that hole was filled.
     pub(super) sent_at: Option<Instant>,
 }
 
@@ -223,6 +224,7 @@ impl SendQueue {
     /// The peer acknowledges all before `ack`, which lies between SND.UNA and SND.NXT.
     pub(super) fn acknowledge(&mut self, ack: SeqNum, cache: &mut PoolCache) -> Acked {
         let mut acked = Acked::default();
+        let mut sent_twice = false;
         if ack == self.una {
             return acked;
         }
@@ -239,10 +241,9 @@ impl SendQueue {
             acked.segments += 1;
             if !front.sacked {
                 acked.delivered += front.len();
-                if front.transmissions == 1 {
-                    acked.sent_at = Some(front.sent_at);
-                }
+                acked.sent_at = Some(front.sent_at);
             }
+            sent_twice |= front.transmissions > 1;
             self.sent -= 1;
             if let Some(done) = self.segments.pop_front() {
                 done.release(cache);
@@ -262,6 +263,9 @@ impl SendQueue {
             front.in_place = false;
             self.pipe += front.pipe();
             acked.delivered += part;
+        }
+        if sent_twice {
+            acked.sent_at = None;
         }
         self.scoreboard.forget_below(ack);
         self.cursor = self.cursor.max(ack);
@@ -480,5 +484,25 @@ impl SendQueue {
             self.due += usize::from(rest.is_due());
         }
         self.segments.insert(index + 1, rest);
+    }
+
+    /// Recounts what is kept as sums.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let sent = || self.segments.iter().take(self.sent);
+        assert_eq!(self.pipe, sent().map(Segment::pipe).sum::<u32>());
+        assert_eq!(self.due, sent().filter(|segment| segment.is_due()).count());
+        assert_eq!(sent().map(Segment::len).sum::<u32>(), self.flight());
+        assert_eq!(self.segments.iter().skip(self.sent).map(Segment::len).sum::<u32>(), self.unsent());
+        let mut seq = self.una;
+        for segment in &self.segments {
+            assert_eq!(segment.seq, seq, "no gap");
+            seq = segment.end();
+        }
+        for segment in sent() {
+            let held = self.scoreboard.end_of_range_at(segment.seq).is_some();
+            assert_eq!(held, segment.sacked, "{segment:?}");
+        }
+        assert_eq!(self.next_lost().is_some(), self.due > 0, "the cursor has passed a segment that waits");
     }
 }

@@ -23,7 +23,7 @@ use crate::tcp::timer::{Timer, Timers};
 use crate::tcp::timestamps::TimestampClock;
 use crate::tcp::window::{ReceiveWindow, SendWindow};
 use crate::tcp::{CloseReason, State, TcpConfig, TcpCounters, TcpEvent, TcpInfo, WindowOwner};
-use crate::wire::{Mss, TcpOptions, TcpRepr};
+use crate::wire::{Mss, TcpFlags, TcpOptions, TcpRepr};
 
 /// A RST that has to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +143,9 @@ impl Tcb {
         self.receive = Receiver::new(syn.seq);
         let (peer_shift, our_shift) = self.agreed.shifts.unwrap_or_default();
         self.window.set_shift(our_shift);
-        self.peer_window = SendWindow::new(peer_shift, syn.window, syn.seq, syn.ack);
+        // Without the ACK bit (a SYN) the field means nothing, and whatever we get acknowledged is later.
+        let ack = if syn.flags.contains(TcpFlags::ACK) { syn.ack } else { self.iss };
+        self.peer_window = SendWindow::new(peer_shift, syn.window, syn.seq, ack);
         if let Some(timestamps) = options.timestamps.filter(|_| self.agreed.timestamps) {
             self.clock.update(now, timestamps.value);
         }
@@ -169,11 +171,16 @@ impl Tcb {
 
     /// The connection is over.
     fn finish(&mut self, reason: CloseReason) {
+        self.stop();
+        self.events.push(TcpEvent::Closed(reason));
+    }
+
+    /// CLOSED: nothing more is to happen but a RST that is due.
+    fn stop(&mut self) {
         self.state = State::Closed;
         self.timers.stop_all();
         self.acks.clear();
         self.persist = Persist::default();
-        self.events.push(TcpEvent::Closed(reason));
     }
 
     /// Changes who enforces the peer's window and owns ours: when MPTCP is agreed, or given up.
@@ -242,8 +249,7 @@ impl Tcb {
         match self.state {
             // RFC 9293 §3.10.5.
             SynReceived | Established | FinWait1 | FinWait2 | CloseWait => {
-                self.finish(CloseReason::Aborted);
-                self.events = Events::default();
+                self.stop();
                 self.reset = Some(PendingReset::Abort);
             }
             SynSent | Closing | LastAck | TimeWait => self.finish(CloseReason::Aborted),
@@ -255,10 +261,7 @@ impl Tcb {
     pub fn drop_all(&mut self, cache: &mut PoolCache) {
         self.send.drop_all(cache);
         self.receive.drop_all(cache);
-        self.state = State::Closed;
-        self.timers.stop_all();
-        self.acks.clear();
-        self.persist = Persist::default();
+        self.stop();
     }
 
     /// Tells of room for received payload. With [`WindowOwner::Subflow`]: free buffer space for what
@@ -274,7 +277,7 @@ impl Tcb {
 
     /// The window of an arriving segment in bytes.
     pub fn scaled_window(&self, tcp: &TcpRepr) -> u32 {
-        if tcp.flags.contains(crate::wire::TcpFlags::SYN) {
+        if tcp.flags.contains(TcpFlags::SYN) {
             return u32::from(tcp.window);
         }
         self.peer_window.scale(tcp.window)
@@ -444,6 +447,14 @@ impl Tcb {
             mss: self.mss.get(),
             reassembly_chunks: self.receive.waiting_chunks(),
             counters: self.counters,
+        }
+    }
+
+    /// Checks what must hold at any time.
+    #[cfg(test)]
+    pub(in crate::tcp) fn check(&self) {
+        if self.state != State::Closed {
+            self.send.check();
         }
     }
 }

@@ -59,7 +59,7 @@ impl ReceiveWindow {
         let step = u64::from(self.segment_bytes.min(self.largest / 2));
         self.edge = if edge >= self.shown_edge + step { edge } else { self.shown_edge };
         let before = self.shown_edge.saturating_sub(received);
-        let after = self.edge.saturating_sub(received) >> self.shift << self.shift;
+        let after = u64::from(self.shown(received));
         // ACKs tell the rest. A window that has doubled is worth a segment of its own.
         self.shown_edge > 0 && after > before && after >= 2 * before
     }
@@ -137,13 +137,12 @@ impl SendWindow {
     }
 
     /// RFC 9293 §3.10.7.4 fifth: takes the window of a segment that is not older than the one that set it. True when
-    /// the window is another one.
-    pub(super) fn update(&mut self, seq: SeqNum, ack: SeqNum, field: u16) -> bool {
+    /// the window, in bytes, is another one.
+    pub(super) fn update(&mut self, seq: SeqNum, ack: SeqNum, window: u32) -> bool {
         let (wl1, wl2) = self.updated_by;
         if !(wl1.before(seq) || (wl1 == seq && wl2.at_or_before(ack))) {
             return false;
         }
-        let window = self.scale(field);
         let changed = window != self.window;
         self.window = window;
         self.largest = self.largest.max(window);
@@ -213,10 +212,10 @@ mod tests {
         let at = SeqNum::new;
         let mut window = SendWindow::new(20, 500, at(9), at(100));
         assert_eq!((window.bytes(), window.scale(1)), (500, 1 << 14));
-        assert!(window.update(at(10), at(100), 2));
+        assert!(window.update(at(10), at(100), 9000));
         assert!(!window.update(at(9), at(200), 1), "older");
-        assert!(!window.update(at(10), at(101), 2), "the same");
+        assert!(!window.update(at(10), at(101), 9000), "the same");
         assert!(window.update(at(10), at(101), 0));
-        assert_eq!((window.bytes(), window.largest()), (0, 2 << 14));
+        assert_eq!((window.bytes(), window.largest()), (0, 9000));
     }
 }

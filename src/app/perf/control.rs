@@ -106,6 +106,7 @@ pub struct Control {
 impl Control {
     /// Over this connection, on which we are `role`.
     pub fn new(connection: Connection, role: Role, clock: Clock) -> Self {
+        connection.send_at_once();
         Self {
             connection: Arc::new(connection),
             role,
@@ -164,9 +165,26 @@ impl Control {
     /// Waits for a message. Only before [`Control::start_reader`].
     ///
     /// # Errors
-    /// The connection is over, the message too long, or late.
-    pub fn read_message(&self, limit: usize, deadline: Instant) -> Result<Vec<u8>, PerfError> {
-        read_message(&self.connection, self.clock, limit, deadline, self.role.peer())
+    /// The connection is over, the message too long, or late; or the process is asked to end.
+    pub fn read_message(
+        &self,
+        limit: usize,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<u8>, PerfError> {
+        let peer = self.role.peer();
+        let read = |buffer: &mut [u8]| {
+            self.connection
+                .read_exact(buffer, self.clock, deadline, || !interrupt.is_raised())
+                .map_err(|source| PerfError::control(peer, "send its message", source))
+        };
+        let mut header = [0; 4];
+        read(&mut header)?;
+        let length =
+            frame_length(header, limit).map_err(|violation| PerfError::Violation { peer, violation })?;
+        let mut text = vec![0; length];
+        read(&mut text)?;
+        Ok(text)
     }
 
     /// From now on a thread reads, and puts what the peer says into `events`.
@@ -192,32 +210,13 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
+        self.connection.linger();
         self.connection.close();
         if let Some(reader) = self.reader.take() {
             // It cannot panic, and if it did there would be nothing to save.
             let _ = reader.join();
         }
     }
-}
-
-fn read_message(
-    connection: &Connection,
-    clock: Clock,
-    limit: usize,
-    deadline: Instant,
-    peer: &'static str,
-) -> Result<Vec<u8>, PerfError> {
-    let read = |buffer: &mut [u8]| {
-        connection
-            .read_exact(buffer, clock, deadline)
-            .map_err(|source| PerfError::control(peer, "send its message", source))
-    };
-    let mut header = [0; 4];
-    read(&mut header)?;
-    let length = frame_length(header, limit).map_err(|violation| PerfError::Violation { peer, violation })?;
-    let mut text = vec![0; length];
-    read(&mut text)?;
-    Ok(text)
 }
 
 /// Reads the control connection, in a thread of its own.
@@ -268,7 +267,7 @@ impl Reader {
         let mut bytes = [0; SERVER_ERROR_BYTES];
         let deadline = self.clock.now() + MESSAGE_TIMEOUT;
         self.connection
-            .read_exact(&mut bytes, self.clock, deadline)
+            .read_exact(&mut bytes, self.clock, deadline, || self.is_wanted())
             .map_err(|source| PerfError::control(peer, "say what is wrong", source))?;
         Ok(Some(Event::Refused(ServerError::from_bytes(bytes))))
     }
@@ -281,7 +280,7 @@ impl Reader {
             let deadline = self.clock.now() + MESSAGE_TIMEOUT;
             let read = |buffer: &mut [u8]| {
                 self.connection
-                    .read_exact(buffer, self.clock, deadline)
+                    .read_exact(buffer, self.clock, deadline, || self.is_wanted())
                     .map_err(|source| PerfError::control(peer, "send its results", source))
             };
             let mut header = [first, 0, 0, 0];
@@ -302,10 +301,14 @@ impl Reader {
         }
     }
 
+    fn is_wanted(&self) -> bool {
+        !self.stop.load(Ordering::Acquire)
+    }
+
     fn wait_byte(&self) -> Result<Option<u8>, PerfError> {
         let mut byte = [0];
         loop {
-            if self.stop.load(Ordering::Acquire) {
+            if !self.is_wanted() {
                 return Ok(None);
             }
             let error = match self.connection.read(&mut byte, Some(READ_SLICE)) {

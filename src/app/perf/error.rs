@@ -143,6 +143,7 @@ impl PerfError {
     pub fn control(peer: &'static str, action: &'static str, source: io::Error) -> Self {
         match source.kind() {
             ErrorKind::TimedOut => Self::Silent { peer, action },
+            ErrorKind::Interrupted => Self::Interrupted,
             _ => Self::ControlLost { peer, source },
         }
     }
@@ -168,7 +169,9 @@ fn connect_advice(source: &io::Error) -> &'static str {
 
 fn listen_advice(source: &io::Error) -> &'static str {
     match source.kind() {
-        ErrorKind::AddrInUse => "; another program has the port (ss -ltnp says which), choose one with -p",
+        ErrorKind::AddrInUse => {
+            "; the port is in use by another program (ss -ltnp says which); choose another with -p"
+        }
         ErrorKind::PermissionDenied => "; ports below 1024 need root",
         ErrorKind::AddrNotAvailable => "; ip address shows the addresses of this machine",
         _ => protocol_advice(source),

@@ -363,7 +363,7 @@ mod tests {
         let sample = Sample { bytes: 10, subflows: vec![subflow(1, 10, 1, 50)] };
         meter.handle_timeout(Instant::from_millis(1000), &[sample]).unwrap();
         let sample = Sample { bytes: 40, subflows: vec![subflow(2, 12, 0, 30), subflow(1, 28, 4, 70)] };
-        let second = meter.handle_timeout(Instant::from_millis(2000), &[sample.clone()]).unwrap();
+        let second = meter.handle_timeout(Instant::from_millis(2000), std::slice::from_ref(&sample)).unwrap();
         let stream = &second.streams[0];
         let carried: Vec<_> = stream.subflows.iter().map(|s| (s.bytes, s.retransmits)).collect();
         assert_eq!(carried, [(12, 0), (18, 3)]);

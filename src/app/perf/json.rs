@@ -4,11 +4,13 @@
 use crate::app::perf::control::Role;
 use crate::app::perf::error::PerfError;
 use crate::app::perf::interval::{Interval, StreamFigures};
-use crate::app::perf::net::{Multipath, PortReport};
+use crate::app::perf::net::Multipath;
 use crate::app::perf::parameters::Direction;
 use crate::app::perf::report::{End, Output, Start};
 use crate::app::perf::results::{CpuUse, StreamResult};
 use crate::app::perf::text::{both_ends, rate};
+use crate::wire::ChecksumMode;
+use crate::xdp::{Mode, PortInfo};
 use serde_json::{Map, Value, json};
 
 /// Collects a test and writes it at its end.
@@ -339,13 +341,23 @@ fn cpu_value(host: CpuUse, remote: Option<CpuUse>) -> Value {
     })
 }
 
-fn port_value(port: &PortReport) -> Value {
+fn port_value(port: &PortInfo) -> Value {
+    let reason = match &port.mode {
+        Mode::ZeroCopy => None,
+        Mode::Copy { reason } => Some(reason),
+    };
     json!({
         "nic": port.name,
         "driver": port.driver,
-        "zero_copy": port.zero_copy,
+        "mtu": port.mtu,
+        "native_xdp": port.native,
+        "zero_copy": port.mode == Mode::ZeroCopy,
+        "copy_reason": reason,
         "queues": port.queues,
-        "checksum": port.checksum,
+        "checksum": match port.checksum {
+            ChecksumMode::Software => "software",
+            ChecksumMode::Off => "off",
+        },
     })
 }
 

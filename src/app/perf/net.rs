@@ -3,17 +3,20 @@
 use crate::app::perf::error::PerfError;
 use crate::app::perf::kernel::{self, KernelNet, KernelStream};
 use crate::app::{Listener as BraidListener, Stream};
-use crate::base::{Instant, PortId};
+use crate::base::Instant;
 use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Clock, Runtime};
 use crate::stack::stream::{ConnectionInfo, SubflowInfo};
 use crate::stack::{ConnectOptions, FallbackReason, ListenOptions};
+use crate::xdp::PortInfo;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 /// How long a thread that only waits for the end looks away.
 const SLICE: Duration = Duration::from_millis(100);
+/// How long last words may take to arrive.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// A transport.
 #[derive(Debug)]
@@ -31,23 +34,6 @@ pub struct BraidNet {
     pub runtime: Runtime,
     /// What connections are like.
     pub options: ConnectOptions,
-}
-
-/// One NIC that Braid is attached to, for reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortReport {
-    /// Its number, as subflows name it.
-    pub id: PortId,
-    /// Its name.
-    pub name: String,
-    /// Its driver.
-    pub driver: String,
-    /// Whether packets move without a copy between NIC and process.
-    pub zero_copy: bool,
-    /// Queues in use.
-    pub queues: usize,
-    /// Who makes and checks checksums.
-    pub checksum: &'static str,
 }
 
 /// Whether a connection is MPTCP.
@@ -73,8 +59,11 @@ impl Net {
     }
 
     /// The NICs that it is attached to; the kernel's stack is attached to none.
-    pub fn ports(&self) -> Vec<PortReport> {
-        Vec::new()
+    pub fn ports(&self) -> &[PortInfo] {
+        match self {
+            Net::Braid(net) => net.runtime.ports(),
+            Net::Kernel(_) => &[],
+        }
     }
 
     /// The congestion control of connections, where the transport has one for all.
@@ -108,7 +97,7 @@ impl Net {
         let local = SocketAddr::new(any, port);
         match self {
             Net::Braid(net) => {
-                let options = ListenOptions { connection: net.options, ..ListenOptions::default() };
+                let options = ListenOptions { connection: net.options };
                 Ok(Listener::Braid(net.runtime.listen(local, options)?))
             }
             Net::Kernel(net) => {
@@ -228,21 +217,38 @@ impl Connection {
         Ok(())
     }
 
-    /// Fills `buffer` by `deadline`.
+    /// Fills `buffer` by `deadline`, as long as that is `wanted`.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`], [`ErrorKind::UnexpectedEof`] when the peer finished before, or the connection is over.
-    pub fn read_exact(&self, buffer: &mut [u8], clock: Clock, deadline: Instant) -> io::Result<()> {
+    /// [`ErrorKind::TimedOut`]; [`ErrorKind::Interrupted`] when it is wanted no more; [`ErrorKind::UnexpectedEof`]
+    /// when the peer finished before; or the connection is over.
+    pub fn read_exact(
+        &self,
+        buffer: &mut [u8],
+        clock: Clock,
+        deadline: Instant,
+        wanted: impl Fn() -> bool,
+    ) -> io::Result<()> {
         let mut filled = 0;
         while filled < buffer.len() {
+            if !wanted() {
+                return Err(ErrorKind::Interrupted.into());
+            }
             let left = time_left(clock, deadline)?;
-            match self.read(&mut buffer[filled..], Some(left))? {
+            match self.read(&mut buffer[filled..], Some(left.min(SLICE)))? {
                 None => {}
                 Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(read) => filled += read,
             }
         }
         Ok(())
+    }
+
+    /// Sends small segments at once, where the transport would wait (Nagle's algorithm). Best effort: it only saves time.
+    pub fn send_at_once(&self) {
+        if let Connection::Kernel(stream) = self {
+            let _ = stream.set_nodelay();
+        }
     }
 
     /// Ends our direction.
@@ -258,6 +264,15 @@ impl Connection {
     pub fn wait_sent(&self, mut give_up: impl FnMut() -> bool) {
         if let Connection::Braid(stream) = self {
             while matches!(stream.wait_sent(Some(SLICE)), Ok(false)) && !give_up() {}
+        }
+    }
+
+    /// After the last words: leaves them time to arrive before the transport itself may end.
+    pub fn linger(&self) {
+        if let Connection::Braid(stream) = self {
+            stream.close_send();
+            // Best effort: a peer that is gone acknowledges nothing.
+            let _ = stream.wait_sent(Some(LINGER));
         }
     }
 

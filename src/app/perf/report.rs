@@ -4,11 +4,12 @@ use crate::app::perf::control::Role;
 use crate::app::perf::error::PerfError;
 use crate::app::perf::interval::{Interval, Totals};
 use crate::app::perf::json::JsonReport;
-use crate::app::perf::net::{Multipath, PortReport};
+use crate::app::perf::net::Multipath;
 use crate::app::perf::parameters::Parameters;
 use crate::app::perf::protocol::Cookie;
 use crate::app::perf::results::{CpuUse, Results};
 use crate::app::perf::text::TextReport;
+use crate::xdp::PortInfo;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 
@@ -35,7 +36,7 @@ pub struct Start {
     /// What the test runs over.
     pub transport: &'static str,
     /// The NICs that it may use.
-    pub ports: Vec<PortReport>,
+    pub ports: Vec<PortInfo>,
     /// The server as the user named it, or the client as it came.
     pub peer: (String, u16),
     /// The cookie.

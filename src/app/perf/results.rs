@@ -194,9 +194,11 @@ mod tests {
             ids in proptest::collection::vec(1..300u32, 0..8),
             bytes: u64,
             retransmits in proptest::option::of(0..u64::MAX / 2),
-            end_secs in 0.0..90000.0f64,
+            eighths in 0..720_000u32,
             known in proptest::option::of(any::<bool>()),
         ) {
+            // Fractions that decimals hold exactly.
+            let end_secs = f64::from(eighths) / 8.0;
             let stream = |id| StreamResult {
                 id, bytes, retransmits, start_secs: 0.0, end_secs, file_sha256: Some("00ff".to_owned()),
             };

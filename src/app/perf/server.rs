@@ -66,8 +66,8 @@ pub(super) struct Shared {
     pub clock: Clock,
     /// Tells all tests to end.
     pub interrupt: Interrupt,
-    /// Running tests, and where their data connections go.
-    tests: Mutex<HashMap<Cookie, Sender<Arrived>>>,
+    /// Running tests, and where their data connections go, as long as they want any.
+    tests: Mutex<HashMap<Cookie, Option<Sender<Arrived>>>>,
     /// Connections whose cookie has not come yet.
     strangers: AtomicUsize,
     /// The one test of a server that serves one has begun.
@@ -192,12 +192,13 @@ impl Shared {
         };
         let test = lock(&self.tests).get(&cookie).cloned();
         match test {
-            // A stream more than was agreed finds the channel full.
-            Some(test) => {
+            Some(Some(test)) => {
                 if let Err(refused) = test.try_send(Arrived { order, connection }) {
                     self.turn_away(&refused.into_inner().connection);
                 }
             }
+            // A stream more than was agreed.
+            Some(None) => self.turn_away(&connection),
             None => self.run_test(cookie, connection),
         }
     }
@@ -205,18 +206,7 @@ impl Shared {
     fn read_cookie(&self, connection: &Connection) -> Option<Cookie> {
         let deadline = self.clock.now() + COOKIE_TIMEOUT;
         let mut bytes = [0; COOKIE_BYTES];
-        let mut filled = 0;
-        // In slices, so that a silent connection does not hold up the server's end.
-        while filled < COOKIE_BYTES {
-            if self.is_done() || self.clock.now() >= deadline {
-                return None;
-            }
-            match connection.read(&mut bytes[filled..], Some(ACCEPT_SLICE)) {
-                Ok(None) => {}
-                Ok(Some(0)) | Err(_) => return None,
-                Ok(Some(read)) => filled += read,
-            }
-        }
+        connection.read_exact(&mut bytes, self.clock, deadline, || !self.is_done()).ok()?;
         Cookie::from_bytes(bytes).ok()
     }
 
@@ -227,8 +217,15 @@ impl Shared {
         if others >= TESTS_MAX || tests.contains_key(&cookie) {
             return None;
         }
-        tests.insert(cookie, arrivals);
+        tests.insert(cookie, Some(arrivals));
         Some(others)
+    }
+
+    /// A test has all of its data connections.
+    pub fn close_arrivals(&self, cookie: Cookie) {
+        if let Some(arrivals) = lock(&self.tests).get_mut(&cookie) {
+            *arrivals = None;
+        }
     }
 
     fn run_test(&self, cookie: Cookie, connection: Connection) {
@@ -236,7 +233,7 @@ impl Shared {
             self.turn_away(&connection);
             return;
         }
-        // As many as a test can have: a client that opens more than it asked for is refused the rest.
+        // As many as a test can have.
         let (sender, arrivals) = bounded(2 * crate::app::perf::protocol::STREAMS_MAX as usize);
         let Some(others) = self.admit(cookie, sender) else {
             self.turn_away(&connection);

@@ -7,6 +7,7 @@ use crate::app::perf::net::{Connection, in_time};
 use crate::app::perf::parameters::Parameters;
 use crate::app::perf::payload::{Sink, Source};
 use crate::base::Instant;
+use crate::base::pool::FRAME_SIZE;
 use crate::runtime::Clock;
 use crossbeam::channel::Sender;
 use std::io::{self, ErrorKind};
@@ -296,24 +297,29 @@ impl Worker {
         }
     }
 
-    /// Sends frames of Braid's, filled in place. Without a file their content is left as it is: a test of the rate
-    /// has no use for another pass over memory.
+    /// Sends frames of Braid's, filled in place. Without a file with a pattern: what a frame held before belongs to
+    /// whoever used it, and is not the peer's to see.
     fn send_in_place(&self, stream: &Stream, mut source: Option<&mut Source>) -> Result<(), PerfError> {
         let mut pace = Pace::new(&self.shared);
         stream.set_write_timeout(Some(SLICE));
+        let pattern: [u8; FRAME_SIZE] = std::array::from_fn(|place| place as u8);
         let mut allowance = 0;
         loop {
             if self.shared.stopped() || !pace.wait(&self.shared) {
                 return Ok(());
             }
-            if allowance == 0 {
-                allowance = self.shared.allowance(self.shared.block as u64) as usize;
+            if allowance < FRAME_SIZE {
+                // More before it runs out, so that blocks don't end in short segments.
+                allowance += self.shared.allowance(self.shared.block as u64) as usize;
             }
             let mut failed = None;
             let sent = stream.send_with(|payload| {
                 let room = payload.len().min(allowance);
                 let payload = &mut payload[..room];
-                let Some(source) = &mut source else { return room };
+                let Some(source) = &mut source else {
+                    payload.copy_from_slice(&pattern[..room]);
+                    return room;
+                };
                 match source.read(payload) {
                     Ok(filled) => {
                         source.sent(&payload[..filled]);
@@ -362,13 +368,10 @@ impl Worker {
         let mut block = vec![0; self.shared.block];
         while !self.shared.closing() {
             match self.connection.read(&mut block, Some(SLICE)) {
-                Ok(Some(0)) => return Ok(()),
-                Ok(Some(bytes)) => {
-                    if !self.received(&block[..bytes], sink.as_deref_mut())? {
-                        return Ok(());
-                    }
-                }
                 Ok(None) => {}
+                Ok(Some(bytes)) if bytes > 0 && self.received(&block[..bytes], sink.as_deref_mut())? => {}
+                // The last byte of the direction, or the peer's end.
+                Ok(Some(_)) => return Ok(()),
                 Err(error) => return Err(self.broken(error)),
             }
         }
@@ -379,13 +382,10 @@ impl Worker {
         stream.set_read_timeout(Some(SLICE));
         while !self.shared.closing() {
             match in_time(stream, stream.recv_chunk()).map_err(|error| self.broken(error))? {
-                Some(Some(chunk)) => {
-                    if !self.received(&chunk, sink.as_deref_mut())? {
-                        return Ok(());
-                    }
-                }
-                Some(None) => return Ok(()),
                 None => {}
+                Some(Some(chunk)) if self.received(&chunk, sink.as_deref_mut())? => {}
+                // The last byte of the direction, or the peer's end.
+                Some(_) => return Ok(()),
             }
         }
         Ok(())

@@ -3,11 +3,13 @@
 use crate::app::perf::control::Role;
 use crate::app::perf::error::PerfError;
 use crate::app::perf::interval::{Interval, StreamFigures, SubflowFigures, Totals};
-use crate::app::perf::net::{Multipath, PortReport};
+use crate::app::perf::net::Multipath;
 use crate::app::perf::parameters::Direction;
 use crate::app::perf::report::{End, Output, Start, StreamEnd};
 use crate::app::perf::results::{Results, StreamResult};
 use crate::app::perf::units;
+use crate::wire::ChecksumMode;
+use crate::xdp::{Mode, PortInfo};
 use std::fmt::Write;
 
 const RULE: &str = "- - - - - - - - - - - - - - - - - - - - - - - - -\n";
@@ -158,6 +160,11 @@ impl TextReport {
     }
 
     fn subflow_rows(&self, text: &mut String, stream: &StreamFigures, span: (f64, f64)) {
+        let ends = |subflow: &SubflowFigures| subflow.info.tuple.to_string();
+        let width = |of: &dyn Fn(&SubflowFigures) -> String| {
+            stream.subflows.iter().map(|subflow| of(subflow).len()).max().unwrap_or(0)
+        };
+        let (ends_width, nic_width) = (width(&ends), width(&|subflow| self.port_name(subflow)));
         for subflow in &stream.subflows {
             let info = &subflow.info;
             let state = match (info.alive, info.backup) {
@@ -172,14 +179,13 @@ impl TextReport {
             let mut sending = String::new();
             if stream.sender {
                 let cwnd = units::bytes(f64::from(info.cwnd));
-                sending = format!("  retr {}  cwnd {}", subflow.retransmits, cwnd.trim_start());
+                sending = format!("  retr {:>3}  cwnd {cwnd:>11}", subflow.retransmits);
             }
             line(
                 text,
                 format_args!(
-                    "      {} -> {}  {}  {:>11}  {:>14}  rtt {rtt}{sending}{state}",
-                    info.tuple.local,
-                    info.tuple.remote,
+                    "      {:ends_width$}  {:nic_width$}  {:>11}  {:>14}  rtt {rtt:>8}{sending}{state}",
+                    ends(subflow),
                     self.port_name(subflow),
                     units::bytes(subflow.bytes as f64),
                     units::bits_per_second(rate(subflow.bytes, span.1 - span.0)),
@@ -329,15 +335,23 @@ fn row(text: &mut String, name: &str, tag: &str, span: (f64, f64), bytes: u64, e
     line(text, format_args!("{}", whole.trim_end()));
 }
 
-fn describe_port(port: &PortReport) -> String {
+fn describe_port(port: &PortInfo) -> String {
     format!(
-        "NIC {}: driver {}, {}, {} queue{}, checksums {}",
+        "NIC {}: driver {}, {}{}, {} queue{}, checksums {}, MTU {}",
         port.name,
         port.driver,
-        if port.zero_copy { "zero-copy" } else { "copy" },
+        match &port.mode {
+            Mode::ZeroCopy => "zero-copy".to_owned(),
+            Mode::Copy { reason } => format!("copy ({reason})"),
+        },
+        if port.native { "" } else { ", generic XDP (slow)" },
         port.queues,
         if port.queues == 1 { "" } else { "s" },
-        port.checksum
+        match port.checksum {
+            ChecksumMode::Software => "in software",
+            ChecksumMode::Off => "off",
+        },
+        port.mtu,
     )
 }
 

@@ -62,7 +62,7 @@ fn parse(text: &str, step: f64) -> Result<u64, String> {
         digits.parse().map_err(|_| format!("'{text}' is no number: for example 500, 64K, 1.5G"))?;
     let value = number * step.powi(power);
     // 2^63 is far beyond any test, and every number below it fits all that we compute with it.
-    if !value.is_finite() || value < 0.0 || value >= 9.2e18 {
+    if !(0.0..9.2e18).contains(&value) {
         return Err(format!("'{text}' is out of range"));
     }
     Ok(value as u64)

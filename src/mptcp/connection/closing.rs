@@ -106,9 +106,12 @@ impl Connection {
         if self.send_side == SendSide::Finished && self.receive.is_finished() {
             return self.finish(CloseReason::Finished, cache);
         }
-        // Pitfall 49: break before make. A peer that reset the last subflow is most likely gone.
-        let patience = if reason == CloseReason::Reset { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
-        self.orphan_at = Some(now + patience);
+        // Pitfall 49: break before make. A peer that resets or refuses is most likely gone. A join that fails gives
+        // the connection no more time than it had.
+        let gone = matches!(reason, CloseReason::Reset | CloseReason::Refused);
+        let patience = if gone { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
+        let end = now + patience;
+        self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));
     }
 
     /// Data has arrived, or was acknowledged: what of the end follows.

@@ -271,6 +271,7 @@ impl Connection {
     /// A join is through: it can carry data.
     pub(super) fn join_is_ready(&mut self, index: usize) {
         self.ever_joined = true;
+        self.orphan_at = None;
         let subflow = &mut self.subflows[index];
         subflow.phase = Phase::Ready;
         subflow.established = true;

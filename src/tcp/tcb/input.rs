@@ -3,6 +3,7 @@
 use super::{PendingReset, Tcb};
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
 use crate::cc::{AckSample, Controller};
+use crate::tcp::handshake::Handshake;
 use crate::tcp::recovery::{DUPLICATES_THRESHOLD, Progress};
 use crate::tcp::recv::Arrival;
 use crate::tcp::send::Acked;
@@ -99,8 +100,11 @@ impl Tcb {
         }
         self.learn_peer(now, tcp, options);
         if !has(TcpFlags::ACK) {
-            // Simultaneous open: our SYN goes out again as a SYN/ACK.
+            // Simultaneous open: our SYN goes out again, as a SYN/ACK.
             self.state = State::SynReceived;
+            if self.timeouts == 0 {
+                self.handshake = Handshake::new();
+            }
             self.handshake.send_again();
             return Accepted::YES;
         }
@@ -148,6 +152,7 @@ impl Tcb {
             return self.handle_reset(now, tcp);
         }
         // Fifth: the ACK field.
+        let mut syn_acked = false;
         if !has(TcpFlags::ACK) {
             return Accepted::NO;
         }
@@ -157,7 +162,7 @@ impl Tcb {
                 return Accepted::NO;
             }
             self.establish(now);
-            self.peer_window.update(tcp.seq, tcp.ack, tcp.window);
+            syn_acked = true;
         } else if !self.is_ack_acceptable(tcp.ack) {
             self.challenge(now);
             return Accepted::NO;
@@ -167,7 +172,7 @@ impl Tcb {
         {
             self.clock.update(now, timestamps.value);
         }
-        let ack_advanced = self.handle_ack(now, tcp, options, segment, cache);
+        let ack_advanced = self.handle_ack(now, tcp, options, segment, cache) || syn_acked;
         if self.state == State::Closed {
             return Accepted { ack_advanced, ..Accepted::YES };
         }
@@ -240,7 +245,6 @@ impl Tcb {
             // RFC 9293 §3.10.7.4 eighth: the peer's FIN again; 2 MSL begin anew.
             self.timers.set(Timer::TimeWait, now + self.config.time_wait);
         }
-        self.counters.duplicates += 1;
         self.receive.note_duplicate(segment.seq, segment.payload_len);
         self.acks.on_out_of_order(self.agreed.sack);
     }
@@ -288,7 +292,7 @@ impl Tcb {
             return false;
         }
         let flight = self.send.flight();
-        let window_changed = self.peer_window.update(tcp.seq, tcp.ack, tcp.window);
+        let window_changed = self.peer_window.update(tcp.seq, tcp.ack, self.scaled_window(tcp));
         self.persist.unanswered = 0;
         let acked = self.send.acknowledge(tcp.ack, cache);
         let mut delivered = acked.delivered;
@@ -297,12 +301,10 @@ impl Tcb {
                 delivered += self.send.sack(*start, *end);
             }
         }
-        let duplicate = !self.agreed.sack
-            && !acked.advanced
-            && flight > 0
-            && segment.len() == 0
-            && !(window_changed && self.config.window_owner == WindowOwner::Subflow)
-            && !carries_signal(options);
+        let is_update = window_changed && self.config.window_owner == WindowOwner::Subflow;
+        // RFC 5681 §2. With SACK the blocks tell more.
+        let can_be_duplicate = !self.agreed.sack && !acked.advanced && flight > 0;
+        let duplicate = can_be_duplicate && segment.len() == 0 && !is_update && !carries_signal(options);
         if acked.advanced {
             self.on_advance(now, options, &acked);
         } else if self.peer_window.bytes() == 0 {
@@ -353,7 +355,12 @@ impl Tcb {
                 Progress::None => {}
                 // With SACK a hole needs something beyond it.
                 Progress::Partial if self.agreed.sack && !self.send.has_sacked() => {}
-                Progress::Partial => lost += u32::from(self.send.mark_head_lost()),
+                Progress::Partial => {
+                    if self.send.mark_head_lost() {
+                        lost += 1;
+                        self.recovery.force();
+                    }
+                }
                 Progress::Recovered => {
                     self.congestion.on_recovered(now);
                     // Losses beyond the recovery point are another episode.
@@ -449,6 +456,9 @@ impl Tcb {
     pub fn handle_icmp(&mut self, now: Instant, error: &IcmpError) {
         self.now = now;
         // RFC 5927 §4.1: it must quote something that is in flight.
+        if self.state == State::Closed {
+            return;
+        }
         let quotes_flight = error.seq.at_or_after(self.snd_una()) && error.seq.before(self.snd_nxt());
         if !quotes_flight {
             return;

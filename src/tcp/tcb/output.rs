@@ -218,9 +218,13 @@ impl Tcb {
     fn emit_ack(&mut self, now: Instant, seq: SeqNum, kind: OutgoingKind, reserved: usize) -> Outgoing<'_> {
         let mut options = self.options(now, reserved);
         let room = OPTIONS_MAX.saturating_sub(reserved + timestamps_len(&options));
-        options.sack = self.sack_blocks(room);
+        options.sack = self.report_sack(room);
         let tcp = self.header(seq, TcpFlags::ACK);
         self.on_ack_sent();
+        if !options.sack.is_empty() && self.receive.has_sack_news() {
+            // More than one ACK has room for: another follows.
+            self.acks.immediately();
+        }
         Outgoing { tcp, options, payload: None, kind, retransmission: false }
     }
 
@@ -232,7 +236,8 @@ impl Tcb {
         let departure = self.send.depart(now, index, payload_max);
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
-        options.sack = self.sack_blocks(room.saturating_sub(reserved + own));
+        let owes_sack = self.owes_sack();
+        options.sack = self.report_sack(room.saturating_sub(reserved + own));
         let mut flags = TcpFlags::ACK;
         if departure.fin {
             flags = flags | TcpFlags::FIN;
@@ -240,7 +245,7 @@ impl Tcb {
             flags = flags | TcpFlags::PSH;
         }
         let tcp = self.header(departure.seq, flags);
-        if !self.owes_sack() || !options.sack.is_empty() {
+        if !owes_sack || (!options.sack.is_empty() && !self.receive.has_sack_news()) {
             self.on_ack_sent();
         }
         self.on_segment_sent(now, departure.index, departure.payload_len, retransmission);
@@ -306,11 +311,11 @@ impl Tcb {
         self.agreed.sack && self.receive.has_sack()
     }
 
-    fn sack_blocks(&self, room: usize) -> SackBlocks {
+    fn report_sack(&mut self, room: usize) -> SackBlocks {
         if !self.owes_sack() {
             return SackBlocks::new();
         }
-        self.receive.sack_blocks(room.saturating_sub(SACK_HEADER) / SACK_BLOCK)
+        self.receive.report_sack(room.saturating_sub(SACK_HEADER) / SACK_BLOCK)
     }
 
     fn on_ack_sent(&mut self) {

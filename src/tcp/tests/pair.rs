@@ -3,7 +3,7 @@
 use crate::base::pool::TX_HEADROOM;
 use crate::base::time::Duration;
 use crate::base::{Chunk, DataSeq, FramePool, Instant, PoolCache, Prng, SeqNum};
-use crate::tcp::{OutgoingKind, State, Tcb, TcpConfig, TcpEvent};
+use crate::tcp::{CloseReason, OutgoingKind, State, Tcb, TcpConfig, TcpEvent, reset_for};
 use crate::wire::{TcpOptions, TcpRepr};
 
 /// What the caller's side of MPTCP would take of each segment's options, in bytes.
@@ -108,7 +108,7 @@ impl Pair {
             flying: Vec::new(),
             prng,
             log: Vec::new(),
-            limit: 400_000,
+            limit: 30_000,
         }
     }
 
@@ -183,6 +183,16 @@ impl Pair {
             host.tcb = Some(tcb);
             return;
         };
+        if tcb.state() == State::Closed {
+            // As the stack does it for a segment that belongs to nobody.
+            if let Some(tcp) = reset_for(&segment.tcp, segment.payload.len()) {
+                let to = 1 - segment.to;
+                let options = TcpOptions::default();
+                let at = self.now + self.link.delay;
+                self.flying.push(Flying { at, to, tcp, options, payload: Vec::new(), ..segment });
+            }
+            return;
+        }
         let payload = chunk_of(&mut self.cache, &segment.payload, 300);
         tcb.handle_segment(self.now, &segment.tcp, &segment.options, 0, payload, &mut self.cache);
     }
@@ -276,6 +286,10 @@ impl Pair {
         }
         for host in &mut self.hosts {
             assert_eq!(host.tcb().state(), State::Closed);
+            if host.events.last() != Some(&TcpEvent::Closed(CloseReason::Finished)) {
+                // Its last ACKs were lost, and the peer is gone for good.
+                host.tcb.as_mut().expect("it was opened").drop_all(&mut self.cache);
+            }
             assert_eq!(host.tcb().poll_timeout(), None, "no timer runs on a closed connection");
         }
         assert_eq!(self.cache.pool().used(), 0, "frames were lost");
