@@ -11,7 +11,9 @@ use super::wake::{WakeFd, readable, sleep};
 use crate::base::{Instant, WorkerId};
 use crate::mptcp::Path;
 use crate::pm::{Manager, PmCommand};
-use crate::stack::{AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, Report, StreamShared};
+use crate::stack::{
+    AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
+};
 use crate::wire::Endpoint;
 use crate::worker::WorkerHandle;
 use crate::xdp::Xdp;
@@ -36,12 +38,24 @@ struct WorkerLink {
     /// Commands that its ring had no room for. They come from requests, which are limited, and from the path
     /// manager, whose tables are.
     backlog: VecDeque<Command>,
+    /// Commands given so far.
+    given: u64,
 }
 
 impl WorkerLink {
+    fn new(handle: WorkerHandle) -> Self {
+        Self { handle, backlog: VecDeque::new(), given: 0 }
+    }
+
     fn push(&mut self, command: Command) {
+        self.given += 1;
         self.backlog.push_back(command);
         self.flush();
+    }
+
+    /// Commands that the worker has taken. What it did before them it has reported.
+    fn taken(&self) -> u64 {
+        self.given - (self.backlog.len() + self.handle.commands.len()) as u64
     }
 
     fn flush(&mut self) {
@@ -59,6 +73,17 @@ impl WorkerLink {
     }
 }
 
+/// A listener that is closed, until every worker has heard of it: before, some may still report connections that it
+/// accepted.
+#[derive(Debug)]
+struct Unlistening {
+    id: ListenerId,
+    /// For each worker, how many commands it has taken by then.
+    taken: Vec<u64>,
+    /// Dropped at the end, which is what the application waits for.
+    _done: Sender<()>,
+}
+
 /// All that the control thread owns.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -72,6 +97,7 @@ pub(super) struct Control {
     next_worker: usize,
     ports: LocalPorts<Xdp>,
     waiting: Vec<Waiting>,
+    unlistening: Vec<Unlistening>,
     connections: HashSet<Key>,
     accept_backlog: usize,
     sweep_at: Instant,
@@ -106,10 +132,11 @@ impl Control {
             doorbell: parts.doorbell,
             network: parts.network,
             manager: parts.manager,
-            workers: workers.map(|handle| WorkerLink { handle, backlog: VecDeque::new() }).collect(),
+            workers: workers.map(WorkerLink::new).collect(),
             next_worker: 0,
             ports: LocalPorts::new(parts.xdp),
             waiting: Vec::new(),
+            unlistening: Vec::new(),
             connections: HashSet::new(),
             accept_backlog: parts.accept_backlog,
             sweep_at: Instant::ZERO,
@@ -148,7 +175,14 @@ impl Control {
         // An error is heard of again: the next event reads everything anew.
         let changes = self.network.poll_changes().unwrap_or_default();
         self.handle_changes(now, changes);
+        // First what the workers have taken, then what they have reported up to then.
+        let taken: Vec<u64> = self.workers.iter().map(WorkerLink::taken).collect();
+        // A worker whose ring is full may have more to report.
+        let complete = !self.workers.iter().any(|worker| worker.handle.reports.is_full());
         self.handle_reports(now);
+        if complete {
+            self.progress_unlistening(&taken);
+        }
         if self.manager.poll_timeout().is_some_and(|at| at <= now) {
             self.manager.handle_timeout(now);
         }
@@ -172,7 +206,8 @@ impl Control {
         let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
         let sweep = self.ports.has_openings().then_some(self.sweep_at);
         let full = self.workers.iter().any(|worker| !worker.backlog.is_empty());
-        let retry = (full || self.ending.is_some()).then_some(now + RETRY_INTERVAL);
+        let watching = full || self.ending.is_some() || !self.unlistening.is_empty();
+        let retry = watching.then_some(now + RETRY_INTERVAL);
         [self.manager.poll_timeout(), waiting, sweep, retry].into_iter().flatten().min()
     }
 
@@ -205,9 +240,10 @@ impl Control {
             Request::Listen { local, options, reply } => {
                 let _ = reply.send(self.listen(local, options));
             }
-            Request::Unlisten(id) => {
+            Request::Unlisten { id, done } => {
                 self.workers.iter_mut().for_each(|worker| worker.push(Command::Unlisten(id)));
-                self.ports.unlisten(id);
+                let taken = self.workers.iter().map(|worker| worker.given).collect();
+                self.unlistening.push(Unlistening { id, taken, _done: done });
             }
         }
     }
@@ -350,6 +386,18 @@ impl Control {
         if let Some(link) = self.workers.get_mut(worker.index()) {
             link.push(command);
         }
+    }
+
+    /// Ends listeners that every worker has heard of.
+    fn progress_unlistening(&mut self, taken: &[u64]) {
+        let ports = &mut self.ports;
+        self.unlistening.retain(|closed| {
+            let heard = closed.taken.iter().zip(taken).all(|(wanted, taken)| taken >= wanted);
+            if heard {
+                ports.unlisten(closed.id);
+            }
+            !heard
+        });
     }
 
     /// Opens what waited for its next hop, and gives up what waited too long.

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// Requests that may wait for the control thread; who comes later waits at the channel.
 const REQUESTS_MAX: usize = 256;
 
+/// How long a listener's end is waited for. Workers hear of it within a turn.
+const UNLISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What application threads ask of the control thread.
 #[derive(Debug)]
 pub(super) enum Request {
@@ -23,8 +26,8 @@ pub(super) enum Request {
     },
     /// Listen.
     Listen { local: SocketAddr, options: ListenOptions, reply: Sender<Result<Bound, ListenError>> },
-    /// Listen no more.
-    Unlisten(ListenerId),
+    /// Listen no more; `done` is dropped once that is so.
+    Unlisten { id: ListenerId, done: Sender<()> },
     /// End all connections, then the threads.
     Shutdown,
 }
@@ -88,10 +91,13 @@ impl ControlHandle {
         answer.recv().unwrap_or(Err(ListenError::ShutDown))
     }
 
-    /// Ends a listener. Its connections stay.
+    /// Ends a listener, and waits until its port can be used again. Its connections stay, and keep the port.
     pub fn unlisten(&self, id: ListenerId) {
+        let (done, answer) = bounded(1);
         // A runtime that is shut down has no listeners any more.
-        let _ = self.send(Request::Unlisten(id));
+        if self.send(Request::Unlisten { id, done }).is_some() {
+            let _ = answer.recv_timeout(UNLISTEN_TIMEOUT);
+        }
     }
 
     /// Asks the control thread to end everything.

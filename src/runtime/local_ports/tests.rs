@@ -2,6 +2,7 @@
 //! program is a list.
 
 use super::*;
+use crate::runtime::reserve::becomes_free;
 use crate::stack::CloseReason;
 use crate::stack::Doorbell;
 use crate::stack::stream::Wake;
@@ -59,20 +60,20 @@ fn steered(list: &List) -> Vec<Endpoint> {
     list.steered.lock().expect("no panic").clone()
 }
 
-/// Whether another program could have the port.
-fn is_free(local: Endpoint) -> bool {
-    TcpListener::bind(SocketAddr::from(local)).is_ok()
+/// Whether the port is ours.
+fn is_reserved(local: Endpoint) -> bool {
+    TcpListener::bind(SocketAddr::from(local)).is_err()
 }
 
 #[test]
 fn a_flow_keeps_its_port_until_the_stack_has_done_with_it() {
     let (mut ports, list) = ports();
     let tuple = ports.open(LOOPBACK, REMOTE, &stream()).expect("a port");
-    assert_eq!((steered(&list), is_free(tuple.local)), (vec![tuple.local], false));
+    assert_eq!((steered(&list), is_reserved(tuple.local)), (vec![tuple.local], true));
     ports.handle_established(key(1), tuple, true);
-    assert!(!is_free(tuple.local));
+    assert!(is_reserved(tuple.local));
     ports.handle_flow_closed(tuple);
-    assert_eq!((steered(&list), is_free(tuple.local)), (vec![], true));
+    assert_eq!((steered(&list), becomes_free(tuple.local)), (vec![], true));
     ports.handle_closed(key(1));
 }
 
@@ -85,7 +86,7 @@ fn the_end_of_a_connection_ends_joins_that_nobody_reported() {
     let other = ports.join(LOOPBACK, REMOTE, key(2)).expect("a port");
     ports.handle_closed(key(1));
     assert_eq!(steered(&list), [other.local]);
-    assert!(is_free(first.local) && is_free(joined.local) && !is_free(other.local));
+    assert!(becomes_free(first.local) && becomes_free(joined.local) && is_reserved(other.local));
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn a_connection_that_was_turned_down_gives_its_port_back() {
     named.set_closed(CloseReason::Refused);
     ports.sweep();
     assert_eq!(steered(&list), [kept.local], "a worker reports the end of what it gave a name");
-    assert!(is_free(tuple.local) && ports.has_openings());
+    assert!(becomes_free(tuple.local) && ports.has_openings());
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn a_port_that_cannot_be_steered_is_not_kept() {
     assert!(!ports.has_openings());
     let (id, local) = ports.listen(SocketAddr::new(LOOPBACK, 0)).expect("a port");
     assert!(ports.steer_listener(id).is_err());
-    assert!(is_free(local.into()));
+    assert!(becomes_free(local.into()));
 }
 
 #[test]
@@ -121,12 +122,12 @@ fn a_closed_listener_keeps_its_port_for_its_connections() {
     let (id, local) = ports.listen(SocketAddr::new(LOOPBACK, 0)).expect("a port");
     ports.steer_listener(id).expect("steered");
     let local = Endpoint::from(local);
-    assert_eq!((steered(&list), is_free(local)), (vec![local], false));
+    assert_eq!((steered(&list), is_reserved(local)), (vec![local], true));
     ports.handle_established(key(1), FourTuple { local, remote: REMOTE }, false);
     ports.unlisten(id);
-    assert_eq!((steered(&list), is_free(local)), (vec![local], false));
+    assert_eq!((steered(&list), is_reserved(local)), (vec![local], true));
     ports.handle_closed(key(1));
-    assert_eq!((steered(&list), is_free(local)), (vec![], true));
+    assert_eq!((steered(&list), becomes_free(local)), (vec![], true));
 }
 
 #[test]
@@ -139,7 +140,7 @@ fn a_listener_at_any_address_is_one_entry() {
     let again = ports.listen(SocketAddr::from(([0; 4], local.port()))).expect_err("in use");
     assert!(matches!(again, ListenError::Port(PortError::InUse { .. })), "{again}");
     ports.unlisten(id);
-    assert!(steered(&list).is_empty() && is_free(Endpoint::new(LOOPBACK, local.port())));
+    assert!(steered(&list).is_empty() && becomes_free(Endpoint::new(LOOPBACK, local.port())));
 }
 
 #[test]
