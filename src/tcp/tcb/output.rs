@@ -149,8 +149,9 @@ impl Tcb {
     }
 
     fn next_segment(&self) -> Option<Next> {
-        let pipe = u64::from(self.pipe());
-        let fits = |len: u32| pipe == 0 || pipe + u64::from(len) <= self.congestion.window();
+        let room = self.congestion.window().saturating_sub(u64::from(self.pipe()));
+        // What is longer than a segment is cut to one; the window always holds one.
+        let fits = |len: u32| len.min(self.payload_max(0) as u32) as u64 <= room;
         if let Some(index) = self.send.next_lost() {
             let (len, _) = self.send.shape(index);
             return (self.recovery.is_forced() || fits(len)).then_some(Next::Retransmit(index));
