@@ -7,7 +7,7 @@ use crate::wire::{Mss, TcpOptions, Timestamps};
 /// RFC 7323 §2.3.
 const SHIFT_MAX: u8 = 14;
 /// Bytes of the timestamp option with its padding.
-const TIMESTAMPS_LEN: usize = 12;
+pub(super) const TIMESTAMPS_LEN: usize = 12;
 
 /// What both ends agreed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

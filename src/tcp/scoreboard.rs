@@ -87,6 +87,12 @@ impl Scoreboard {
         None
     }
 
+    /// Where the first range begins.
+    #[cfg(test)]
+    pub(super) fn start(&self) -> Option<SeqNum> {
+        self.ranges.front().map(|range| range.start)
+    }
+
     /// Forgets all: the peer has dropped what it had told us of.
     pub(super) fn clear(&mut self) {
         self.ranges.clear();

@@ -44,9 +44,14 @@ impl Segment {
         if self.sacked { 0 } else { self.len() * (u32::from(!self.lost) + u32::from(self.resent)) }
     }
 
+    /// Whether it has to be repaired.
+    fn is_lost(&self) -> bool {
+        self.lost && !self.sacked
+    }
+
     /// Whether it waits for its retransmission.
     fn is_due(&self) -> bool {
-        self.lost && !self.resent && !self.sacked
+        self.is_lost() && !self.resent
     }
 
     fn release(self, cache: &mut PoolCache) {
@@ -105,7 +110,9 @@ pub(super) struct SendQueue {
     scoreboard: Scoreboard,
     /// RFC 6675 §4: bytes in the network.
     pipe: u32,
-    /// Segments that wait for retransmission.
+    /// Segments taken to be lost that the peer isn't known to hold.
+    lost: usize,
+    /// Those of them that wait for retransmission.
     due: usize,
     /// But for the first segment, none before this waits for retransmission.
     cursor: SeqNum,
@@ -126,6 +133,7 @@ impl SendQueue {
             fin: None,
             scoreboard: Scoreboard::default(),
             pipe: 0,
+            lost: 0,
             due: 0,
             cursor: first,
             lost_edge: first,
@@ -188,6 +196,11 @@ impl SendQueue {
         !self.scoreboard.is_empty()
     }
 
+    /// Whether a segment that was lost is not acknowledged yet.
+    pub(super) fn is_repairing(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Whether a segment waits for retransmission.
     pub(super) fn has_lost(&self) -> bool {
         self.due > 0
@@ -237,6 +250,7 @@ impl SendQueue {
                 break;
             }
             self.pipe -= front.pipe();
+            self.lost -= usize::from(front.is_lost());
             self.due -= usize::from(front.is_due());
             acked.segments += 1;
             if !front.sacked {
@@ -427,7 +441,7 @@ impl SendQueue {
     pub(super) fn drop_all(&mut self, cache: &mut PoolCache) {
         self.segments.drain(..).for_each(|segment| segment.release(cache));
         self.scoreboard.clear();
-        (self.sent, self.pipe, self.due) = (0, 0, 0);
+        (self.sent, self.pipe, self.lost, self.due) = (0, 0, 0, 0);
         self.end = self.nxt;
     }
 
@@ -440,9 +454,11 @@ impl SendQueue {
     fn change(&mut self, index: usize, change: impl FnOnce(&mut Segment)) {
         let segment = &mut self.segments[index];
         self.pipe -= segment.pipe();
+        self.lost -= usize::from(segment.is_lost());
         self.due -= usize::from(segment.is_due());
         change(segment);
         self.pipe += segment.pipe();
+        self.lost += usize::from(segment.is_lost());
         self.due += usize::from(segment.is_due());
     }
 
@@ -481,6 +497,7 @@ impl SendQueue {
         segment.lent = true;
         if index < self.sent {
             self.sent += 1;
+            self.lost += usize::from(rest.is_lost());
             self.due += usize::from(rest.is_due());
         }
         self.segments.insert(index + 1, rest);
@@ -491,6 +508,8 @@ impl SendQueue {
     pub(super) fn check(&self) {
         let sent = || self.segments.iter().take(self.sent);
         assert_eq!(self.pipe, sent().map(Segment::pipe).sum::<u32>());
+        assert_eq!(self.lost, sent().filter(|segment| segment.is_lost()).count());
+        assert!(self.scoreboard.start().is_none_or(|start| start.at_or_after(self.una)));
         assert_eq!(self.due, sent().filter(|segment| segment.is_due()).count());
         assert_eq!(sent().map(Segment::len).sum::<u32>(), self.flight());
         assert_eq!(self.segments.iter().skip(self.sent).map(Segment::len).sum::<u32>(), self.unsent());

@@ -364,7 +364,7 @@ impl Tcb {
                 Progress::Recovered => {
                     self.congestion.on_recovered(now);
                     // Losses beyond the recovery point are another episode.
-                    enter |= self.send.has_lost();
+                    enter |= self.send.is_repairing();
                 }
             }
             self.recovery.forget_far_point(una);

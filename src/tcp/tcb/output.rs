@@ -7,7 +7,7 @@ use crate::tcp::handshake;
 use crate::tcp::timer::Timer;
 use crate::tcp::{CloseReason, State, TcpEvent, WindowOwner};
 use crate::wire::tcp::OPTIONS_MAX;
-use crate::wire::{SackBlocks, TcpFlags, TcpOptions, TcpRepr};
+use crate::wire::{SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};
 
 /// Kind, length and padding of a SACK option, and each of its blocks (RFC 2018 §3).
 const SACK_HEADER: usize = 4;
@@ -92,7 +92,7 @@ impl Tcb {
         self.now = now;
         let next = self.next()?;
         self.counters.segments_sent += 1;
-        Some(match next {
+        match next {
             Next::Reset(reset) => self.emit_reset(reset),
             Next::Handshake => self.emit_handshake(now),
             Next::Ack => {
@@ -113,7 +113,7 @@ impl Tcb {
                 let reserved = self.reserved_for(index, reserved_options, reserved_options_data);
                 self.emit_segment(now, index, window, reserved)
             }
-        })
+        }
     }
 
     fn reserved_for(&self, index: usize, without_payload: usize, with_payload: usize) -> usize {
@@ -149,8 +149,9 @@ impl Tcb {
     }
 
     fn next_segment(&self) -> Option<Next> {
-        let pipe = u64::from(self.pipe());
-        let fits = |len: u32| pipe == 0 || pipe + u64::from(len) <= self.congestion.window();
+        let room = self.congestion.window().saturating_sub(u64::from(self.pipe()));
+        // What is longer than a segment is cut to one; the window always holds one.
+        let fits = |len: u32| len.min(self.payload_max(0) as u32) as u64 <= room;
         if let Some(index) = self.send.next_lost() {
             let (len, _) = self.send.shape(index);
             return (self.recovery.is_forced() || fits(len)).then_some(Next::Retransmit(index));
@@ -177,7 +178,10 @@ impl Tcb {
         (usable > 0 && worth).then_some(usable as usize)
     }
 
-    fn emit_reset(&mut self, reset: PendingReset) -> Outgoing<'_> {
+    // The emit functions never give nothing. They have the type of their caller because `Outgoing` is large: it is
+    // written once, where the caller wants it.
+
+    fn emit_reset(&mut self, reset: PendingReset) -> Option<Outgoing<'_>> {
         self.reset = None;
         let (seq, ack, flags) = match reset {
             PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
@@ -186,16 +190,16 @@ impl Tcb {
                 (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
             }
         };
-        Outgoing {
+        Some(Outgoing {
             tcp: TcpRepr { seq, ack, flags, window: 0, urgent: 0 },
             options: TcpOptions::default(),
             payload: None,
             kind: OutgoingKind::Reset,
             retransmission: false,
-        }
+        })
     }
 
-    fn emit_handshake(&mut self, now: Instant) -> Outgoing<'_> {
+    fn emit_handshake(&mut self, now: Instant) -> Option<Outgoing<'_>> {
         let retransmission = self.handshake.on_sent(now);
         self.counters.retransmits += u64::from(retransmission);
         if !self.timers.is_running(Timer::Retransmit) {
@@ -212,32 +216,48 @@ impl Tcb {
             (TcpFlags::SYN | TcpFlags::ACK, self.receive.nxt(), options, OutgoingKind::SynAck)
         };
         let tcp = TcpRepr { seq: self.iss, ack, flags, window, urgent: 0 };
-        Outgoing { tcp, options, payload: None, kind, retransmission }
+        Some(Outgoing { tcp, options, payload: None, kind, retransmission })
     }
 
-    fn emit_ack(&mut self, now: Instant, seq: SeqNum, kind: OutgoingKind, reserved: usize) -> Outgoing<'_> {
-        let mut options = self.options(now, reserved);
-        let room = OPTIONS_MAX.saturating_sub(reserved + timestamps_len(&options));
-        options.sack = self.report_sack(room);
+    fn emit_ack(
+        &mut self,
+        now: Instant,
+        seq: SeqNum,
+        kind: OutgoingKind,
+        reserved: usize,
+    ) -> Option<Outgoing<'_>> {
+        let timestamps = self.timestamps(now, reserved);
+        let sack = self.report_sack(OPTIONS_MAX.saturating_sub(reserved + timestamps_len(timestamps)));
         let tcp = self.header(seq, TcpFlags::ACK);
         self.on_ack_sent();
-        if !options.sack.is_empty() && self.receive.has_sack_news() {
+        if !sack.is_empty() && self.receive.has_sack_news() {
             // More than one ACK has room for: another follows.
             self.acks.immediately();
         }
-        Outgoing { tcp, options, payload: None, kind, retransmission: false }
+        Some(Outgoing {
+            tcp,
+            options: TcpOptions { timestamps, sack, ..TcpOptions::default() },
+            payload: None,
+            kind,
+            retransmission: false,
+        })
     }
 
-    fn emit_segment(&mut self, now: Instant, index: usize, window: usize, reserved: usize) -> Outgoing<'_> {
+    fn emit_segment(
+        &mut self,
+        now: Instant,
+        index: usize,
+        window: usize,
+        reserved: usize,
+    ) -> Option<Outgoing<'_>> {
         let retransmission = self.begin_segment(now, index);
-        let mut options = self.options(now, reserved);
-        let own = timestamps_len(&options);
+        let timestamps = self.timestamps(now, reserved);
         let payload_max = self.payload_max(reserved).min(window);
         let departure = self.send.depart(now, index, payload_max);
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
         let owes_sack = self.owes_sack();
-        options.sack = self.report_sack(room.saturating_sub(reserved + own));
+        let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
         let mut flags = TcpFlags::ACK;
         if departure.fin {
             flags = flags | TcpFlags::FIN;
@@ -245,16 +265,16 @@ impl Tcb {
             flags = flags | TcpFlags::PSH;
         }
         let tcp = self.header(departure.seq, flags);
-        if !owes_sack || (!options.sack.is_empty() && !self.receive.has_sack_news()) {
+        if !owes_sack || (!sack.is_empty() && !self.receive.has_sack_news()) {
             self.on_ack_sent();
         }
         self.on_segment_sent(now, departure.index, departure.payload_len, retransmission);
         let offset = self.send.offset(departure.seq);
         let payload = self.send.payload_mut(departure.index);
-        Outgoing {
+        Some(Outgoing {
             tcp,
-            options,
-            kind: if payload.is_some() { OutgoingKind::Data } else { OutgoingKind::Fin },
+            options: TcpOptions { timestamps, sack, ..TcpOptions::default() },
+            kind: if departure.fin { OutgoingKind::Fin } else { OutgoingKind::Data },
             payload: payload.map(|(chunk, data_seq, in_place)| OutgoingPayload {
                 chunk,
                 data_seq,
@@ -262,7 +282,7 @@ impl Tcb {
                 in_place,
             }),
             retransmission,
-        }
+        })
     }
 
     /// Before a segment leaves. Returns whether it was sent before.
@@ -296,14 +316,11 @@ impl Tcb {
         TcpRepr { seq, ack: self.receive.nxt(), flags, window, urgent: 0 }
     }
 
-    /// Our options but for SACK. Timestamps give way to a caller that needs their room: an ADD_ADDR over IPv6 with a
-    /// port takes 32 of the 40 bytes.
-    fn options(&self, now: Instant, reserved: usize) -> TcpOptions {
+    /// Timestamps give way to a caller that needs their room: an ADD_ADDR over IPv6 with a port takes 32 of the 40
+    /// bytes.
+    fn timestamps(&self, now: Instant, reserved: usize) -> Option<Timestamps> {
         let fits = self.agreed.options_len() + reserved <= OPTIONS_MAX;
-        TcpOptions {
-            timestamps: (self.agreed.timestamps && fits).then(|| self.clock.option(now)),
-            ..TcpOptions::default()
-        }
+        (self.agreed.timestamps && fits).then(|| self.clock.option(now))
     }
 
     /// Whether our acknowledgments have blocks to carry.
@@ -326,6 +343,6 @@ impl Tcb {
 }
 
 /// Bytes of the timestamp option with its padding, where it is there.
-fn timestamps_len(options: &TcpOptions) -> usize {
-    if options.timestamps.is_some() { 12 } else { 0 }
+fn timestamps_len(timestamps: Option<Timestamps>) -> usize {
+    if timestamps.is_some() { handshake::TIMESTAMPS_LEN } else { 0 }
 }

@@ -110,7 +110,12 @@ fn a_duplicate_is_reported_once() {
     assert_eq!(script.sent_one().sack, [(seq - 1000, seq)]);
     script.tcb.request_ack();
     assert!(script.sent_one().sack.is_empty());
-    // Beyond a gap, too.
+    // A part of a segment, too.
+    script.arrive(arriving(ACK, seq - 500, 1).payload(1000));
+    script.pass(40);
+    assert_eq!(script.sent_one().sack, [(seq - 500, seq)]);
+    let seq = seq + 500;
+    // And beyond a gap.
     script.arrive(arriving(ACK, seq + 1000, 1).payload(1000));
     script.sent();
     script.arrive(arriving(ACK, seq + 1000, 1).payload(500));

@@ -48,7 +48,8 @@ fn one_ack_with_blocks_is_enough() {
     let mut script = ten_in_flight(plain());
     script.arrive(arriving(ACK, 1, 1).sack(&[(9001, 10_001), (5001, 7001), (2001, 3001)]));
     // Held: 3, 6, 7, 10. Lost: those below three of them: 1, 2, 4, 5. Not yet: 8, 9.
-    // Two in the network, room for three more.
+    // Two in the network, room for three more, and none of it for new data.
+    assert_eq!(script.tcb.send_room(), 0);
     assert_eq!(script.sent_data(), [(1, 1000), (1001, 1000), (3001, 1000)]);
     assert_eq!(script.tcb.info().counters.lost, 4);
     script.arrive(arriving(ACK, 1, 3001).sack(&[(9001, 10_001), (5001, 7001)]));
@@ -56,6 +57,55 @@ fn one_ack_with_blocks_is_enough() {
     script.arrive(arriving(ACK, 1, 7001).sack(&[(9001, 10_001)]));
     // A partial acknowledgment, and something beyond the hole: it is one.
     assert_eq!(script.sent_data(), [(7001, 1000)]);
+}
+
+#[test]
+fn the_first_retransmission_gets_a_whole_time_out() {
+    let mut script = ten_in_flight(plain());
+    script.pass(150);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 4001)]));
+    assert_eq!(script.sent_data(), [(1, 1000)]);
+    assert_eq!(script.pass_to_timer(), Some(Duration::from_millis(220)));
+}
+
+#[test]
+fn late_segments_are_not_taken_for_lost_once_they_arrived() {
+    let mut script = ten_in_flight(plain());
+    // Reordering: four are late, not lost, and arrive after the first was sent again.
+    script.arrive(arriving(ACK, 1, 1).sack(&[(4001, 7001)]));
+    script.sent();
+    script.arrive(arriving(ACK, 1, 8001));
+    assert!(script.sent().is_empty(), "nothing beyond tells that the ninth is lost");
+}
+
+#[test]
+fn losses_beyond_the_recovery_point_are_another_episode() {
+    let mut script = ten_in_flight(plain());
+    script.pass_to_timer();
+    script.sent();
+    script.arrive(arriving(ACK, 1, 9001));
+    script.queue(6, 1000);
+    assert_eq!(script.sent_data().len(), 6, "the tenth again, and five new ones");
+    script.arrive(arriving(ACK, 1, 9001).sack(&[(12_001, 15_001)]));
+    assert_eq!(script.tcb.info().counters.lost, 2);
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 0, "not while the time-out is being repaired");
+    script.sent();
+    script.arrive(arriving(ACK, 1, 10_001).sack(&[(12_001, 15_001)]));
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 1);
+}
+
+#[test]
+fn duplicates_of_what_an_episode_sent_again_begin_no_other() {
+    let mut script = ten_in_flight(without_sack());
+    script.pass_to_timer();
+    script.sent();
+    script.arrive(arriving(ACK, 1, 10_001));
+    script.queue(5, 1000);
+    script.sent();
+    // RFC 6582 §3.2 step 2: the peer received segments twice, and says so.
+    (0..4).for_each(|_| drop(script.arrive(arriving(ACK, 1, 10_001))));
+    assert!(script.sent().is_empty());
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 0);
 }
 
 #[test]
@@ -233,11 +283,33 @@ fn a_smaller_path_splits_without_blaming_congestion() {
 }
 
 #[test]
+fn short_segments_between_split_ones_can_be_lost_too() {
+    let mut script = Script::established(plain());
+    for _ in 0..4 {
+        script.queue(1, 1000);
+        script.queue(1, 400);
+    }
+    script.sent();
+    let tuple = FourTuple {
+        local: Endpoint::new([10, 0, 0, 1].into(), 1),
+        remote: Endpoint::new([10, 0, 0, 2].into(), 2),
+    };
+    let kind = IcmpErrorKind::TooBig { mtu: 640 };
+    script.tcb.handle_icmp(script.now, &IcmpError { tuple, seq: super::script::OURS + 1, kind });
+    assert_eq!(script.sent().len(), 8);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1401, 4201)]));
+    assert_eq!(script.sent_data(), [(1001, 400)]);
+}
+
+#[test]
 fn drop_all_returns_split_segments_once() {
     let mut script = Script::established(plain());
     script.queue(3, 3000);
     let sent = script.sent_data();
     assert_eq!(&sent[..3], &[(1, 1460), (1461, 1460), (2921, 80)]);
+    // A window of one segment takes a part of what is queued in one piece.
+    script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(1, 1460)]);
     script.tcb.drop_all(&mut script.cache);
     assert_eq!(script.cache.pool().used(), 0);
 }

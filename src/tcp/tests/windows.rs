@@ -87,6 +87,19 @@ fn probes_without_an_answer_end_the_connection() {
 }
 
 #[test]
+fn a_peer_that_closed_its_window_on_us_is_alive() {
+    let mut script = Script::established(TcpConfig { retries: 3, ..plain() });
+    script.queue(1, 100);
+    script.sent();
+    for _ in 0..10 {
+        script.pass_to_timer();
+        assert_eq!(script.sent_one().len, 100);
+        script.arrive(arriving(ACK, 1, 1).window(0));
+    }
+    assert_eq!(script.state(), crate::tcp::State::Established);
+}
+
+#[test]
 fn no_timer_runs_on_a_closed_window_with_nothing_to_send() {
     let mut script = Script::established(plain());
     script.arrive(arriving(ACK, 1, 1).window(0));
