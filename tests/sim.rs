@@ -3,6 +3,8 @@
 //! `BRAID_SEEDS=1000` runs so many seeds of each kind instead of a few. `BRAID_SEED=17` runs only that one, twice,
 //! and `BRAID_LOG=1` prints every packet of it. A failure says how to run it again.
 
+use braid::base::time::Duration;
+use braid::sim::scenario::{Fault, When};
 use braid::sim::{Kind, Outcome, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -157,4 +159,60 @@ fn slow_reader() {
 #[test]
 fn everything() {
     suite(Kind::Everything);
+}
+
+/// `paths` links of 10 Mbit/s, and an upload of `bytes`.
+fn slow_links(paths: usize, bytes: u64) -> Scenario {
+    let mut scenario = Scenario::plain(1, paths, bytes);
+    for link in &mut scenario.links {
+        link.a_to_b.rate_bps = 10_000_000;
+        link.b_to_a.rate_bps = 10_000_000;
+    }
+    scenario
+}
+
+fn finish(scenario: &Scenario) -> Outcome {
+    run(scenario).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn two_paths_carry_nearly_twice_what_one_does() {
+    let one = finish(&slow_links(1, 10_000_000));
+    let two = finish(&slow_links(2, 10_000_000));
+    let times = one.finished.as_nanos() as f64 / two.finished.as_nanos() as f64;
+    assert!(times > 1.8, "{times}: {} and {}", one.finished, two.finished);
+}
+
+#[test]
+fn a_path_that_comes_back_is_used_again() {
+    for carrier in [true, false] {
+        let mut scenario = slow_links(2, 10_000_000);
+        let lasts = Some(Duration::from_secs(1));
+        scenario.faults.push(Fault { link: 1, when: When::AfterBytes(2_000_000), lasts, carrier });
+        let outcome = finish(&scenario);
+        assert_eq!(outcome.faults, 1);
+        assert_eq!(
+            outcome.joined,
+            1 + u64::from(carrier),
+            "without its carrier a subflow ends; a blackout it survives"
+        );
+        // It carried half of the bytes before and has to carry a good part of the other 8 MB, too.
+        assert!(outcome.pipe_bytes[2] > 3_000_000, "carrier {carrier}: {:?}", outcome.pipe_bytes);
+    }
+}
+
+#[test]
+fn a_path_that_dies_for_good_does_not_stop_the_other() {
+    for (dying, carrier) in [(0, true), (0, false), (1, true), (1, false)] {
+        let mut scenario = slow_links(2, 4_000_000);
+        scenario.faults.push(Fault { link: dying, when: When::AfterBytes(1_000_000), lasts: None, carrier });
+        let outcome = finish(&scenario);
+        assert_eq!((outcome.faults, outcome.bytes), (1, 4_000_000));
+        // 3 MB are left for 10 Mbit/s: 2.4 s, and time to notice.
+        assert!(
+            outcome.finished.as_millis() < 6_000,
+            "link {dying}, carrier {carrier}: {}",
+            outcome.finished
+        );
+    }
 }

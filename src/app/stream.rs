@@ -76,7 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Stream {
     /// The application's side of `shared`, whose first subflow has the ends `tuple`.
     pub fn new(shared: Arc<StreamShared>, tuple: FourTuple, pool: &Arc<FramePool>) -> Self {
-        let cache = || PoolCache::new(Arc::clone(pool));
+        let cache = || PoolCache::for_application(Arc::clone(pool));
         Self {
             shared,
             tuple,

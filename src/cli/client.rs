@@ -203,6 +203,7 @@ pub(super) fn run(arguments: &ClientArguments) -> anyhow::Result<ExitCode> {
         // A reader that has seen enough: `braid client … | head`.
         Err(PerfError::OutputClosed) => Ok(ExitCode::FAILURE),
         Err(_) if arguments.json => Ok(ExitCode::FAILURE),
-        Err(error) => Err(error.into()),
+        // An error of ours says all in its one line, its causes too.
+        Err(error) => Err(anyhow::Error::msg(error.to_string())),
     }
 }

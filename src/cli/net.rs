@@ -6,7 +6,7 @@ use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 
 /// The kernel's stacks.
@@ -87,7 +87,8 @@ impl NetArguments {
             },
             ..RuntimeConfig::default()
         };
-        let runtime = Runtime::start(config).context("cannot start (braid check says what is missing)")?;
+        let runtime = Runtime::start(config)
+            .map_err(|error| anyhow!("cannot start (braid check says what is missing): {error}"))?;
         let options = ConnectOptions { mptcp: !self.plain_tcp, congestion, ..ConnectOptions::default() };
         Ok(Net::Braid(BraidNet { runtime, options }))
     }

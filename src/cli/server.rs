@@ -1,7 +1,7 @@
 //! `braid server`: serves clients that measure.
 
 use crate::app::perf::protocol::DEFAULT_PORT;
-use crate::app::perf::{self, PerfError, ServerOptions, error_document};
+use crate::app::perf::{self, ServerOptions, error_document};
 use crate::cli::client::{parse_interval, timing};
 use crate::cli::net::NetArguments;
 use crate::cli::signals;
@@ -61,20 +61,24 @@ pub(super) fn run(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
         json: arguments.json,
         timing: timing(arguments.interval, arguments.idle_timeout),
     };
-    let result = arguments
-        .net
-        .start()
-        .and_then(|net| Ok(perf::server::serve(net, options, Clock::start(), interrupt)?));
-    match result {
+    let json = arguments.json;
+    let net = match arguments.net.start() {
+        Ok(net) => net,
+        Err(error) => return fail(&format!("{error:#}"), json),
+    };
+    match perf::server::serve(net, options, Clock::start(), interrupt) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) if arguments.json => {
-            // What went wrong with a test is in its document; what went wrong before that gets one of its own.
-            let of_test = error.downcast_ref::<PerfError>().is_some_and(PerfError::is_of_a_test);
-            if !of_test {
-                perf::report::print(&error_document(&format!("{error:#}")))?;
-            }
-            Ok(ExitCode::FAILURE)
-        }
-        Err(error) => Err(error),
+        // What went wrong with a test is in its document already.
+        Err(error) if json && error.is_of_a_test() => Ok(ExitCode::FAILURE),
+        Err(error) => fail(&error.to_string(), json),
     }
+}
+
+/// The error, in JSON on standard output or for standard error.
+fn fail(error: &str, json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        perf::report::print(&error_document(error))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    Err(anyhow::Error::msg(error.to_owned()))
 }

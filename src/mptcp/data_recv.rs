@@ -1,12 +1,17 @@
 //! The connection's receive queue (RFC 8684 §3.3.4): what subflows delivered, put into data sequence order; the one
 //! receive window; the peer's DATA_FIN.
 
+use crate::base::pool::FRAME_SIZE;
 use crate::base::{Chunk, DataSeq, PoolCache};
 use std::collections::VecDeque;
 
 /// Chunks that may wait for a gap to be filled. Beyond it a chunk is dropped and counted: the peer, which gets no
 /// DATA_ACK for it, sends it again.
 pub const OUT_OF_ORDER_MAX: usize = 16_384;
+
+/// A chunk of at most so many bytes is copied behind the one before it, where that has room: a peer that sends tiny
+/// segments would otherwise fill the pool with frames that hold next to nothing.
+const TINY: usize = 512;
 
 /// Chunks without a gap between them, behind a gap.
 #[derive(Debug)]
@@ -109,7 +114,7 @@ impl ReceiveQueue {
                 return cache.free_chunk(chunk);
             }
             if start == self.next && self.runs.is_empty() {
-                return self.append(chunk);
+                return self.append(chunk, cache);
             }
             let index = self.runs.partition_point(|run| run.start.at_or_before(start));
             if index > 0 {
@@ -199,16 +204,16 @@ impl ReceiveQueue {
         *start += bytes;
     }
 
-    fn append(&mut self, chunk: Chunk) {
+    fn append(&mut self, chunk: Chunk, cache: &mut PoolCache) {
         self.next += chunk.len as u64;
         self.ready_bytes += chunk.len as u64;
-        self.ready.push_back(chunk);
+        push_or_merge(&mut self.ready, chunk, cache);
     }
 
     /// Puts a chunk that overlaps nothing in front of the run at `index`.
     fn place(&mut self, index: usize, start: DataSeq, chunk: Chunk, cache: &mut PoolCache) {
         if start == self.next {
-            self.append(chunk);
+            self.append(chunk, cache);
             return self.absorb();
         }
         if self.out_of_order >= OUT_OF_ORDER_MAX {
@@ -222,8 +227,8 @@ impl ReceiveQueue {
         match (joins_before, joins_after) {
             (true, false) => {
                 let before = &mut self.runs[index - 1];
-                before.chunks.push_back(chunk);
                 before.end = end;
+                self.out_of_order -= usize::from(push_or_merge(&mut before.chunks, chunk, cache));
             }
             (true, true) => {
                 let mut after = self.runs.remove(index);
@@ -258,6 +263,25 @@ impl ReceiveQueue {
         self.ready.append(&mut run.chunks);
         self.spare.push(run.chunks);
     }
+}
+
+/// Appends a chunk, or copies a tiny one behind the last and gives its frame back. True when it was copied.
+fn push_or_merge(chunks: &mut VecDeque<Chunk>, chunk: Chunk, cache: &mut PoolCache) -> bool {
+    if chunk.len() <= TINY
+        && let Some(last) = chunks.back_mut()
+    {
+        let end = last.offset as usize + last.len();
+        // Only where nobody else looks at the frame: a split segment shares it with its other part.
+        if end + chunk.len() <= FRAME_SIZE && cache.pool().is_sole(&last.frame) {
+            let pool = cache.pool();
+            pool.bytes_mut(&mut last.frame)[end..end + chunk.len()].copy_from_slice(pool.chunk(&chunk));
+            last.len += chunk.len;
+            cache.free_chunk(chunk);
+            return true;
+        }
+    }
+    chunks.push_back(chunk);
+    false
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ impl Host {
             id,
             control: SimControl::new(local.collect(), seed),
             nics: spec.nics.iter().map(|nic| NicRules { addr: nic.addr, mtu: nic.mtu }).collect(),
-            app_cache: PoolCache::new(Arc::clone(&pool)),
+            app_cache: PoolCache::for_application(Arc::clone(&pool)),
             pool,
             worker,
             handle,

@@ -30,6 +30,11 @@ const STRAYS_MAX: usize = 256;
 /// Packets that one connection sends before others get their turn.
 const TURN_PACKETS: usize = 64;
 
+/// Payload bytes that one received frame holds, at least, of a peer that sends in bulk.
+const SEGMENT: usize = 1220;
+/// The receive buffer that a connection has however many there are.
+const RECEIVE_MIN: usize = 16 * SEGMENT;
+
 /// What a port is to the stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortConfig {
@@ -426,6 +431,9 @@ impl Stack {
 
     /// After packets, commands and timers: carries data between connections and applications, and passes events on.
     pub fn settle(&mut self, now: Instant, cache: &mut PoolCache) {
+        // No window promises more than the pool can hold: half of it is for what was received.
+        let frames = cache.pool().frames() / 2 / self.connections.len().max(1);
+        let receive_limit = (frames * SEGMENT).max(RECEIVE_MIN) as u64;
         for _ in 0..self.dirty.len() {
             let Some(id) = self.dirty.pop_front() else { break };
             if let Some(slot) = self.connections.get_mut(id) {
@@ -433,6 +441,7 @@ impl Stack {
             }
             self.drain_events(now, id, cache);
             let Some(slot) = self.connections.get_mut(id) else { continue };
+            slot.connection.set_receive_limit(receive_limit);
             slot.pump(now, cache);
             // An application that left may have made the connection end.
             self.drain_events(now, id, cache);

@@ -199,6 +199,7 @@ fn what_cannot_be_done_is_said_in_a_line() {
     let words = ["refused", "braid server", &port.to_string()];
     let refused = client(port, &["-t", "1"]).finish().failed(1, &words);
     assert_eq!(refused.stderr.lines().count(), 1, "{}", refused.stderr);
+    assert_eq!(refused.stderr.matches("refused").count(), 1, "{}", refused.stderr);
     let document = client(port, &["-t", "1", "-J"]).finish().failed(1, &[]).json();
     assert!(text(&document, "/error").contains("refused"));
 

@@ -10,7 +10,7 @@ use crate::app::perf::protocol::{Cookie, State, Violation};
 use crate::app::perf::random_cookie;
 use crate::app::perf::report::{End, Report, Start, StreamEnd};
 use crate::app::perf::results::{CpuUse, Results};
-use crate::app::perf::run::{Run, Timing, Wake, wait};
+use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, wait};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
 use crate::runtime::Clock;
@@ -24,8 +24,6 @@ use std::time::Duration;
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a server may take for its results when it first reads all that is still under way.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long our senders may take to hand over the last block.
-const SENDERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which addresses of a server's name to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -217,10 +215,7 @@ impl Client<'_> {
             interval_secs: options.timing.interval.map_or(0.0, |interval| interval.as_secs_f64()),
         })?;
         self.run_until_end(run, began, report)?;
-        run.stop(report)?;
-        if options.parameters.half_close {
-            run.wait_for_senders(SENDERS_TIMEOUT);
-        }
+        run.stop(SENDERS_PATIENCE, report)?;
         let cpu = cpu.usage(self.clock.now());
         self.control.send_state(State::TestEnd)?;
         self.await_closing(State::ExchangeResults)?;
@@ -310,7 +305,7 @@ impl Client<'_> {
             // It may be gone; we are going.
             let _ = self.control.send_state(State::ClientTerminate);
         }
-        run.stop(report)?;
+        run.stop(SENDERS_HASTE, report)?;
         let cpu = cpu.usage(self.clock.now());
         let congestion = self.congestion(run);
         run.close();

@@ -15,6 +15,11 @@ use crossbeam::channel::{Receiver, Sender, after, never, select};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long senders may take to hand over their last block, and, where they half-close, to see it acknowledged.
+pub const SENDERS_PATIENCE: Duration = Duration::from_secs(2);
+/// The same when a test ends before its time.
+pub const SENDERS_HASTE: Duration = Duration::from_millis(150);
+
 /// Why [`Run::wait`] returned.
 #[derive(Debug)]
 pub enum Wake {
@@ -180,16 +185,21 @@ impl Run {
         self.moved.1
     }
 
-    /// The test is over: nothing counts from here on, and senders end.
+    /// The test is over: nothing counts from here on, and senders end. They have `patience` to hand over what they
+    /// have begun with, which still counts.
     ///
     /// # Errors
     /// Nobody reads the report any more.
-    pub fn stop(&mut self, report: &mut Report) -> Result<(), PerfError> {
+    pub fn stop(&mut self, patience: Duration, report: &mut Report) -> Result<(), PerfError> {
         if self.totals.is_some() {
             return Ok(());
         }
+        let now = self.clock.now();
         self.shared.stop();
-        let (last, totals) = self.meter.finish(self.clock.now(), &self.samples());
+        while !self.have_ended(true) && self.clock.now().since(now) < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (last, totals) = self.meter.finish(now, &self.samples());
         self.totals = Some(totals);
         last.map_or(Ok(()), |interval| report.interval(&interval))
     }
@@ -198,14 +208,6 @@ impl Run {
     pub fn close(&mut self) {
         self.shared.close();
         self.tasks.iter_mut().for_each(StreamTask::join);
-    }
-
-    /// Waits until the senders have ended (they do, soon after [`Run::stop`]), so that their digests are complete.
-    pub fn wait_for_senders(&self, limit: Duration) {
-        let deadline = self.clock.now() + limit;
-        while !self.have_ended(true) && self.clock.now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
     }
 
     /// What we tell the peer.

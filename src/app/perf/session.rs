@@ -10,7 +10,7 @@ use crate::app::perf::payload::{Sink, Source};
 use crate::app::perf::protocol::{Cookie, PARAMETERS_MAX, ServerError, State, Violation};
 use crate::app::perf::report::{Report, Start};
 use crate::app::perf::results::Results;
-use crate::app::perf::run::{Run, Timing, Wake, wait};
+use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, wait};
 use crate::app::perf::server::{Arrived, FileLease, Shared};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
@@ -25,8 +25,6 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(40);
 /// After the end of a test of so many bytes, those that are still under way have so long to move on.
 const TAIL: Duration = Duration::from_secs(1);
-/// How long our senders may take to hand over the last block.
-const SENDERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One test at the server.
 #[derive(Debug)]
@@ -211,8 +209,7 @@ impl Test<'_> {
     fn drive(&self, run: &mut Run, cpu: CpuMeter, report: &mut Report) -> Result<(), PerfError> {
         let session = self.session;
         let results_early = self.run_until_end(run, report)?;
-        run.stop(report)?;
-        run.wait_for_senders(SENDERS_TIMEOUT);
+        run.stop(SENDERS_PATIENCE, report)?;
         run.close();
         let cpu = cpu.usage(session.clock().now());
         self.control.send_state(State::ExchangeResults)?;
@@ -341,7 +338,7 @@ impl Test<'_> {
             // It may be gone.
             let _ = self.control.send_state(State::ServerTerminate);
         }
-        run.stop(report)?;
+        run.stop(SENDERS_HASTE, report)?;
         run.close();
         let cpu = cpu.usage(self.session.clock().now());
         let congestion = self.congestion(run);

@@ -297,11 +297,12 @@ impl Worker {
         }
     }
 
-    /// Sends frames of Braid's, filled in place. Without a file their content is left as it is: a test of the rate
-    /// has no use for another pass over memory.
+    /// Sends frames of Braid's, filled in place. Without a file with a pattern: what a frame held before belongs to
+    /// whoever used it, and is not the peer's to see.
     fn send_in_place(&self, stream: &Stream, mut source: Option<&mut Source>) -> Result<(), PerfError> {
         let mut pace = Pace::new(&self.shared);
         stream.set_write_timeout(Some(SLICE));
+        let pattern: [u8; FRAME_SIZE] = std::array::from_fn(|place| place as u8);
         let mut allowance = 0;
         loop {
             if self.shared.stopped() || !pace.wait(&self.shared) {
@@ -315,7 +316,10 @@ impl Worker {
             let sent = stream.send_with(|payload| {
                 let room = payload.len().min(allowance);
                 let payload = &mut payload[..room];
-                let Some(source) = &mut source else { return room };
+                let Some(source) = &mut source else {
+                    payload.copy_from_slice(&pattern[..room]);
+                    return room;
+                };
                 match source.read(payload) {
                     Ok(filled) => {
                         source.sent(&payload[..filled]);

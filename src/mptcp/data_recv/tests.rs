@@ -102,3 +102,26 @@ fn the_fin_is_passed_once_and_only_behind_all_data() {
     assert_eq!(queue.next(), DataSeq::new(FIRST) + 11);
     queue.clear(&mut cache);
 }
+
+#[test]
+fn tiny_chunks_share_a_frame() {
+    let mut cache = PoolCache::new(FramePool::new_heap(8));
+    let mut queue = open(&cache);
+    let mut expected = 0;
+    for n in 0..100 {
+        let piece = chunk(&mut cache, n * 10, 10);
+        queue.insert(DataSeq::new(FIRST) + n * 10, piece, &mut cache);
+    }
+    assert_eq!((queue.ready_bytes(), cache.pool().used()), (1000, 1));
+    for n in 101..200 {
+        let piece = chunk(&mut cache, n * 10, 10);
+        queue.insert(DataSeq::new(FIRST) + n * 10, piece, &mut cache);
+    }
+    assert_eq!((queue.out_of_order, cache.pool().used()), (1, 2), "behind a gap, too");
+    let piece = chunk(&mut cache, 1000, 10);
+    queue.insert(DataSeq::new(FIRST) + 1000, piece, &mut cache);
+    drain(&mut queue, &mut cache, &mut expected);
+    assert_eq!((expected, queue.out_of_order), (2000, 0));
+    queue.clear(&mut cache);
+    assert_eq!(cache.pool().used(), 0);
+}
