@@ -1,5 +1,6 @@
 //! `braid check`: what this machine and each of its NICs can do, and what to do about what is missing.
 
+use crate::runtime::usable_addresses;
 use crate::xdp::probe::Answer;
 use crate::xdp::{HostReport, NicReport, XdpError, probe_host, probe_nic};
 use anyhow::Context;
@@ -7,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use std::fmt;
 use std::io::{Write, stdout};
-use std::process::{Command, ExitCode};
+use std::net::IpAddr;
+use std::process::ExitCode;
 
 /// The first kernel that loads an XDP program for packets in several buffers (`xdp.frags`).
 const KERNEL_NEEDED: (u32, u32) = (5, 18);
@@ -95,7 +97,9 @@ impl Section {
 pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let names = if arguments.nic.is_empty() { all_nics()? } else { arguments.nic.clone() };
     let machine = Section { name: "machine".to_owned(), rows: machine_rows(&probe_host()) };
-    let nics: Vec<Section> = names.into_iter().map(nic_section).collect::<Result<_, _>>()?;
+    let addresses = usable_addresses().context("cannot ask the kernel for its addresses")?;
+    let sections = names.into_iter().map(|name| nic_section(name, &addresses));
+    let nics: Vec<Section> = sections.collect::<Result<_, _>>()?;
     let can_run = can_run(&machine, &nics, !arguments.nic.is_empty());
     if arguments.json {
         let report = serde_json::json!({ "can_run": can_run, "machine": machine, "nics": nics });
@@ -122,18 +126,12 @@ fn all_nics() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn nic_section(name: String) -> Result<Section, XdpError> {
+fn nic_section(name: String, addresses: &[(u32, IpAddr)]) -> Result<Section, XdpError> {
     let report = probe_nic(&name)?;
-    let rows = nic_rows(&report, &addresses(&name));
+    let own = addresses.iter().filter(|(ifindex, _)| *ifindex == report.ifindex);
+    let own: Vec<String> = own.map(|(_, addr)| addr.to_string()).collect();
+    let rows = nic_rows(&report, &own);
     Ok(Section { name, rows })
-}
-
-/// The addresses of a NIC that others can reach, with their prefix lengths.
-fn addresses(nic: &str) -> Vec<String> {
-    let output =
-        Command::new("ip").args(["-brief", "address", "show", "dev", nic, "scope", "global"]).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.split_whitespace().skip(2).map(str::to_owned).collect()
 }
 
 fn machine_rows(host: &HostReport) -> Vec<Row> {

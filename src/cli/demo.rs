@@ -33,8 +33,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// The path that fails.
 const FAILING: u8 = 2;
 /// It fails when so many hundredths of the file are there, and is back at so many.
-const FAILS_AT: u64 = 35;
-const RETURNS_AT: u64 = 60;
+const FAILS_AT: u64 = 30;
+const RETURNS_AT: u64 = 50;
 /// A path that carried fewer bytes than this carried no data, only handshakes.
 const LEAST_DATA: u64 = 1 << 20;
 

@@ -23,3 +23,4 @@ pub use config::RuntimeConfig;
 pub use error::{ConnectError, ListenError, PortError, StartError};
 pub use handle::{Bound, ControlHandle, Opening};
 pub use launch::Runtime;
+pub use netlink::usable_addresses;

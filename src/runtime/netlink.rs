@@ -99,6 +99,15 @@ pub(super) enum Event {
     Lost,
 }
 
+/// The addresses that connections can be made from, each with the kernel's number of its NIC.
+///
+/// # Errors
+/// The kernel does not answer.
+pub fn usable_addresses() -> io::Result<Vec<(u32, IpAddr)>> {
+    let addresses = Netlink::new()?.addresses()?;
+    Ok(addresses.iter().filter(|one| one.usable).map(|one| (one.ifindex, one.addr)).collect())
+}
+
 /// Asks the kernel, and waits for the answer.
 #[derive(Debug)]
 pub(super) struct Netlink {
