@@ -508,7 +508,7 @@ impl Connection {
         }
         let known = self.addresses.withdraw(id);
         let leaving =
-            |subflow: &Subflow| subflow.local_id == id && !(id == AddressId(0) && !subflow.is_initial());
+            |subflow: &Subflow| subflow.local_id == id && (id != AddressId(0) || subflow.is_initial());
         let used: Vec<SubflowId> = self.subflows.iter().filter(|s| leaving(s)).map(|s| s.id).collect();
         if known || !used.is_empty() {
             // Pitfall 27: on a subflow that stays.
