@@ -321,6 +321,8 @@ impl Control {
         for place in 0..self.workers.len() {
             let worker = WorkerId(place as u16);
             let reports = Arc::clone(&self.workers[place].handle.reports);
+            // A worker that had no room for a report may have gone to sleep with it.
+            let full = reports.is_full();
             // As many as there are now: a worker that reports without end doesn't keep the others waiting.
             for _ in 0..reports.len() {
                 let Some(report) = reports.pop() else { break };
@@ -344,6 +346,9 @@ impl Control {
                     | Report::AddressAnnounced { .. }
                     | Report::AddressWithdrawn { .. } => {}
                 }
+            }
+            if full {
+                self.workers[place].handle.doorbell.nudge();
             }
         }
     }
