@@ -1,6 +1,7 @@
 //! What `braid client` and `braid server` have in common: over what they run.
 
 use crate::app::perf::net::congestion_algorithm;
+use crate::app::perf::units::parse_bytes;
 use crate::app::perf::{BraidNet, KernelNet, Net};
 use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Runtime, RuntimeConfig};
@@ -46,6 +47,9 @@ pub(super) struct NetArguments {
     /// Queues of each NIC to use. Default: all that it has.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     queues: Option<u16>,
+    /// Send buffer and receive buffer of each connection, in bytes (K, M, G).
+    #[arg(long, default_value = "6M", value_name = "BYTES", value_parser = parse_buffer)]
+    buffer: u32,
     /// Pin worker threads to these cores, in turn (0,2). Default: from core 1 on where there are cores enough.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     cores: Vec<usize>,
@@ -89,7 +93,22 @@ impl NetArguments {
         };
         let runtime = Runtime::start(config)
             .map_err(|error| anyhow!("cannot start (braid check says what is missing): {error}"))?;
-        let options = ConnectOptions { mptcp: !self.plain_tcp, congestion, ..ConnectOptions::default() };
+        let options = ConnectOptions {
+            mptcp: !self.plain_tcp,
+            congestion,
+            receive_buffer: self.buffer,
+            send_buffer: self.buffer,
+        };
         Ok(Net::Braid(BraidNet { runtime, options }))
+    }
+}
+
+/// The largest that a window of 16 bits with a shift of 14 can tell of.
+const BUFFER_MAX: u64 = 1 << 30;
+
+fn parse_buffer(text: &str) -> Result<u32, String> {
+    match parse_bytes(text)? {
+        bytes @ 4096..=BUFFER_MAX => Ok(bytes as u32),
+        _ => Err("between 4K and 1G".to_owned()),
     }
 }
