@@ -9,6 +9,7 @@ use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
+use std::time::Duration;
 
 /// The kernel's stacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,6 +54,10 @@ pub(super) struct NetArguments {
     /// Pin worker threads to these cores, in turn (0,2). Default: from core 1 on where there are cores enough.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     cores: Vec<usize>,
+    /// How many microseconds a worker without work spins before it sleeps. Default: 50 where the machine has cores to
+    /// spare, else 0.
+    #[arg(long, value_name = "US", conflicts_with = "spin")]
+    idle_spell: Option<u64>,
     /// Let workers spin and never sleep: lowest latency, one processor each.
     #[arg(long)]
     spin: bool,
@@ -63,7 +68,7 @@ pub(super) struct NetArguments {
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "spin", "checksum"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "checksum"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -85,6 +90,7 @@ impl NetArguments {
             queues: self.queues.map(usize::from),
             cores: self.cores.clone(),
             spin: self.spin,
+            idle_spell: self.idle_spell.map(Duration::from_micros),
             checksum: match self.checksum {
                 Checksum::Software => ChecksumMode::Software,
                 Checksum::Off => ChecksumMode::Off,

@@ -16,8 +16,9 @@ pub struct RuntimeConfig {
     pub cores: Vec<usize>,
     /// Workers never sleep: lowest latency, one core each.
     pub spin: bool,
-    /// How long a worker without work spins before it sleeps, unless it always spins.
-    pub idle_spell: Duration,
+    /// How long a worker without work spins before it sleeps, unless it always spins. `None`: 50 µs where the machine
+    /// has cores enough to give one to each worker; else not at all, for the kernel's part of the work needs the core.
+    pub idle_spell: Option<Duration>,
     /// Frames of 4096 bytes, for all connections and NICs together.
     pub frames: usize,
     /// Who makes and checks TCP checksums.
@@ -40,7 +41,7 @@ impl Default for RuntimeConfig {
             queues: None,
             cores: Vec::new(),
             spin: false,
-            idle_spell: Duration::from_micros(50),
+            idle_spell: None,
             frames: 32768,
             checksum: ChecksumMode::Software,
             max_connections: 16384,

@@ -17,6 +17,10 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a worker spins before it sleeps, where it has a core of its own.
+const IDLE_SPELL: Duration = Duration::from_micros(50);
 
 /// A running Braid: attached NICs, workers, control. Any thread may use it; dropping it shuts it down.
 #[derive(Debug)]
@@ -189,7 +193,7 @@ fn make_worker(
         control: Arc::clone(control),
         clock,
         spin: config.spin,
-        idle_spell: config.idle_spell,
+        idle_spell: config.idle_spell.unwrap_or(if has_cores_to_spare(config) { IDLE_SPELL } else { Duration::ZERO }),
         stop: Arc::clone(stop),
     })
 }
@@ -202,5 +206,10 @@ fn core_of(config: &RuntimeConfig, place: usize) -> Option<core_affinity::CoreId
     }
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     // The first core gets most interrupts.
-    (cores.len() >= 3 * config.workers).then(|| cores[1 + place])
+    has_cores_to_spare(config).then(|| cores[1 + place])
+}
+
+/// Whether each worker can have a core, with twice as many left over for the kernel and the application.
+fn has_cores_to_spare(config: &RuntimeConfig) -> bool {
+    core_affinity::get_core_ids().unwrap_or_default().len() >= 3 * config.workers
 }
