@@ -1,9 +1,77 @@
 //! Braid: Multipath TCP (RFC 8684) in user space on AF_XDP.
+//!
+//! The architecture, on one page. The modules below stand in the order of their dependencies: each imports only from
+//! those above it (`tests/layering.rs` holds that).
+//!
+//! An eBPF program (`bpf/`) steers MPTCP flows into AF_XDP rings, per NIC, and leaves everything else to the kernel.
+//! Pinned polling threads, the *workers*, run TCP and MPTCP on the frames where the NIC put them. A *control* thread
+//! manages paths. Applications exchange chunks of frames with workers through rings.
+//!
+//! ```text
+//!  netlink ─► CONTROL ──Command──► WORKER i, pinned ──► AF_XDP TX ──► NICs
+//!               ▲  ▲                   ▲   │  ▲
+//!    CLI, API ──┘  └─────Report────────┼───┘  └──────── AF_XDP RX ◄── steering program
+//!  APPLICATION ◄── chunks, doorbell ───┘
+//! ```
+//!
+//! **The sans-IO line.** Everything from [`base`] to [`pm`] decides and does nothing: packets, commands and the time go
+//! in (`handle_*`), packets, events and the next deadline come out (`poll_*`). There is no clock, socket, thread or
+//! random device there. The [`worker`] joins it to the traits of [`port`], which [`xdp`] implements with AF_XDP and
+//! [`sim`] with simulated links: the same code runs on both, and a simulation is a function of its seed.
+//!
+//! **A packet's way in.** [`xdp`] takes it from a ring as an [`base::RxFrame`]; [`stack`] has [`wire`] check it, once, and
+//! finds its connection; [`mptcp::Connection`] gives the segment to the subflow's [`tcp::Tcb`], then reads its MPTCP
+//! options, maps its bytes into the data stream, and puts them in order; the slot of the connection hands chunks to the
+//! application's [`stack::StreamShared`]. The payload has not moved.
+//!
+//! **A byte's way out.** The application fills a frame behind its headroom; the chunk waits in the connection's send queue
+//! until it is data-acknowledged. When a subflow has room, the scheduler puts it there; TCP says with which header, MPTCP
+//! adds its options, [`wire::emit`] writes both in front of the payload, and the frame goes into the ring of the subflow's
+//! NIC. A retransmission, or a reinjection on another NIC, writes new headers in front of the same payload, once
+//! the NIC has given the frame back; before that it is sent from a copy.
+//!
+//! **Who owns what.** A [`base::Frame`] is a hold on a frame; frames in TX rings are counted apart (see [`base::pool`]).
+//! A connection belongs to one worker for life: the key that it chose has a token that says which one, and the steering
+//! program reads it from MP_JOIN. Nothing on the data path takes a lock or waits for another thread.
+//!
+//! **Threads meet** only in rings (crossbeam's `ArrayQueue`), in the frame pool's depot, and in
+//! [`base::snapshot`]s. A worker that has nothing to do sleeps in poll(2); its [`stack::Doorbell`] wakes it.
+//!
+//! Where this departs from the first design: `base/` has no SPSC ring of its own (crossbeam's serves), connections have no
+//! separate routing table (a [`mptcp::Path`] comes with the command, or from the SYN that is answered), and timers are a
+//! heap with lazy entries instead of a wheel.
 
 pub mod base;
-pub mod cc;
-pub mod mptcp;
-pub mod port;
-pub mod stack;
-pub mod tcp;
+
 pub mod wire;
+
+pub mod cc;
+
+pub mod tcp;
+
+pub mod mptcp;
+
+pub mod stack;
+
+pub mod pm;
+
+pub mod port;
+
+pub mod worker;
+
+pub mod xdp;
+
+pub mod sim;
+
+pub mod runtime;
+
+pub mod app;
+
+pub mod lab;
+
+pub mod cli;
+
+/// The examples of the README are compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

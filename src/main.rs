@@ -1,2 +1,5 @@
 //! The `braid` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    braid::cli::main()
+}

@@ -12,7 +12,7 @@ use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes in a frame: the largest chunk that AF_XDP takes.
 pub const FRAME_SIZE: usize = 4096;
@@ -130,6 +130,8 @@ pub struct FramePool {
     next: Box<[AtomicU32]>,
     /// Top of the depot in the low half, a count of changes in the high half (against ABA).
     top: AtomicU64,
+    /// How many frames the depot holds, or a few less while threads exchange some.
+    depot: AtomicUsize,
     /// Keeps the memory alive.
     _owner: Box<dyn Any + Send + Sync>,
 }
@@ -165,6 +167,7 @@ impl FramePool {
             uses: (0..frames).map(|_| AtomicU32::new(0)).collect(),
             next: next.collect(),
             top: AtomicU64::new(0),
+            depot: AtomicUsize::new(frames),
             _owner: owner,
         })
     }
@@ -172,6 +175,11 @@ impl FramePool {
     /// How many frames the pool has.
     pub fn frames(&self) -> usize {
         self.uses.len()
+    }
+
+    /// How many frames the depot has for whoever asks; those in threads' own free lists come on top.
+    pub fn depot(&self) -> usize {
+        self.depot.load(Ordering::Relaxed)
     }
 
     /// How many frames are in use: held, or in flight. A walk over the whole pool, for checks and reports.
@@ -275,6 +283,7 @@ impl FramePool {
             if into.is_empty()
                 || self.top.compare_exchange_weak(top, changed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
+                self.depot.fetch_sub(into.len(), Ordering::Relaxed);
                 return;
             }
         }
@@ -290,9 +299,12 @@ impl FramePool {
             let top = self.top.load(Ordering::Acquire);
             self.next[last as usize].store(top as u32, Ordering::Relaxed);
             let changed = ((top >> 32).wrapping_add(1) << 32) | u64::from(first);
+            // Counted while they are ours: the count is never below zero.
+            self.depot.fetch_add(frames.len(), Ordering::Relaxed);
             if self.top.compare_exchange_weak(top, changed, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return;
             }
+            self.depot.fetch_sub(frames.len(), Ordering::Relaxed);
         }
     }
 }
@@ -308,6 +320,8 @@ impl fmt::Debug for FramePool {
 pub struct PoolCache {
     pool: Arc<FramePool>,
     free: Vec<u32>,
+    /// What it leaves in the depot for others.
+    reserve: usize,
     /// Frames that could not be had.
     exhausted: u64,
 }
@@ -315,7 +329,19 @@ pub struct PoolCache {
 impl PoolCache {
     /// An empty cache of `pool`.
     pub fn new(pool: Arc<FramePool>) -> Self {
-        Self { pool, free: Vec::with_capacity(CACHE_MAX + BATCH), exhausted: 0 }
+        Self::with_reserve(pool, 0)
+    }
+
+    /// An empty cache that leaves the last `reserve` frames of the depot to others. For applications: one that fills
+    /// the whole pool with what it wants to send leaves nothing to receive the acknowledgments with that would free it.
+    pub fn with_reserve(pool: Arc<FramePool>, reserve: usize) -> Self {
+        Self { pool, free: Vec::with_capacity(CACHE_MAX + BATCH), reserve, exhausted: 0 }
+    }
+
+    /// An empty cache for an application: it leaves a quarter of the pool to NICs and workers.
+    pub fn for_application(pool: Arc<FramePool>) -> Self {
+        let reserve = pool.frames() / 4;
+        Self::with_reserve(pool, reserve)
     }
 
     /// The pool.
@@ -336,7 +362,7 @@ impl PoolCache {
     /// A free frame with one hold. `None` when the pool is exhausted: counted, and the caller does without (a
     /// segment that is not sent now is sent at the next chance, a fill ring is filled later).
     pub fn alloc(&mut self) -> Option<Frame> {
-        if self.free.is_empty() {
+        if self.free.is_empty() && (self.reserve == 0 || self.pool.depot() > self.reserve) {
             self.pool.take(&mut self.free);
         }
         let Some(index) = self.free.pop() else {
@@ -418,6 +444,24 @@ mod tests {
         let again = cache.alloc().expect("one came back");
         cache.free(again);
         cache.free(b.expect("checked above"));
+    }
+
+    #[test]
+    fn an_application_leaves_frames_to_others() {
+        let pool = FramePool::new_heap(1000);
+        let mut application = PoolCache::for_application(Arc::clone(&pool));
+        let held: Vec<Frame> = std::iter::from_fn(|| application.alloc()).collect();
+        // It takes whole batches, so it may go over its share by one.
+        assert!((750..750 + BATCH).contains(&held.len()), "{}", held.len());
+        let mut worker = PoolCache::new(Arc::clone(&pool));
+        let rest: Vec<Frame> = std::iter::from_fn(|| worker.alloc()).collect();
+        assert_eq!((held.len() + rest.len(), pool.depot()), (1000, 0));
+        rest.into_iter().for_each(|frame| worker.free(frame));
+        worker.flush();
+        assert!(application.alloc().is_none(), "what others gave back is theirs");
+        held.into_iter().for_each(|frame| application.free(frame));
+        application.flush();
+        assert_eq!((pool.depot(), pool.used()), (1000, 0));
     }
 
     #[test]

@@ -1,5 +1,16 @@
 //! One connection over its subflows (RFC 8684), sans-IO. Read `connection.rs` first.
 
+pub mod addr;
+pub mod connection;
+pub mod crypto;
+pub mod data_recv;
+pub mod data_send;
+pub mod mapping;
+pub mod sched;
+pub mod subflow;
+
+pub use connection::{Connection, ConnectionEvent, Setup, Transmit};
+
 use crate::base::PortId;
 use crate::cc::CongestionAlgorithm;
 use crate::wire::LinkHeader;

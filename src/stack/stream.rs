@@ -333,10 +333,10 @@ impl StreamShared {
 
     /// Tells the worker of what was pushed; once for a batch.
     pub fn ring(&self) {
-        if let Some((connection, _)) = self.identity.get() {
-            if !self.rung.swap(true, Ordering::AcqRel) {
-                self.doorbell.ring(*connection);
-            }
+        if let Some((connection, _)) = self.identity.get()
+            && !self.rung.swap(true, Ordering::AcqRel)
+        {
+            self.doorbell.ring(*connection);
         }
     }
 

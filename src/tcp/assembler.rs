@@ -261,7 +261,7 @@ mod tests {
         assert!(assembler.has_news());
         assert_eq!(starts(&mut assembler, 3), [50, 40, 30], "and what was told before fills the rest");
         assert!(!assembler.has_news());
-        assert_eq!(starts(&mut assembler, 0), []);
+        assert!(starts(&mut assembler, 0).is_empty());
         assembler.drop_all(&mut cache);
         assert_eq!(cache.pool().used(), 0);
     }

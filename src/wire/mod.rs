@@ -4,13 +4,19 @@
 
 pub mod addr;
 pub mod checksum;
+mod cursor;
 pub mod ethernet;
 pub mod icmp;
+pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mptcp;
+mod options;
 pub mod packet;
 pub mod tcp;
+
+#[cfg(test)]
+mod tests;
 
 pub use addr::{Endpoint, FourTuple, LinkHeader, MacAddr};
 pub use checksum::ChecksumMode;

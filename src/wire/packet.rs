@@ -1,6 +1,12 @@
 //! Whole packets: [`parse`] for what arrives, [`emit`] for what leaves.
 
-use crate::wire::{ChecksumMode, FourTuple, IcmpError, LinkHeader, TcpOptions, TcpRepr};
+use crate::wire::ethernet::{self, EtherType};
+use crate::wire::ip::{IpHeader, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
+use crate::wire::{
+    ChecksumMode, Endpoint, FourTuple, IcmpError, LinkHeader, TcpOptions, TcpRepr, checksum, icmp, ipv4,
+    ipv6, tcp,
+};
+use std::net::IpAddr;
 use std::ops::Range;
 
 /// A TCP segment that passed every check of form.
@@ -22,6 +28,7 @@ pub struct Packet {
 
 /// What a frame turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each packet")]
 pub enum Parsed {
     /// A TCP segment.
     Tcp(Packet),
@@ -36,7 +43,7 @@ pub enum Malformed {
     Truncated,
     /// Neither IPv4 nor IPv6, or neither TCP nor an ICMP error.
     NotOurs,
-    /// An IP version, header length or total length that can't be.
+    /// An IP version, header length, total length or source address that can't be.
     BadIp,
     /// A fragment.
     Fragment,
@@ -46,6 +53,9 @@ pub enum Malformed {
     BadTcp,
     /// The TCP (or ICMP) checksum is wrong.
     Checksum,
+    /// The TCP checksum is that of the pseudo-header alone: a sender on the other end of a virtual link left it to
+    /// an interface that doesn't exist (`ethtool -K DEV tx off` there makes it whole).
+    PartialChecksum,
     /// An ICMP message that is no error about TCP, or that quotes too little.
     BadIcmp,
 }
@@ -69,10 +79,77 @@ pub struct SegmentRepr<'a> {
 ///
 /// # Errors
 /// A [`Malformed`] reason to count. TCP options that are malformed end the option list, as RFC 9293 allows; a
-/// malformed MPTCP option is left out (RFC 8684 §3: ignored), and the segment is still good.
+/// malformed MPTCP option is left out, and the segment is still good.
 pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> {
-    let _ = (frame, checksum);
-    todo!("wire helper")
+    let (link, ether_type, ip_start) = ethernet::parse(frame)?;
+    let packet = &frame[ip_start..];
+    let (ip, icmp) = match ether_type {
+        EtherType::Ipv4 => (ipv4::parse(packet)?, PROTOCOL_ICMP),
+        EtherType::Ipv6 => (ipv6::parse(packet)?, PROTOCOL_ICMPV6),
+    };
+    if ip.protocol == icmp {
+        return icmp::parse(&ip, &packet[ip.payload.clone()]).map(Parsed::Icmp);
+    }
+    if ip.protocol != PROTOCOL_TCP {
+        return Err(Malformed::NotOurs);
+    }
+    let segment = ip_start + ip.payload.start..ip_start + ip.payload.end;
+    let header_len = check_tcp(&ip, &frame[segment.clone()], checksum)?;
+    Ok(Parsed::Tcp(read_tcp(link, &ip, frame, segment, header_len)))
+}
+
+/// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options.
+#[inline]
+fn check_tcp(ip: &IpHeader, segment: &[u8], checksum: ChecksumMode) -> Result<usize, Malformed> {
+    let Some(header) = segment.first_chunk::<{ tcp::HEADER_LEN }>() else {
+        return Err(Malformed::Truncated);
+    };
+    if checksum == ChecksumMode::Software {
+        verify(ip, header, segment)?;
+    }
+    let header_len = usize::from(header[12] >> 4) * 4;
+    match (tcp::HEADER_LEN..=segment.len()).contains(&header_len) {
+        true => Ok(header_len),
+        false => Err(Malformed::BadTcp),
+    }
+}
+
+/// Reads a segment that [`check_tcp`] found good.
+#[inline]
+fn read_tcp(
+    link: LinkHeader,
+    ip: &IpHeader,
+    frame: &[u8],
+    segment: Range<usize>,
+    header_len: usize,
+) -> Packet {
+    let (header, options) = frame[segment.start..segment.start + header_len]
+        .split_first_chunk()
+        .expect("check_tcp saw a whole header");
+    let (src_port, dst_port, tcp) = TcpRepr::parse(header);
+    let mut packet = Packet {
+        link,
+        tuple: FourTuple { local: Endpoint::new(ip.dst, dst_port), remote: Endpoint::new(ip.src, src_port) },
+        ecn: ip.ecn,
+        tcp,
+        options: TcpOptions::default(),
+        payload: segment.start + header_len..segment.end,
+    };
+    packet.options.parse(options, tcp.flags);
+    packet
+}
+
+/// Checks the TCP checksum (RFC 9293 §3.1, MUST-3).
+#[inline(always)]
+fn verify(ip: &IpHeader, header: &[u8; tcp::HEADER_LEN], segment: &[u8]) -> Result<(), Malformed> {
+    let pseudo_header = checksum::pseudo_header_sum(&ip.src, &ip.dst, PROTOCOL_TCP, segment.len());
+    if checksum::sum(pseudo_header, segment) == 0xffff {
+        return Ok(());
+    }
+    match checksum::is_partial(tcp::checksum_of(header), pseudo_header) {
+        true => Err(Malformed::PartialChecksum),
+        false => Err(Malformed::Checksum),
+    }
 }
 
 /// Writes the headers of a segment so that they end where its payload begins: `frame[payload]`. Returns where the
@@ -86,6 +163,47 @@ pub fn emit(
     payload: Range<usize>,
     checksum: ChecksumMode,
 ) -> usize {
-    let _ = (segment, frame, payload, checksum);
-    todo!("wire helper")
+    let options_len = segment.options.wire_len();
+    assert!(options_len <= tcp::OPTIONS_MAX, "TCP options of {options_len} bytes");
+    let FourTuple { local, remote } = segment.tuple;
+    let (ether_type, ip_header_len) = match local.addr {
+        IpAddr::V4(_) => (EtherType::Ipv4, ipv4::HEADER_LEN),
+        IpAddr::V6(_) => (EtherType::Ipv6, ipv6::HEADER_LEN),
+    };
+    let link_len = ethernet::header_len(segment.link);
+    let tcp_header_len = tcp::HEADER_LEN + options_len;
+    let headers_len = link_len + ip_header_len + tcp_header_len;
+    assert!(headers_len <= payload.start, "{headers_len} bytes of headers at {}", payload.start);
+    let start = payload.start - headers_len;
+    let segment_len = tcp_header_len + payload.len();
+
+    let (headers, payload) = frame[start..payload.end].split_at_mut(headers_len);
+    let (link_header, headers) = headers.split_at_mut(link_len);
+    let (ip_header, tcp_header) = headers.split_at_mut(ip_header_len);
+    ethernet::emit(segment.link, ether_type, link_header);
+    emit_ip(segment, segment_len, ip_header);
+    segment.tcp.emit(local.port, remote.port, tcp_header, segment.options);
+    if checksum == ChecksumMode::Software {
+        let pseudo_header = checksum::pseudo_header_sum(&local.addr, &remote.addr, PROTOCOL_TCP, segment_len);
+        // Payload and headers are summed apart, so that the sum of a payload could be kept with it.
+        let sum = checksum::sum(checksum::sum(pseudo_header, tcp_header), payload);
+        tcp::set_checksum(tcp_header, !sum);
+    }
+    start
+}
+
+/// Writes the IP header of a segment of `payload_len` bytes.
+#[inline(always)]
+fn emit_ip(segment: &SegmentRepr<'_>, payload_len: usize, out: &mut [u8]) {
+    let FourTuple { local, remote } = segment.tuple;
+    let (protocol, ecn) = (PROTOCOL_TCP, segment.ecn);
+    match (local.addr, remote.addr) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            ipv4::Ipv4Repr { src, dst, protocol, ecn, payload_len }.emit(out);
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            ipv6::Ipv6Repr { src, dst, protocol, ecn, payload_len }.emit(out);
+        }
+        _ => panic!("{} has ends of different families", segment.tuple),
+    }
 }

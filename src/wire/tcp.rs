@@ -1,5 +1,5 @@
 //! The TCP header (RFC 9293 §3.1) and its options: maximum segment size, window scale and timestamps (RFC 7323),
-//! SACK (RFC 2018), and those of MPTCP, which `mptcp.rs` reads and writes.
+//! SACK (RFC 2018), and those of MPTCP. `options.rs` reads and writes the options.
 
 use crate::base::SeqNum;
 use crate::wire::MptcpOption;
@@ -126,6 +126,49 @@ pub struct TcpRepr {
     pub urgent: u16,
 }
 
+impl TcpRepr {
+    /// Source port, destination port, and the rest of a header. Its data offset and checksum are for the caller.
+    #[inline]
+    pub(super) fn parse(header: &[u8; HEADER_LEN]) -> (u16, u16, Self) {
+        let (words, _) = header.as_chunks::<4>();
+        let word = |index: usize| u32::from_be_bytes(words[index]);
+        let repr = Self {
+            seq: SeqNum::new(word(1)),
+            ack: SeqNum::new(word(2)),
+            flags: TcpFlags::from_bits(header[13]),
+            window: word(3) as u16,
+            urgent: word(4) as u16,
+        };
+        ((word(0) >> 16) as u16, word(0) as u16, repr)
+    }
+
+    /// Writes a header with its options into `out`, as long as both together; the checksum is left zero.
+    #[inline]
+    pub(super) fn emit(&self, src_port: u16, dst_port: u16, out: &mut [u8], options: &TcpOptions) {
+        let (words, _) = out.as_chunks_mut::<4>();
+        let offset = words.len() as u32;
+        let (header, _) = words.split_at_mut(HEADER_LEN / 4);
+        header[0] = (u32::from(src_port) << 16 | u32::from(dst_port)).to_be_bytes();
+        header[1] = self.seq.raw().to_be_bytes();
+        header[2] = self.ack.raw().to_be_bytes();
+        header[3] =
+            (offset << 28 | u32::from(self.flags.bits()) << 16 | u32::from(self.window)).to_be_bytes();
+        header[4] = u32::from(self.urgent).to_be_bytes();
+        options.emit(&mut out[HEADER_LEN..]);
+    }
+}
+
+/// The checksum field of a header.
+pub(super) const fn checksum_of(header: &[u8; HEADER_LEN]) -> u16 {
+    u16::from_be_bytes([header[16], header[17]])
+}
+
+/// Writes the checksum field of a header.
+#[inline]
+pub(super) fn set_checksum(header: &mut [u8], checksum: u16) {
+    header[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
 /// RFC 7323 §3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Timestamps {
@@ -162,12 +205,5 @@ impl TcpOptions {
     /// The DSS option, if there is one.
     pub fn dss(&self) -> Option<&crate::wire::mptcp::Dss> {
         self.mptcp.iter().find_map(|option| if let MptcpOption::Dss(dss) = option { Some(dss) } else { None })
-    }
-}
-
-impl TcpOptions {
-    /// How many bytes the options take in a header, padding to a multiple of four included.
-    pub fn wire_len(&self) -> usize {
-        todo!("wire helper")
     }
 }

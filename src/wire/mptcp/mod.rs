@@ -1,4 +1,10 @@
-//! The options of MPTCP version 1 (RFC 8684 §3): TCP option kind 30, by subtype.
+//! The options of MPTCP version 1 (RFC 8684 §3): TCP option kind 30, by subtype. The types are
+//! here, their codec beside them.
+
+mod emit;
+mod parse;
+
+pub(super) use parse::parse;
 
 use crate::base::DataSeq;
 use arrayvec::ArrayVec;
@@ -8,6 +14,19 @@ use std::net::IpAddr;
 pub const KIND: u8 = 30;
 /// RFC 8684 §3.1: the version that we speak.
 pub const VERSION: u8 = 1;
+
+/// The subtypes (RFC 8684 §7.2).
+mod subtype {
+    pub(super) const CAPABLE: u8 = 0;
+    pub(super) const JOIN: u8 = 1;
+    pub(super) const DSS: u8 = 2;
+    pub(super) const ADD_ADDR: u8 = 3;
+    pub(super) const REMOVE_ADDR: u8 = 4;
+    pub(super) const PRIO: u8 = 5;
+    pub(super) const FAIL: u8 = 6;
+    pub(super) const FAST_CLOSE: u8 = 7;
+    pub(super) const RESET: u8 = 8;
+}
 
 /// A host's key for one connection (RFC 8684 §3.1), as the eight bytes on the wire read as a big-endian number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,6 +130,28 @@ pub enum MpCapable {
     },
 }
 
+impl MpCapable {
+    /// The version in the header.
+    pub const fn version(&self) -> u8 {
+        match *self {
+            MpCapable::Syn { version, .. }
+            | MpCapable::SynAck { version, .. }
+            | MpCapable::Ack { version, .. }
+            | MpCapable::Data { version, .. } => version,
+        }
+    }
+
+    /// The flags.
+    pub const fn flags(&self) -> CapableFlags {
+        match *self {
+            MpCapable::Syn { flags, .. }
+            | MpCapable::SynAck { flags, .. }
+            | MpCapable::Ack { flags, .. }
+            | MpCapable::Data { flags, .. } => flags,
+        }
+    }
+}
+
 /// The forms of MP_JOIN, told apart by their length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MpJoin {
@@ -143,6 +184,11 @@ pub enum MpJoin {
     },
 }
 
+impl MpJoin {
+    /// B.
+    const FLAG_BACKUP: u8 = 0x01;
+}
+
 /// A number that comes with 32 or with 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShortOrLong {
@@ -171,6 +217,19 @@ pub struct Dss {
     pub mapping: Option<DssMapping>,
     /// F: the mapping (or, with length 1 and subflow sequence 0, the bare DSN) ends the data stream.
     pub data_fin: bool,
+}
+
+impl Dss {
+    /// A: there is a data acknowledgment.
+    const FLAG_ACK: u8 = 0x01;
+    /// a: it has 64 bits.
+    const FLAG_ACK_LONG: u8 = 0x02;
+    /// M: there is a mapping.
+    const FLAG_MAPPING: u8 = 0x04;
+    /// m: its data sequence number has 64 bits.
+    const FLAG_DATA_SEQ_LONG: u8 = 0x08;
+    /// F: the data stream ends.
+    const FLAG_DATA_FIN: u8 = 0x10;
 }
 
 /// The mapping of a DSS option.
@@ -211,6 +270,11 @@ pub enum AddAddr {
     },
 }
 
+impl AddAddr {
+    /// E.
+    const FLAG_ECHO: u8 = 0x01;
+}
+
 /// REMOVE_ADDR (§3.4.2): a list of ids. We send at most eight in one option; a longer list is read whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoveAddr {
@@ -223,6 +287,11 @@ pub struct RemoveAddr {
 pub struct MpPrio {
     /// B: use this subflow only as a backup.
     pub backup: bool,
+}
+
+impl MpPrio {
+    /// B.
+    const FLAG_BACKUP: u8 = 0x01;
 }
 
 /// MP_FAIL (§3.7).
@@ -250,6 +319,11 @@ pub struct MpTcpRst {
     pub reason: ResetReason,
 }
 
+impl MpTcpRst {
+    /// T.
+    const FLAG_TRANSIENT: u8 = 0x01;
+}
+
 /// Reason codes of MP_TCPRST (§3.6, IANA "MPTCP MP_TCPRST Reason Codes").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetReason {
@@ -269,4 +343,34 @@ pub enum ResetReason {
     MiddleboxInterference,
     /// One that we don't know.
     Other(u8),
+}
+
+impl ResetReason {
+    /// From the option's byte.
+    pub const fn from_code(code: u8) -> Self {
+        match code {
+            0x00 => ResetReason::Unspecified,
+            0x01 => ResetReason::MptcpError,
+            0x02 => ResetReason::LackOfResources,
+            0x03 => ResetReason::Prohibited,
+            0x04 => ResetReason::TooMuchOutstanding,
+            0x05 => ResetReason::UnacceptablePerformance,
+            0x06 => ResetReason::MiddleboxInterference,
+            other => ResetReason::Other(other),
+        }
+    }
+
+    /// The option's byte.
+    pub const fn code(self) -> u8 {
+        match self {
+            ResetReason::Unspecified => 0x00,
+            ResetReason::MptcpError => 0x01,
+            ResetReason::LackOfResources => 0x02,
+            ResetReason::Prohibited => 0x03,
+            ResetReason::TooMuchOutstanding => 0x04,
+            ResetReason::UnacceptablePerformance => 0x05,
+            ResetReason::MiddleboxInterference => 0x06,
+            ResetReason::Other(code) => code,
+        }
+    }
 }

@@ -1,0 +1,57 @@
+# Braid's verbs. `make` alone lists them.
+
+# What a bare Debian needs, beside a Rust toolchain.
+BUILD_PACKAGES := gcc libc6-dev make clang libelf-dev m4 pkg-config
+TEST_PACKAGES := iproute2 ethtool iperf3 mptcpize tshark nftables tcpdump procps
+
+CARGO ?= cargo
+SHELL := /bin/bash
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build test test-long demo bench bench-quick lint fmt clean
+
+help: ## List the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## Install the Debian packages that are missing (needs root only then)
+	@missing=; \
+	for package in $(BUILD_PACKAGES) $(TEST_PACKAGES); do \
+		status=$$(dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null) || true; \
+		[ "$$status" = installed ] || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" != 0 ]; then \
+			echo "Missing packages. As root: apt-get install$$missing" >&2; exit 1; \
+		fi; \
+		echo "Installing:$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -q && apt-get install -q -y --no-install-recommends $$missing; \
+	fi
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
+
+build: deps ## Build the release binary, target/release/braid
+	$(CARGO) build --release --locked
+
+test: deps ## Check the format, lint, and run every test (as root: those on real veth pairs too)
+	@tests/run short
+
+test-long: deps ## The same with the long forms: more seeds, 1 GiB transfers
+	@tests/run long
+
+demo: build ## Two hosts, two paths: ten seconds of traffic, then a file while a path fails (needs root)
+	@target/release/braid demo $(DEMO)
+
+bench: build ## Run the benchmarks (needs root)
+	@bench/run
+
+bench-quick: build ## Run the benchmarks' short form (needs root)
+	@bench/run --quick
+
+lint: deps ## Lint, warnings denied
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt
+
+clean: ## Remove what the build made
+	$(CARGO) clean

@@ -1,0 +1,9 @@
+//! What programs use: [`Stream`] and [`Listener`] over a [`crate::runtime::Runtime`].
+
+pub mod perf;
+pub mod stream;
+
+pub use stream::{Listener, RecvChunk, Stream};
+
+#[cfg(test)]
+mod tests;

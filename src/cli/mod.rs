@@ -1,0 +1,50 @@
+//! Arguments and subcommands of the `braid` command.
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+mod check;
+mod client;
+mod demo;
+mod lab;
+mod net;
+mod server;
+mod signals;
+
+/// Multipath TCP (RFC 8684) in user space on AF_XDP.
+#[derive(Debug, Parser)]
+#[command(name = "braid", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what the network carries to a server (braid server, or iperf3 -s).
+    Client(client::ClientArguments),
+    /// Serve clients that measure (braid client, or iperf3 -c).
+    Server(server::ServerArguments),
+    /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
+    Check(check::CheckArguments),
+    /// Make, use and remove a testbed of two hosts and several paths on this machine.
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+    /// Show two paths at work on this machine: traffic, then a file while a path fails.
+    Demo(demo::DemoArguments),
+}
+
+/// Runs the command line; errors are told on standard error.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Client(arguments) => client::run(&arguments),
+        Command::Server(arguments) => server::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Lab(command) => lab::run(command),
+        Command::Demo(arguments) => demo::run(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("braid: {error:#}");
+        ExitCode::FAILURE
+    })
+}

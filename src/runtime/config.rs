@@ -1,0 +1,52 @@
+//! What a runtime is started with.
+
+use crate::wire::ChecksumMode;
+use std::time::Duration;
+
+/// How to start a [`super::Runtime`].
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// NICs by name. Empty: every NIC that is up and has a usable address (global scope, not loopback).
+    pub nics: Vec<String>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Queues of each NIC to use. `None`: all that it has.
+    pub queues: Option<usize>,
+    /// The core of each worker, in turn. Empty: chosen, where the machine has cores enough to give some away.
+    pub cores: Vec<usize>,
+    /// Workers never sleep: lowest latency, one core each.
+    pub spin: bool,
+    /// How long a worker without work spins before it sleeps, unless it always spins.
+    pub idle_spell: Duration,
+    /// Frames of 4096 bytes, for all connections and NICs together.
+    pub frames: usize,
+    /// Who makes and checks TCP checksums.
+    pub checksum: ChecksumMode,
+    /// Connections of one worker.
+    pub max_connections: usize,
+    /// Subflows of one connection, those that the peer opened included.
+    pub max_subflows: usize,
+    /// Addresses that we announce to a peer, and that we keep of a peer's.
+    pub max_addresses: usize,
+    /// Connections that wait for `accept`, for each listener.
+    pub backlog: usize,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            nics: Vec::new(),
+            workers: 1,
+            queues: None,
+            cores: Vec::new(),
+            spin: false,
+            idle_spell: Duration::from_micros(50),
+            frames: 32768,
+            checksum: ChecksumMode::Software,
+            max_connections: 16384,
+            max_subflows: 8,
+            max_addresses: 8,
+            backlog: 128,
+        }
+    }
+}

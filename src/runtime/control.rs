@@ -1,0 +1,466 @@
+//! The control thread: hears of requests, of the network and of the workers; asks the path manager what to do; and
+//! turns that into commands with a path and a reserved local port.
+
+use super::clock::Clock;
+use super::error::{ConnectError, ListenError};
+use super::handle::{Bound, Opening, Request};
+use super::local_ports::{Key, LocalPorts};
+use super::network::{Change, Network, NoWay};
+use super::openings::{RESOLVE_TIMEOUT, WAITING_MAX, Waiting, Wanted};
+use super::wake::{WakeFd, readable, sleep};
+use crate::base::{Instant, WorkerId};
+use crate::mptcp::Path;
+use crate::pm::{Manager, PmCommand};
+use crate::stack::{
+    AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
+};
+use crate::wire::Endpoint;
+use crate::worker::WorkerHandle;
+use crate::xdp::Xdp;
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How often ports that nobody uses are looked for, while connections are being opened.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How soon a full command ring is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// How long connections get to say good-bye at the end.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// A worker, as the control thread sees it.
+#[derive(Debug)]
+struct WorkerLink {
+    handle: WorkerHandle,
+    /// Commands that its ring had no room for. They come from requests, which are limited, and from the path
+    /// manager, whose tables are.
+    backlog: VecDeque<Command>,
+    /// Commands given so far.
+    given: u64,
+}
+
+impl WorkerLink {
+    fn new(handle: WorkerHandle) -> Self {
+        Self { handle, backlog: VecDeque::new(), given: 0 }
+    }
+
+    fn push(&mut self, command: Command) {
+        self.given += 1;
+        self.backlog.push_back(command);
+        self.flush();
+    }
+
+    /// Commands that the worker has taken. What it did before them it has reported.
+    fn taken(&self) -> u64 {
+        self.given - (self.backlog.len() + self.handle.commands.len()) as u64
+    }
+
+    fn flush(&mut self) {
+        let mut pushed = false;
+        while let Some(command) = self.backlog.pop_front() {
+            if let Err(command) = self.handle.commands.push(command) {
+                self.backlog.push_front(command);
+                break;
+            }
+            pushed = true;
+        }
+        if pushed {
+            self.handle.doorbell.nudge();
+        }
+    }
+}
+
+/// A listener that is closed, until every worker has heard of it: before, some may still report connections that it
+/// accepted.
+#[derive(Debug)]
+struct Unlistening {
+    id: ListenerId,
+    /// For each worker, how many commands it has taken by then.
+    taken: Vec<u64>,
+    /// Dropped at the end, which is what the application waits for.
+    _done: Sender<()>,
+}
+
+/// All that the control thread owns.
+#[derive(Debug)]
+pub(super) struct Control {
+    clock: Clock,
+    requests: Receiver<Request>,
+    wake: WakeFd,
+    doorbell: Arc<Doorbell>,
+    network: Network,
+    manager: Manager,
+    workers: Vec<WorkerLink>,
+    next_worker: usize,
+    ports: LocalPorts<Xdp>,
+    waiting: Vec<Waiting>,
+    unlistening: Vec<Unlistening>,
+    connections: HashSet<Key>,
+    accept_backlog: usize,
+    sweep_at: Instant,
+    /// Tells the workers to end.
+    stop: Arc<AtomicBool>,
+    /// Since when everything is being ended.
+    ending: Option<Instant>,
+}
+
+/// What the control thread starts from.
+#[derive(Debug)]
+pub(super) struct ControlParts {
+    pub(super) clock: Clock,
+    pub(super) requests: Receiver<Request>,
+    pub(super) wake: WakeFd,
+    pub(super) doorbell: Arc<Doorbell>,
+    pub(super) network: Network,
+    pub(super) manager: Manager,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) xdp: Arc<Xdp>,
+    pub(super) accept_backlog: usize,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Control {
+    pub(super) fn new(parts: ControlParts) -> Self {
+        let workers = parts.workers.into_iter();
+        Self {
+            clock: parts.clock,
+            requests: parts.requests,
+            wake: parts.wake,
+            doorbell: parts.doorbell,
+            network: parts.network,
+            manager: parts.manager,
+            workers: workers.map(WorkerLink::new).collect(),
+            next_worker: 0,
+            ports: LocalPorts::new(parts.xdp),
+            waiting: Vec::new(),
+            unlistening: Vec::new(),
+            connections: HashSet::new(),
+            accept_backlog: parts.accept_backlog,
+            sweep_at: Instant::ZERO,
+            stop: parts.stop,
+            ending: None,
+        }
+    }
+
+    /// Runs until the runtime is shut down. `changes` is what the network looks like at the beginning.
+    pub(super) fn run(mut self, changes: Vec<Change>) {
+        let now = self.clock.now();
+        self.handle_changes(now, changes);
+        while !self.is_over(self.clock.now()) {
+            self.turn(self.clock.now());
+            self.doorbell.prepare_sleep();
+            if self.is_quiet() {
+                let timeout = self.next_deadline().map(|at| at.since(self.clock.now()));
+                sleep(&mut [readable(&self.wake), readable(&self.network)], timeout);
+            }
+            self.doorbell.awake();
+            self.wake.drain();
+        }
+        self.stop.store(true, Ordering::SeqCst);
+        self.workers.iter().for_each(|worker| worker.handle.doorbell.nudge());
+    }
+
+    fn turn(&mut self, now: Instant) {
+        loop {
+            match self.requests.try_recv() {
+                Ok(request) => self.handle_request(now, request),
+                Err(TryRecvError::Empty) => break,
+                // Nobody is left who could ask for the end.
+                Err(TryRecvError::Disconnected) => break self.end(now),
+            }
+        }
+        // An error is heard of again: the next event reads everything anew.
+        let changes = self.network.poll_changes().unwrap_or_default();
+        self.handle_changes(now, changes);
+        // First what the workers have taken, then what they have reported up to then.
+        let taken: Vec<u64> = self.workers.iter().map(WorkerLink::taken).collect();
+        // A worker whose ring is full may have more to report.
+        let complete = !self.workers.iter().any(|worker| worker.handle.reports.is_full());
+        self.handle_reports(now);
+        if complete {
+            self.progress_unlistening(&taken);
+        }
+        if self.manager.poll_timeout().is_some_and(|at| at <= now) {
+            self.manager.handle_timeout(now);
+        }
+        while let Some(command) = self.manager.poll_command() {
+            self.carry_out(now, command);
+        }
+        self.progress(now);
+        if self.sweep_at <= now {
+            self.sweep_at = now + SWEEP_INTERVAL;
+            self.ports.sweep();
+        }
+        self.workers.iter_mut().for_each(WorkerLink::flush);
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.requests.is_empty() && self.workers.iter().all(|worker| worker.handle.reports.is_empty())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let now = self.clock.now();
+        let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
+        let sweep = self.ports.has_openings().then_some(self.sweep_at);
+        let full = self.workers.iter().any(|worker| !worker.backlog.is_empty());
+        let watching = full || self.ending.is_some() || !self.unlistening.is_empty();
+        let retry = watching.then_some(now + RETRY_INTERVAL);
+        [self.manager.poll_timeout(), waiting, sweep, retry].into_iter().flatten().min()
+    }
+
+    /// Whether everything has ended, or has had its time to.
+    fn is_over(&self, now: Instant) -> bool {
+        let Some(since) = self.ending else { return false };
+        let told = self.workers.iter().all(|w| w.backlog.is_empty() && w.handle.commands.is_empty());
+        (told && self.connections.is_empty()) || now.since(since) >= FAREWELL
+    }
+
+    fn end(&mut self, now: Instant) {
+        if self.ending.is_none() {
+            self.ending = Some(now);
+            self.waiting.clear();
+            self.workers.iter_mut().for_each(|worker| worker.push(Command::Shutdown));
+        }
+    }
+
+    fn handle_request(&mut self, now: Instant, request: Request) {
+        match request {
+            Request::Shutdown => self.end(now),
+            // The reply's end is dropped, which says that the runtime is shut down.
+            Request::Connect { .. } | Request::Listen { .. } if self.ending.is_some() => {}
+            Request::Connect { remote, options, timeout, reply } => {
+                if let Err(error) = self.begin_connect(now, remote, options, timeout, &reply) {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(Err(error));
+                }
+            }
+            Request::Listen { local, options, reply } => {
+                let _ = reply.send(self.listen(local, options));
+            }
+            Request::Unlisten { id, done } => {
+                self.workers.iter_mut().for_each(|worker| worker.push(Command::Unlisten(id)));
+                let taken = self.workers.iter().map(|worker| worker.given).collect();
+                self.unlistening.push(Unlistening { id, taken, _done: done });
+            }
+        }
+    }
+
+    fn begin_connect(
+        &mut self,
+        now: Instant,
+        remote: SocketAddr,
+        options: ConnectOptions,
+        timeout: Duration,
+        reply: &Sender<Result<Opening, ConnectError>>,
+    ) -> Result<(), ConnectError> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(ConnectError::Busy);
+        }
+        let addr = remote.ip().to_canonical();
+        let way = self.network.way_to(addr, None).map_err(|reason| match reason {
+            NoWay::NoRoute => ConnectError::NoRoute { addr },
+            NoWay::Local => ConnectError::LocalAddress { addr },
+            NoWay::OtherNic(nic) => ConnectError::OtherNic { addr, nic },
+        })?;
+        let remote = SocketAddr::new(addr, remote.port());
+        let deadline = now + timeout.min(RESOLVE_TIMEOUT);
+        let wanted = Wanted::Connect { remote, options, reply: reply.clone() };
+        self.network.use_next_hop(&way);
+        self.waiting.push(Waiting { way, deadline, wanted });
+        Ok(())
+    }
+
+    fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<Bound, ListenError> {
+        let addr = local.ip().to_canonical();
+        let local = SocketAddr::new(addr, local.port());
+        if !addr.is_unspecified() && !self.network.is_ours(addr) {
+            return Err(ListenError::NotOurs { addr });
+        }
+        let (id, local) = self.ports.listen(local)?;
+        let accept = AcceptQueue::new(self.accept_backlog.max(1));
+        for worker in &mut self.workers {
+            worker.push(Command::Listen {
+                id,
+                port: local.port(),
+                addr: Some(addr).filter(|addr| !addr.is_unspecified()),
+                options,
+                accept: Arc::clone(&accept),
+            });
+        }
+        if let Err(error) = self.ports.steer_listener(id) {
+            self.workers.iter_mut().for_each(|worker| worker.push(Command::Unlisten(id)));
+            return Err(error.into());
+        }
+        Ok(Bound { id, local, accept })
+    }
+
+    fn handle_changes(&mut self, now: Instant, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Link(event) => {
+                    for worker in &mut self.workers {
+                        worker.push(Command::PortState { port: event.port, up: event.up });
+                    }
+                    self.manager.handle_link(now, event);
+                }
+                Change::Address(event) => self.manager.handle_address(now, event),
+                Change::Routes(routes) => self.manager.set_routes(now, routes),
+                Change::Neighbour { port, before, after } => {
+                    for worker in &mut self.workers {
+                        worker.push(Command::Neighbour { port, before, after });
+                    }
+                }
+            }
+        }
+    }
+
+    fn handle_reports(&mut self, now: Instant) {
+        for place in 0..self.workers.len() {
+            let worker = WorkerId(place as u16);
+            let reports = Arc::clone(&self.workers[place].handle.reports);
+            // A worker that had no room for a report may have gone to sleep with it.
+            let full = reports.is_full();
+            // As many as there are now: a worker that reports without end doesn't keep the others waiting.
+            for _ in 0..reports.len() {
+                let Some(report) = reports.pop() else { break };
+                self.manager.handle_report(now, worker, &report);
+                match report {
+                    Report::Established { connection, initiator, tuple, .. } => {
+                        self.connections.insert((worker, connection));
+                        self.ports.handle_established((worker, connection), tuple, initiator);
+                    }
+                    Report::SubflowClosed { tuple, .. } => self.ports.handle_flow_closed(tuple),
+                    Report::Closed { connection, .. } => {
+                        let key = (worker, connection);
+                        self.connections.remove(&key);
+                        self.waiting.retain(
+                            |w| !matches!(w.wanted, Wanted::Join { connection, .. } if connection == key),
+                        );
+                        self.ports.handle_closed(key);
+                    }
+                    Report::JoinsAllowed { .. }
+                    | Report::SubflowEstablished { .. }
+                    | Report::AddressAnnounced { .. }
+                    | Report::AddressWithdrawn { .. } => {}
+                }
+            }
+            if full {
+                self.workers[place].handle.doorbell.nudge();
+            }
+        }
+    }
+
+    /// Makes a worker's command of the path manager's.
+    fn carry_out(&mut self, now: Instant, command: PmCommand) {
+        match command {
+            PmCommand::OpenSubflow {
+                worker,
+                connection,
+                local,
+                port,
+                remote,
+                local_id,
+                remote_id,
+                backup,
+            } => {
+                let connection = (worker, connection);
+                let way = self.network.way_to(remote.addr, Some((local, port)));
+                let (Ok(way), true) = (way, self.waiting.len() < WAITING_MAX) else {
+                    return self.manager.handle_open_failed(now, worker, connection.1, (local, remote));
+                };
+                self.network.use_next_hop(&way);
+                let wanted = Wanted::Join { connection, remote, local_id, remote_id, backup };
+                self.waiting.push(Waiting { way, deadline: now + RESOLVE_TIMEOUT, wanted });
+            }
+            PmCommand::CloseSubflow { worker, connection, subflow } => {
+                self.command(worker, Command::CloseSubflow { connection, subflow });
+            }
+            PmCommand::Announce { worker, connection, id, addr } => {
+                self.command(worker, Command::Announce { connection, id, addr, port: None });
+            }
+            PmCommand::Withdraw { worker, connection, id } => {
+                self.command(worker, Command::Withdraw { connection, id });
+            }
+        }
+    }
+
+    fn command(&mut self, worker: WorkerId, command: Command) {
+        if let Some(link) = self.workers.get_mut(worker.index()) {
+            link.push(command);
+        }
+    }
+
+    /// Ends listeners that every worker has heard of.
+    fn progress_unlistening(&mut self, taken: &[u64]) {
+        let ports = &mut self.ports;
+        self.unlistening.retain(|closed| {
+            let heard = closed.taken.iter().zip(taken).all(|(wanted, taken)| taken >= wanted);
+            if heard {
+                ports.unlisten(closed.id);
+            }
+            !heard
+        });
+    }
+
+    /// Opens what waited for its next hop, and gives up what waited too long.
+    fn progress(&mut self, now: Instant) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for waiting in waiting {
+            match self.network.path(&waiting.way) {
+                Some(path) => self.open(now, waiting, path),
+                None if waiting.deadline <= now => self.give_up(now, waiting),
+                None => self.waiting.push(waiting),
+            }
+        }
+    }
+
+    fn open(&mut self, now: Instant, waiting: Waiting, path: Path) {
+        let local = waiting.way.source;
+        match waiting.wanted {
+            Wanted::Connect { remote, options, reply } => {
+                let worker = self.next_worker;
+                self.next_worker = (worker + 1) % self.workers.len();
+                let stream = StreamShared::new(Arc::clone(&self.workers[worker].handle.doorbell));
+                let opened = self.ports.open(local, Endpoint::from(remote), &stream);
+                let opened =
+                    opened.map_err(|source| ConnectError::LocalPort { remote, source }).map(|tuple| {
+                        let command = Command::Connect { tuple, path, options, stream: Arc::clone(&stream) };
+                        self.workers[worker].push(command);
+                        Opening { stream, tuple }
+                    });
+                if let Err(unsent) = reply.send(opened) {
+                    // Whoever asked has given up: the connection is closed as soon as it is open.
+                    if let Ok(opening) = unsent.into_inner() {
+                        opening.stream.abandon();
+                    }
+                }
+            }
+            Wanted::Join { connection: (worker, connection), remote, local_id, remote_id, backup } => {
+                match self.ports.join(local, remote, (worker, connection)) {
+                    Ok(tuple) => self.command(
+                        worker,
+                        Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup },
+                    ),
+                    Err(_) => self.manager.handle_open_failed(now, worker, connection, (local, remote)),
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, waiting: Waiting) {
+        match waiting.wanted {
+            Wanted::Connect { remote, reply, .. } => {
+                let nic = self.network.name(waiting.way.port);
+                let next_hop = waiting.way.next_hop;
+                let _ = reply.send(Err(ConnectError::NoNeighbour { remote, next_hop, nic }));
+            }
+            Wanted::Join { connection: (worker, connection), remote, .. } => {
+                let pair = (waiting.way.source, remote);
+                self.manager.handle_open_failed(now, worker, connection, pair);
+            }
+        }
+    }
+}

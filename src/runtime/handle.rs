@@ -1,0 +1,113 @@
+//! What application threads hold of the control thread: a channel of requests and the means to wake it.
+
+use super::error::{ConnectError, ListenError};
+use crate::stack::{AcceptQueue, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
+use crate::wire::FourTuple;
+use crossbeam::channel::{Receiver, Sender, bounded};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests that may wait for the control thread; who comes later waits at the channel.
+const REQUESTS_MAX: usize = 256;
+
+/// How long a listener's end is waited for. Workers hear of it within a turn.
+const UNLISTEN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What application threads ask of the control thread.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Open a connection.
+    Connect {
+        remote: SocketAddr,
+        options: ConnectOptions,
+        timeout: Duration,
+        reply: Sender<Result<Opening, ConnectError>>,
+    },
+    /// Listen.
+    Listen { local: SocketAddr, options: ListenOptions, reply: Sender<Result<Bound, ListenError>> },
+    /// Listen no more; `done` is dropped once that is so.
+    Unlisten { id: ListenerId, done: Sender<()> },
+    /// End all connections, then the threads.
+    Shutdown,
+}
+
+/// A connection whose SYN is about to leave.
+#[derive(Debug)]
+pub struct Opening {
+    /// The application's side.
+    pub stream: Arc<StreamShared>,
+    /// The ends of the first subflow.
+    pub tuple: FourTuple,
+}
+
+/// A listener.
+#[derive(Debug)]
+pub struct Bound {
+    /// Its name.
+    pub id: ListenerId,
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Where connections arrive.
+    pub accept: Arc<AcceptQueue>,
+}
+
+/// The way to the control thread. Cheap to clone, usable from any thread.
+#[derive(Debug, Clone)]
+pub struct ControlHandle {
+    requests: Sender<Request>,
+    doorbell: Arc<Doorbell>,
+}
+
+impl ControlHandle {
+    /// A handle, and the control thread's end of it.
+    pub(super) fn new(doorbell: Arc<Doorbell>) -> (Self, Receiver<Request>) {
+        let (requests, receiver) = bounded(REQUESTS_MAX);
+        (Self { requests, doorbell }, receiver)
+    }
+
+    /// Prepares a connection: route, neighbour, local port. The worker then sends the SYN.
+    ///
+    /// # Errors
+    /// No way there, or no port.
+    pub fn open(
+        &self,
+        remote: SocketAddr,
+        options: ConnectOptions,
+        timeout: Duration,
+    ) -> Result<Opening, ConnectError> {
+        let (reply, answer) = bounded(1);
+        self.send(Request::Connect { remote, options, timeout, reply }).ok_or(ConnectError::ShutDown)?;
+        answer.recv().unwrap_or(Err(ConnectError::ShutDown))
+    }
+
+    /// Makes a listener.
+    ///
+    /// # Errors
+    /// The port is in use, or the address is not ours.
+    pub fn listen(&self, local: SocketAddr, options: ListenOptions) -> Result<Bound, ListenError> {
+        let (reply, answer) = bounded(1);
+        self.send(Request::Listen { local, options, reply }).ok_or(ListenError::ShutDown)?;
+        answer.recv().unwrap_or(Err(ListenError::ShutDown))
+    }
+
+    /// Ends a listener, and waits until its port can be used again. Its connections stay, and keep the port.
+    pub fn unlisten(&self, id: ListenerId) {
+        let (done, answer) = bounded(1);
+        // A runtime that is shut down has no listeners any more.
+        if self.send(Request::Unlisten { id, done }).is_some() {
+            let _ = answer.recv_timeout(UNLISTEN_TIMEOUT);
+        }
+    }
+
+    /// Asks the control thread to end everything.
+    pub(super) fn shutdown(&self) {
+        let _ = self.send(Request::Shutdown);
+    }
+
+    fn send(&self, request: Request) -> Option<()> {
+        self.requests.send(request).ok()?;
+        self.doorbell.nudge();
+        Some(())
+    }
+}

@@ -1,0 +1,206 @@
+//! [`Runtime`]: everything running.
+
+use super::clock::Clock;
+use super::config::RuntimeConfig;
+use super::control::{Control, ControlParts};
+use super::error::StartError;
+use super::handle::ControlHandle;
+use super::network::Network;
+use super::thread::WorkerThread;
+use super::wake::WakeFd;
+use crate::base::{FramePool, PoolCache, WorkerId};
+use crate::pm::{Limits, Manager};
+use crate::stack::Doorbell;
+use crate::worker::{Worker, WorkerConfig, WorkerHandle};
+use crate::xdp::{PortInfo, Xdp, XdpConfig, ZeroCopy};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// A running Braid: attached NICs, workers, control. Any thread may use it; dropping it shuts it down.
+#[derive(Debug)]
+pub struct Runtime {
+    control: ControlHandle,
+    xdp: Arc<Xdp>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Runtime {
+    /// Attaches to the NICs and starts the threads.
+    ///
+    /// # Errors
+    /// What is missing, in words. Nothing stays attached then.
+    pub fn start(config: RuntimeConfig) -> Result<Runtime, StartError> {
+        check(&config)?;
+        let mut network = Network::new().map_err(StartError::Netlink)?;
+        let nics = network.choose(&config.nics)?;
+        let mut xdp = Xdp::open(&XdpConfig {
+            nics,
+            workers: config.workers,
+            queues: config.queues,
+            frames: config.frames,
+            zero_copy: ZeroCopy::Prefer,
+            checksum: config.checksum,
+        })?;
+        let changes = network
+            .attach(xdp.ports().iter().map(|port| port.ifindex).collect())
+            .map_err(StartError::Netlink)?;
+
+        let seed = getrandom::u64().map_err(|error| StartError::Thread(io::Error::other(error)))?;
+        let clock = Clock::start();
+        let stop = Arc::new(AtomicBool::new(false));
+        let wake = WakeFd::new().map_err(StartError::Thread)?;
+        let doorbell = Arc::new(Doorbell::new(1, Box::new(wake.clone())));
+        let (control, requests) = ControlHandle::new(Arc::clone(&doorbell));
+        let mut workers = Vec::new();
+        for place in 0..config.workers {
+            workers.push(make_worker(&config, place, seed, &mut xdp, clock, &doorbell, &stop)?);
+        }
+        let xdp = Arc::new(xdp);
+        let limits = Limits {
+            subflows: config.max_subflows,
+            addresses: config.max_addresses,
+            connections: config.max_connections.saturating_mul(config.workers),
+        };
+        let parts = ControlParts {
+            clock,
+            requests,
+            wake,
+            doorbell,
+            network,
+            manager: Manager::new(limits, seed),
+            workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
+            xdp: Arc::clone(&xdp),
+            accept_backlog: config.backlog,
+            stop: Arc::clone(&stop),
+        };
+        let mut runtime = Runtime { control, xdp, threads: Vec::new() };
+        for (place, thread) in workers.into_iter().enumerate() {
+            let core = core_of(&config, place);
+            runtime.spawn(&stop, format!("braid-worker-{place}"), move || {
+                if let Some(core) = core {
+                    // Where the process may not run there, the scheduler's choice is as good as any.
+                    core_affinity::set_for_current(core);
+                }
+                thread.run();
+            })?;
+        }
+        runtime.spawn(&stop, "braid-control".to_owned(), move || Control::new(parts).run(changes))?;
+        Ok(runtime)
+    }
+
+    /// The NICs: driver, zero-copy or not, queues, checksums.
+    pub fn ports(&self) -> &[PortInfo] {
+        self.xdp.ports()
+    }
+
+    /// What the steering program did, by reason: how many packets since the start.
+    pub fn steering_counters(&self) -> Vec<(&'static str, u64)> {
+        self.xdp.counters()
+    }
+
+    /// The frames that all NICs and connections share.
+    pub fn pool(&self) -> &Arc<FramePool> {
+        self.xdp.pool()
+    }
+
+    /// The way to the control thread.
+    pub fn control(&self) -> &ControlHandle {
+        &self.control
+    }
+
+    /// Ends all connections with notice to their peers, then the threads; detaches from the NICs.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+
+    /// Starts a thread. A thread that panics takes the process with it: the connections of a worker are lost with
+    /// it, and those who wait for them would wait for ever.
+    fn spawn(
+        &mut self,
+        stop: &Arc<AtomicBool>,
+        name: String,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let abort = move || {
+            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+                std::process::abort();
+            }
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(abort).map_err(|error| {
+            // The control thread, which would tell the workers to end, doesn't run yet.
+            stop.store(true, Ordering::SeqCst);
+            StartError::Thread(error)
+        })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.control.shutdown();
+        for thread in self.threads.drain(..) {
+            // It has not panicked: see `spawn`.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Numbers that make no sense, before anything is attached.
+fn check(config: &RuntimeConfig) -> Result<(), StartError> {
+    let limits = [
+        ("workers", config.workers, 1, usize::from(u16::MAX)),
+        ("max_subflows", config.max_subflows, 1, 255),
+        ("max_connections", config.max_connections, 1, 1 << 24),
+    ];
+    for (what, value, min, max) in limits {
+        if !(min..=max).contains(&value) {
+            return Err(StartError::OutOfRange { what, value, min, max });
+        }
+    }
+    Ok(())
+}
+
+fn make_worker(
+    config: &RuntimeConfig,
+    place: usize,
+    seed: u64,
+    xdp: &mut Xdp,
+    clock: Clock,
+    control: &Arc<Doorbell>,
+    stop: &Arc<AtomicBool>,
+) -> Result<WorkerThread, StartError> {
+    let id = WorkerId(place as u16);
+    let wake = WakeFd::new().map_err(StartError::Thread)?;
+    let handle = WorkerHandle::new(Box::new(wake.clone()));
+    let mut cache = PoolCache::new(Arc::clone(xdp.pool()));
+    let io = xdp.take_worker(id, &mut cache);
+    let mut worker_config = WorkerConfig::new(id, config.workers, seed);
+    worker_config.max_connections = config.max_connections;
+    let mtu = |port: &PortInfo| u16::try_from(port.mtu).unwrap_or(u16::MAX);
+    worker_config.mtus = xdp.ports().iter().map(mtu).collect();
+    let worker = Worker::new(worker_config, io.ports, io.steering, cache, handle.clone());
+    Ok(WorkerThread {
+        worker,
+        handle,
+        wake,
+        control: Arc::clone(control),
+        clock,
+        spin: config.spin,
+        idle_spell: config.idle_spell,
+        stop: Arc::clone(stop),
+    })
+}
+
+/// The core to pin a worker to. Without a choice of the user's, workers are pinned only where twice as many cores
+/// are left over for the kernel and the application; on a small machine the scheduler does better.
+fn core_of(config: &RuntimeConfig, place: usize) -> Option<core_affinity::CoreId> {
+    if !config.cores.is_empty() {
+        return Some(core_affinity::CoreId { id: config.cores[place % config.cores.len()] });
+    }
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    // The first core gets most interrupts.
+    (cores.len() >= 3 * config.workers).then(|| cores[1 + place])
+}

@@ -1,0 +1,231 @@
+//! Which local ports are ours, since when and until when: reserved in the kernel and known to the steering program.
+//! A flow's port is given back when the stack has done with the flow (after TIME-WAIT); a listener's when it is
+//! closed and its last connection has ended.
+
+use super::error::{ListenError, PortError};
+use super::reserve::Reservation;
+use crate::base::WorkerId;
+use crate::stack::stream::StreamState;
+use crate::stack::{ConnectionId, ListenerId, StreamShared};
+use crate::wire::{Endpoint, FourTuple};
+use crate::xdp::Xdp;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+/// Listeners of one process.
+const LISTENERS_MAX: usize = 256;
+
+/// Names a connection of the process.
+pub(super) type Key = (WorkerId, ConnectionId);
+
+/// What tells the steering program which endpoints are ours.
+pub(super) trait Steer {
+    fn steer(&self, local: Endpoint) -> Result<(), PortError>;
+    fn unsteer(&self, local: Endpoint);
+}
+
+impl Steer for Xdp {
+    fn steer(&self, local: Endpoint) -> Result<(), PortError> {
+        Ok(self.steer_local(local, false)?)
+    }
+
+    fn unsteer(&self, local: Endpoint) {
+        self.unsteer_local(local);
+    }
+}
+
+/// Who a flow's port is for.
+#[derive(Debug)]
+enum Holder {
+    /// A connection that is being opened.
+    Opening(Arc<StreamShared>),
+    /// A connection.
+    Connection(Key),
+}
+
+#[derive(Debug)]
+struct Flow {
+    reservation: Reservation,
+    holder: Holder,
+}
+
+#[derive(Debug)]
+struct Listening {
+    reservation: Reservation,
+    connections: usize,
+    closed: bool,
+}
+
+/// All local ports of the process.
+#[derive(Debug)]
+pub(super) struct LocalPorts<S: Steer> {
+    steering: Arc<S>,
+    flows: HashMap<FourTuple, Flow>,
+    listeners: BTreeMap<ListenerId, Listening>,
+    /// Connections that a listener accepted.
+    accepted: HashMap<Key, ListenerId>,
+    next_listener: u32,
+}
+
+impl<S: Steer> LocalPorts<S> {
+    pub(super) fn new(steering: Arc<S>) -> Self {
+        Self {
+            steering,
+            flows: HashMap::new(),
+            listeners: BTreeMap::new(),
+            accepted: HashMap::new(),
+            next_listener: 0,
+        }
+    }
+
+    /// A port at `local` for the first subflow of a connection to `remote`.
+    pub(super) fn open(
+        &mut self,
+        local: IpAddr,
+        remote: Endpoint,
+        stream: &Arc<StreamShared>,
+    ) -> Result<FourTuple, PortError> {
+        self.take(local, remote, Holder::Opening(Arc::clone(stream)))
+    }
+
+    /// A port at `local` for a further subflow of `connection` to `remote`.
+    pub(super) fn join(
+        &mut self,
+        local: IpAddr,
+        remote: Endpoint,
+        connection: Key,
+    ) -> Result<FourTuple, PortError> {
+        self.take(local, remote, Holder::Connection(connection))
+    }
+
+    fn take(&mut self, local: IpAddr, remote: Endpoint, holder: Holder) -> Result<FourTuple, PortError> {
+        let asked = Endpoint::new(local, 0);
+        let reservation =
+            Reservation::new(asked).map_err(|error| PortError::from_bind(asked.into(), error))?;
+        let local = reservation.local();
+        self.steering.steer(local)?;
+        let tuple = FourTuple { local, remote };
+        self.flows.insert(tuple, Flow { reservation, holder });
+        Ok(tuple)
+    }
+
+    /// A connection is established: one of ours, or one that a listener accepted.
+    pub(super) fn handle_established(&mut self, connection: Key, tuple: FourTuple, initiator: bool) {
+        if initiator {
+            if let Some(flow) = self.flows.get_mut(&tuple) {
+                flow.holder = Holder::Connection(connection);
+            }
+            return;
+        }
+        // Where one listener has the port at any address and another at this one, the more specific accepted it.
+        let serves = |listening: &Listening| {
+            let local = listening.reservation.local();
+            local.port == tuple.local.port && (local.addr.is_unspecified() || local.addr == tuple.local.addr)
+        };
+        let candidates = self.listeners.iter_mut().filter(|(_, listening)| serves(listening));
+        let listener = candidates.max_by_key(|(_, l)| !l.reservation.local().addr.is_unspecified());
+        if let Some((id, listening)) = listener {
+            listening.connections += 1;
+            self.accepted.insert(connection, *id);
+        }
+    }
+
+    /// The stack has done with a flow.
+    pub(super) fn handle_flow_closed(&mut self, tuple: FourTuple) {
+        if let Some(flow) = self.flows.remove(&tuple) {
+            self.steering.unsteer(flow.reservation.local());
+        }
+    }
+
+    /// The stack has done with a connection.
+    pub(super) fn handle_closed(&mut self, connection: Key) {
+        self.retain_flows(|flow| !matches!(flow.holder, Holder::Connection(holder) if holder == connection));
+        let Some(id) = self.accepted.remove(&connection) else { return };
+        if let Some(listening) = self.listeners.get_mut(&id) {
+            listening.connections -= 1;
+        }
+        self.end_listener(id);
+    }
+
+    /// Gives back ports of connections that a worker turned down before it gave them a name.
+    pub(super) fn sweep(&mut self) {
+        self.retain_flows(|flow| match &flow.holder {
+            Holder::Opening(stream) => stream.state() != StreamState::Closed || stream.identity().is_some(),
+            Holder::Connection(_) => true,
+        });
+    }
+
+    /// Whether [`LocalPorts::sweep`] may have something to do later.
+    pub(super) fn has_openings(&self) -> bool {
+        self.flows.values().any(|flow| matches!(flow.holder, Holder::Opening(_)))
+    }
+
+    /// A listener's port, at one address or, where that is unspecified, at all of both families. Nothing is steered
+    /// to it yet.
+    pub(super) fn listen(&mut self, local: SocketAddr) -> Result<(ListenerId, SocketAddr), ListenError> {
+        if self.listeners.len() >= LISTENERS_MAX {
+            return Err(ListenError::TooMany(LISTENERS_MAX));
+        }
+        let reserved = if local.ip().is_unspecified() {
+            Reservation::any(local.port())
+        } else {
+            Reservation::new(local.into())
+        };
+        let reservation = reserved.map_err(|error| PortError::from_bind(local, error))?;
+        let bound = SocketAddr::new(local.ip(), reservation.local().port);
+        let id = ListenerId(self.next_listener);
+        self.next_listener = self.next_listener.wrapping_add(1);
+        self.listeners.insert(id, Listening { reservation, connections: 0, closed: false });
+        Ok((id, bound))
+    }
+
+    /// Steers packets to a listener, once the workers know it.
+    pub(super) fn steer_listener(&mut self, id: ListenerId) -> Result<(), PortError> {
+        let Some(listening) = self.listeners.get(&id) else { return Ok(()) };
+        let steered = self.steering.steer(listening.steered());
+        if steered.is_err() {
+            self.listeners.remove(&id);
+        }
+        steered
+    }
+
+    /// A listener is closed. Its port stays ours while connections that it accepted live.
+    pub(super) fn unlisten(&mut self, id: ListenerId) {
+        if let Some(listening) = self.listeners.get_mut(&id) {
+            listening.closed = true;
+            self.end_listener(id);
+        }
+    }
+
+    fn end_listener(&mut self, id: ListenerId) {
+        let over = |listening: &Listening| listening.closed && listening.connections == 0;
+        let ended = self.listeners.get(&id).is_some_and(over).then(|| self.listeners.remove(&id));
+        if let Some(listening) = ended.flatten() {
+            self.steering.unsteer(listening.steered());
+        }
+    }
+
+    fn retain_flows(&mut self, keep: impl Fn(&Flow) -> bool) {
+        let steering = &self.steering;
+        self.flows.retain(|_, flow| {
+            let kept = keep(flow);
+            if !kept {
+                steering.unsteer(flow.reservation.local());
+            }
+            kept
+        });
+    }
+}
+
+impl Listening {
+    /// The entry of the steering program: one stands for any address of both families.
+    fn steered(&self) -> Endpoint {
+        let local = self.reservation.local();
+        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        if local.addr.is_unspecified() { Endpoint::new(any, local.port) } else { local }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,76 @@
+//! A worker's thread: turns while there is work, and sleeps in poll(2) when there has been none for a while.
+
+use super::clock::Clock;
+use super::wake::{WakeFd, readable, sleep};
+use crate::base::Instant;
+use crate::port::Port;
+use crate::stack::Doorbell;
+use crate::worker::{Worker, WorkerHandle};
+use crate::xdp::{XdpPort, XdpSteering};
+use rustix::event::{PollFd, PollFlags};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// How soon to look at transmissions that have not completed: their completion wakes nobody.
+const RECLAIM: Duration = Duration::from_millis(1);
+
+/// What a worker's thread runs on.
+#[derive(Debug)]
+pub(super) struct WorkerThread {
+    pub(super) worker: Worker<XdpPort, XdpSteering>,
+    pub(super) handle: WorkerHandle,
+    /// What the worker's doorbell rings.
+    pub(super) wake: WakeFd,
+    /// The control thread's doorbell, rung after reports.
+    pub(super) control: Arc<Doorbell>,
+    pub(super) clock: Clock,
+    /// Never sleep.
+    pub(super) spin: bool,
+    /// How long to spin without work before sleeping.
+    pub(super) idle_spell: Duration,
+    /// Set when it is time to end.
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl WorkerThread {
+    /// Runs until told to stop.
+    pub(super) fn run(mut self) {
+        let mut idle_since: Option<Instant> = None;
+        while !self.stop.load(Ordering::SeqCst) {
+            let now = self.clock.now();
+            let turn = self.worker.turn(now);
+            if !self.handle.reports.is_empty() {
+                self.control.nudge();
+            }
+            if turn.busy || self.spin {
+                idle_since = None;
+                continue;
+            }
+            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell {
+                std::hint::spin_loop();
+                continue;
+            }
+            self.rest(turn.next);
+            idle_since = None;
+        }
+        self.worker.clear(self.clock.now());
+    }
+
+    /// Sleeps until a packet, a command, the application or the next timer.
+    fn rest(&mut self, next: Option<Instant>) {
+        self.handle.doorbell.prepare_sleep();
+        if self.worker.is_quiet() && !self.stop.load(Ordering::SeqCst) {
+            let next = next.map(|at| at.since(self.clock.now()));
+            let pending = self.worker.ports().iter().any(|port| port.pending() > 0);
+            let timeout = if pending { Some(next.map_or(RECLAIM, |next| next.min(RECLAIM))) } else { next };
+            let sockets = self.worker.ports().iter().flat_map(XdpPort::poll_fds);
+            let mut fds: Vec<PollFd<'_>> =
+                sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
+            fds.push(readable(&self.wake));
+            sleep(&mut fds, timeout);
+        }
+        self.handle.doorbell.awake();
+        self.wake.drain();
+    }
+}

@@ -1,0 +1,321 @@
+//! The application at one end of a connection: it sends a pattern, checks the other end's pattern, and closes.
+
+use crate::base::pool::TX_HEADROOM;
+use crate::base::time::Duration;
+use crate::base::{Chunk, Instant, PoolCache, Prng};
+use crate::sim::pattern::Pattern;
+use crate::stack::stream::{RING_CHUNKS, StreamState};
+use crate::stack::{CloseReason, StreamShared};
+use std::sync::Arc;
+
+/// The application leaves at most this many chunks in the ring: what it fills without need is missing elsewhere in
+/// the pool.
+const CHUNKS_AHEAD: usize = 64;
+
+/// When an application closes its sending side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseWhen {
+    /// As soon as everything is handed to the stack.
+    Sent,
+    /// Only when the peer has closed too. At most one end of a connection may wait for the other.
+    PeerFinished,
+}
+
+/// What an application does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AppSpec {
+    /// Bytes that it sends.
+    pub send: u64,
+    /// Bytes that it expects.
+    pub receive: u64,
+    /// When it closes.
+    pub close: CloseWhen,
+    /// It reads only so often; zero: always at once.
+    pub read_every: Duration,
+    /// The most chunks it reads at a time.
+    pub read_chunks: usize,
+    /// Probability that it sends less than a segment's worth in a chunk.
+    pub short_chunks: f64,
+}
+
+impl AppSpec {
+    /// Sends and expects so many bytes, reads at once and closes at once.
+    pub fn new(send: u64, receive: u64) -> Self {
+        Self {
+            send,
+            receive,
+            close: CloseWhen::Sent,
+            read_every: Duration::ZERO,
+            read_chunks: RING_CHUNKS,
+            short_chunks: 0.0,
+        }
+    }
+}
+
+/// What a step of an application came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Step {
+    /// It moved data or closed something: the worker may have work.
+    pub progress: bool,
+    /// When it wants to be stepped again, if nothing happens before.
+    pub next: Option<Instant>,
+}
+
+/// The application at one end of a connection.
+#[derive(Debug)]
+pub struct SimApp {
+    name: String,
+    spec: AppSpec,
+    stream: Arc<StreamShared>,
+    outgoing: Pattern,
+    incoming: Pattern,
+    prng: Prng,
+    sent: u64,
+    received: u64,
+    closed: bool,
+    finished: bool,
+    next_read: Instant,
+}
+
+impl SimApp {
+    /// An application called `name` in messages. What it sends and expects follows from the patterns.
+    pub fn new(
+        name: String,
+        spec: AppSpec,
+        stream: Arc<StreamShared>,
+        outgoing: Pattern,
+        incoming: Pattern,
+        prng: Prng,
+    ) -> Self {
+        let next_read = Instant::ZERO;
+        Self {
+            name,
+            spec,
+            stream,
+            outgoing,
+            incoming,
+            prng,
+            sent: 0,
+            received: 0,
+            closed: false,
+            finished: false,
+            next_read,
+        }
+    }
+
+    /// Reads, writes and closes what can be now.
+    ///
+    /// # Errors
+    /// What went wrong: a wrong byte, one too many, an end that came too early or for a wrong reason.
+    pub fn step(&mut self, now: Instant, cache: &mut PoolCache) -> Result<Step, String> {
+        let mut step = Step::default();
+        if self.finished {
+            return Ok(step);
+        }
+        self.read(now, cache, &mut step)?;
+        if self.stream.state() == StreamState::Open {
+            self.write(cache, &mut step);
+        }
+        self.close(&mut step)?;
+        Ok(step)
+    }
+
+    /// Everything was sent, received, acknowledged and closed.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Bytes received and checked so far.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The stream, for its figures.
+    pub fn stream(&self) -> &Arc<StreamShared> {
+        &self.stream
+    }
+
+    /// Where it stands, in words.
+    pub fn describe(&self) -> String {
+        format!(
+            "{}: handed over {} of {}, received {} of {}, {:?}{}{}{}",
+            self.name,
+            self.sent,
+            self.spec.send,
+            self.received,
+            self.spec.receive,
+            self.stream.state(),
+            if self.closed { ", closed its sending side" } else { "" },
+            if self.stream.is_sent() { ", all acknowledged" } else { "" },
+            if self.stream.is_drained() { ", the peer has finished" } else { "" },
+        )
+    }
+
+    fn read(&mut self, now: Instant, cache: &mut PoolCache, step: &mut Step) -> Result<(), String> {
+        if now < self.next_read {
+            step.next = Some(self.next_read);
+            return Ok(());
+        }
+        let mut chunks = 0;
+        while chunks < self.spec.read_chunks {
+            let Some(chunk) = self.stream.pop() else { break };
+            let checked = self.check(cache.pool().chunk(&chunk));
+            self.received += chunk.len() as u64;
+            cache.free_chunk(chunk);
+            checked?;
+            chunks += 1;
+            step.progress = true;
+        }
+        if chunks > 0 && !self.spec.read_every.is_zero() {
+            self.next_read = now + self.spec.read_every;
+            step.next = Some(self.next_read);
+        }
+        Ok(())
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Err(format!("{}: an empty chunk was delivered", self.name));
+        }
+        if let Some(place) = self.incoming.first_difference(self.received, bytes) {
+            let at = self.received + place as u64;
+            return Err(format!("{}: byte {at} of {} is wrong", self.name, self.spec.receive));
+        }
+        let total = self.received + bytes.len() as u64;
+        if total > self.spec.receive {
+            return Err(format!("{}: {total} bytes came, {} were sent", self.name, self.spec.receive));
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, cache: &mut PoolCache, step: &mut Step) {
+        let mut pushed = false;
+        while self.sent < self.spec.send && RING_CHUNKS - self.stream.push_room() < CHUNKS_AHEAD {
+            // A pool without a free frame: what comes back later wakes us with the worker's next turn.
+            let Some(mut frame) = cache.alloc() else { break };
+            let mut len = self.stream.chunk_len() as u64;
+            if self.prng.chance(self.spec.short_chunks) {
+                len = 1 + self.prng.below(len);
+            }
+            let len = len.min(self.spec.send - self.sent) as usize;
+            let pool = Arc::clone(cache.pool_arc());
+            self.outgoing.fill(self.sent, &mut pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + len]);
+            let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: len as u16 };
+            if let Err(refused) = self.stream.push(chunk) {
+                cache.free_chunk(refused);
+                break;
+            }
+            self.sent += len as u64;
+            pushed = true;
+        }
+        if pushed {
+            self.stream.ring();
+            step.progress = true;
+        }
+    }
+
+    fn close(&mut self, step: &mut Step) -> Result<(), String> {
+        let drained = self.stream.is_drained();
+        if drained && self.received < self.spec.receive {
+            return Err(format!("the data ended too early: {}", self.describe()));
+        }
+        let may_close = self.stream.state() != StreamState::Connecting
+            && self.sent == self.spec.send
+            && (self.spec.close == CloseWhen::Sent || drained);
+        if may_close && !self.closed {
+            self.stream.close_send();
+            self.closed = true;
+            step.progress = true;
+        }
+        let closed_well = match (self.stream.state(), self.stream.close_reason()) {
+            (StreamState::Closed, Some(CloseReason::Finished)) => true,
+            (StreamState::Closed, reason) => {
+                return Err(format!("closed for {reason:?}: {}", self.describe()));
+            }
+            (StreamState::Connecting | StreamState::Open, _) => false,
+        };
+        if self.closed && drained && (self.stream.is_sent() || closed_well) {
+            self.stream.abandon();
+            self.finished = true;
+            step.progress = true;
+        } else if closed_well && !self.closed {
+            return Err(format!("closed before this end had closed: {}", self.describe()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::FramePool;
+    use crate::stack::stream::{Doorbell, Wake};
+
+    #[derive(Debug)]
+    struct NoWake;
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    fn app(spec: AppSpec) -> (SimApp, PoolCache) {
+        let stream = StreamShared::new(Arc::new(Doorbell::new(4, Box::new(NoWake))));
+        stream.set_open();
+        let (out, into) = (Pattern::new(1), Pattern::new(2));
+        let app = SimApp::new(String::from("test"), spec, stream, out, into, Prng::new(3));
+        (app, PoolCache::new(FramePool::new_heap(256)))
+    }
+
+    /// The stack delivers `len` bytes of the pattern at `offset`.
+    fn deliver(app: &SimApp, cache: &mut PoolCache, offset: u64, len: usize) {
+        let mut frame = cache.alloc().expect("free");
+        let pool = Arc::clone(cache.pool_arc());
+        Pattern::new(2).fill(offset, &mut pool.bytes_mut(&mut frame)[..len]);
+        let chunk = Chunk { frame, offset: 0, len: len as u16 };
+        assert!(app.stream.deliver(chunk).is_ok());
+    }
+
+    #[test]
+    fn it_sends_its_pattern_reads_the_other_and_finishes() {
+        let (mut app, mut cache) = app(AppSpec::new(10_000, 100));
+        deliver(&app, &mut cache, 0, 60);
+        deliver(&app, &mut cache, 60, 40);
+        app.stream.set_receive_finished();
+        assert_eq!(app.step(Instant::ZERO, &mut cache).map(|step| step.progress), Ok(true));
+        assert!(app.stream.is_send_closed() && !app.is_finished());
+        let mut sent = 0;
+        while let Some(chunk) = app.stream.take() {
+            assert_eq!(Pattern::new(1).first_difference(sent, cache.pool().chunk(&chunk)), None);
+            sent += chunk.len() as u64;
+            cache.free_chunk(chunk);
+        }
+        app.stream.set_send_finished();
+        assert!(app.step(Instant::ZERO, &mut cache).is_ok() && app.is_finished());
+        assert_eq!((sent, app.received(), cache.pool().used()), (10_000, 100, 0));
+    }
+
+    #[test]
+    fn a_wrong_byte_a_missing_end_and_one_too_many_are_noticed() {
+        for (offset, len, finished) in [(1, 50, false), (0, 99, true), (0, 101, false)] {
+            let (mut app, mut cache) = app(AppSpec::new(0, 100));
+            deliver(&app, &mut cache, offset, len);
+            if finished {
+                app.stream.set_receive_finished();
+            }
+            assert!(app.step(Instant::ZERO, &mut cache).is_err(), "{offset} {len}");
+        }
+    }
+
+    #[test]
+    fn a_slow_reader_reads_so_much_and_comes_back_later() {
+        let read_every = Duration::from_millis(10);
+        let (mut app, mut cache) = app(AppSpec { read_every, read_chunks: 1, ..AppSpec::new(0, 100) });
+        deliver(&app, &mut cache, 0, 50);
+        deliver(&app, &mut cache, 50, 50);
+        let step = app.step(Instant::ZERO, &mut cache).expect("all is well");
+        assert_eq!((app.received(), step.next), (50, Some(Instant::from_millis(10))));
+        assert!(app.step(Instant::from_millis(9), &mut cache).is_ok());
+        assert_eq!(app.received(), 50);
+        assert!(app.step(Instant::from_millis(10), &mut cache).is_ok());
+        assert_eq!(app.received(), 100);
+    }
+}

@@ -1,0 +1,151 @@
+//! The control plane of a simulated host: the production path manager, fed with what netlink would tell, and what
+//! the runtime does around it: local ports, ways out, commands.
+
+use crate::base::{Instant, PortId, WorkerId};
+use crate::mptcp::Path;
+use crate::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, Prefix, Route, Routes};
+use crate::stack::{Command, Report};
+use crate::wire::{Endpoint, FourTuple};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+/// Local ports of joined subflows.
+const FIRST_PORT: u16 = 20_000;
+/// The hosts have one worker.
+const WORKER: WorkerId = WorkerId(0);
+
+/// A NIC as the control plane knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalNic {
+    /// Its address.
+    pub addr: IpAddr,
+    /// How packets leave through it.
+    pub path: Path,
+}
+
+/// What control has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ControlCounters {
+    /// Connections that were established.
+    pub established: u64,
+    /// Connections that ended.
+    pub closed: u64,
+    /// Subflows that joined.
+    pub joined: u64,
+}
+
+/// The control plane of a host.
+#[derive(Debug)]
+pub struct SimControl {
+    manager: Manager,
+    nics: Vec<LocalNic>,
+    next_port: u16,
+    /// Established subflows, the first ones included.
+    up: BTreeSet<FourTuple>,
+    counters: ControlCounters,
+}
+
+impl SimControl {
+    /// The control plane of a host with `nics`, each of which leads to the hosts of its own network and no further.
+    pub fn new(nics: Vec<LocalNic>, seed: u64) -> Self {
+        let mut manager = Manager::new(Limits::default(), seed);
+        let start = Instant::ZERO;
+        let mut routes = Vec::new();
+        for nic in &nics {
+            let port = nic.path.port;
+            manager.handle_link(start, LinkEvent { port, up: true });
+            manager.handle_address(start, AddressEvent { port, addr: nic.addr, added: true });
+            let prefix = Prefix::new(nic.addr, if nic.addr.is_ipv4() { 24 } else { 64 });
+            routes.push(Route { port: Some(port), prefix, via: None });
+        }
+        manager.set_routes(start, Routes::new(routes));
+        let (up, counters) = (BTreeSet::new(), ControlCounters::default());
+        Self { manager, nics, next_port: FIRST_PORT, up, counters }
+    }
+
+    /// What it has seen.
+    pub fn counters(&self) -> ControlCounters {
+        self.counters
+    }
+
+    /// How many connections live.
+    pub fn connections(&self) -> u64 {
+        self.counters.established - self.counters.closed
+    }
+
+    /// How many subflows are established, the first ones included.
+    pub fn subflows(&self) -> usize {
+        self.up.len()
+    }
+
+    /// The worker reports.
+    pub fn handle_report(&mut self, now: Instant, report: &Report, commands: &mut Vec<Command>) {
+        match *report {
+            Report::Established { tuple, .. } => {
+                self.counters.established += 1;
+                self.up.insert(tuple);
+            }
+            Report::SubflowEstablished { tuple, .. } => {
+                self.counters.joined += 1;
+                self.up.insert(tuple);
+            }
+            Report::SubflowClosed { tuple, .. } => {
+                self.up.remove(&tuple);
+            }
+            Report::Closed { .. } => self.counters.closed += 1,
+            Report::JoinsAllowed { .. }
+            | Report::AddressAnnounced { .. }
+            | Report::AddressWithdrawn { .. } => {}
+        }
+        self.manager.handle_report(now, WORKER, report);
+        self.carry_out(commands);
+    }
+
+    /// A NIC lost its carrier, or has it again.
+    pub fn handle_port_state(&mut self, now: Instant, port: PortId, up: bool, commands: &mut Vec<Command>) {
+        commands.push(Command::PortState { port, up });
+        self.manager.handle_link(now, LinkEvent { port, up });
+        self.carry_out(commands);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, commands: &mut Vec<Command>) {
+        self.manager.handle_timeout(now);
+        self.carry_out(commands);
+    }
+
+    /// When [`SimControl::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.manager.poll_timeout()
+    }
+
+    fn carry_out(&mut self, commands: &mut Vec<Command>) {
+        while let Some(command) = self.manager.poll_command() {
+            commands.push(match command {
+                PmCommand::OpenSubflow {
+                    connection,
+                    local,
+                    port,
+                    remote,
+                    local_id,
+                    remote_id,
+                    backup,
+                    worker: _,
+                } => {
+                    let local = Endpoint::new(local, self.next_port);
+                    self.next_port += 1;
+                    let tuple = FourTuple { local, remote };
+                    let path = self.nics[port.index()].path;
+                    Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup }
+                }
+                PmCommand::CloseSubflow { connection, subflow, worker: _ } => {
+                    Command::CloseSubflow { connection, subflow }
+                }
+                PmCommand::Announce { connection, id, addr, worker: _ } => {
+                    Command::Announce { connection, id, addr, port: None }
+                }
+                PmCommand::Withdraw { connection, id, worker: _ } => Command::Withdraw { connection, id },
+            });
+        }
+    }
+}

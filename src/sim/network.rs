@@ -1,0 +1,226 @@
+//! Nodes and the links between them: who is connected to whom, and packets on their way. It knows nothing of what
+//! the packets are for.
+
+use crate::base::time::Duration;
+use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
+use crate::sim::event::EventHeap;
+use crate::sim::middlebox::Middlebox;
+use crate::sim::pipe::{DownTime, Pipe, PipeConfig, PipeCounters};
+use crate::sim::trace::digest;
+use std::collections::BTreeMap;
+
+/// Names a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(pub usize);
+
+/// Names a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PipeId(pub usize);
+
+/// A NIC of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Nic {
+    /// The host.
+    pub host: HostId,
+    /// Which of its NICs.
+    pub port: PortId,
+}
+
+/// A link: two NICs, and a pipe each way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// The NIC at one end.
+    pub a: Nic,
+    /// The NIC at the other end.
+    pub b: Nic,
+    /// The pipe from `a` to `b`.
+    pub a_to_b: PipeConfig,
+    /// The pipe from `b` to `a`.
+    pub b_to_a: PipeConfig,
+    /// What stands in the middle and changes packets, in both directions.
+    pub middlebox: Middlebox,
+    /// At most how long after the last bit of a packet its completion comes.
+    pub completion_delay: Duration,
+}
+
+/// Something that happens in the network.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// The line of a pipe is free for the next packet.
+    LineFree(PipeId),
+    /// A NIC has finished with a frame.
+    Completed {
+        /// The NIC.
+        nic: Nic,
+        /// The frame, and what it held when its transmission started.
+        tx: Sending,
+    },
+    /// A packet has come to the end of a pipe.
+    Arrived {
+        /// The pipe.
+        pipe: PipeId,
+        /// The packet.
+        packet: Box<[u8]>,
+        /// Whether the pipe changed a byte of it.
+        damaged: bool,
+    },
+}
+
+/// A packet that its host has not been told the completion of.
+#[derive(Debug)]
+pub struct Sending {
+    /// The descriptor.
+    pub tx: TxFrame,
+    /// What the packet was when it was transmitted: nobody may write to it before its completion.
+    digest: u64,
+}
+
+impl Sending {
+    /// Whether the packet still is what was transmitted.
+    pub fn is_untouched(&self, pool: &FramePool) -> bool {
+        digest(pool.tx_bytes(&self.tx)) == self.digest
+    }
+}
+
+#[derive(Debug)]
+struct Wire {
+    pipe: Pipe<Sending>,
+    from: Nic,
+    to: Nic,
+    middlebox: Middlebox,
+    completion_delay: Duration,
+    /// Completions of one NIC come in order.
+    last_completion: Instant,
+}
+
+/// All links, and what is on its way.
+#[derive(Debug)]
+pub struct Network {
+    wires: Vec<Wire>,
+    out: BTreeMap<Nic, PipeId>,
+    prng: Prng,
+}
+
+impl Network {
+    /// A network of `links`; every random choice in it follows from `prng`.
+    ///
+    /// # Panics
+    /// When two links start at the same NIC.
+    pub fn new(links: &[Link], mut prng: Prng) -> Self {
+        let mut wires = Vec::new();
+        let mut out = BTreeMap::new();
+        for link in links {
+            for (from, to, config) in [(link.a, link.b, &link.a_to_b), (link.b, link.a, &link.b_to_a)] {
+                let taken = out.insert(from, PipeId(wires.len()));
+                assert!(taken.is_none(), "a NIC has one link");
+                wires.push(Wire {
+                    pipe: Pipe::new(config.clone(), Prng::new(prng.next_u64())),
+                    from,
+                    to,
+                    middlebox: link.middlebox,
+                    completion_delay: link.completion_delay,
+                    last_completion: Instant::ZERO,
+                });
+            }
+        }
+        Self { wires, out, prng }
+    }
+
+    /// A host transmits a packet. Its completion comes back as an event, also when it is dropped.
+    pub fn transmit<E: From<NetworkEvent>>(
+        &mut self,
+        now: Instant,
+        nic: Nic,
+        tx: TxFrame,
+        pool: &FramePool,
+        events: &mut EventHeap<E>,
+    ) {
+        let bytes = pool.tx_bytes(&tx);
+        let (len, sending) = (bytes.len(), Sending { digest: digest(bytes), tx });
+        let Some(&pipe) = self.out.get(&nic) else {
+            // A NIC without a cable: the frame is read and goes nowhere.
+            events.push(now, NetworkEvent::Completed { nic, tx: sending }.into());
+            return;
+        };
+        if let Err(dropped) = self.wires[pipe.0].pipe.offer(sending, len) {
+            self.complete(now, pipe, dropped, events);
+        }
+        self.start(now, pipe, pool, events);
+    }
+
+    /// The line of a pipe is free. `pool` is that of the host at its beginning ([`Network::source`]).
+    pub fn handle_line_free<E: From<NetworkEvent>>(
+        &mut self,
+        now: Instant,
+        pipe: PipeId,
+        pool: &FramePool,
+        events: &mut EventHeap<E>,
+    ) {
+        self.wires[pipe.0].pipe.line_free();
+        self.start(now, pipe, pool, events);
+    }
+
+    /// Nothing passes a link, in both directions, for the time of `down`.
+    pub fn take_down(&mut self, link: usize, down: DownTime) {
+        for wire in &mut self.wires[2 * link..2 * link + 2] {
+            wire.pipe.take_down(down);
+        }
+    }
+
+    /// The NIC at the beginning of a pipe.
+    pub fn source(&self, pipe: PipeId) -> Nic {
+        self.wires[pipe.0].from
+    }
+
+    /// The NIC at the end of a pipe.
+    pub fn destination(&self, pipe: PipeId) -> Nic {
+        self.wires[pipe.0].to
+    }
+
+    /// What became of the packets of each pipe, in the order of the links, `a` to `b` first.
+    pub fn counters(&self) -> Vec<PipeCounters> {
+        self.wires.iter().map(|wire| wire.pipe.counters()).collect()
+    }
+
+    fn start<E: From<NetworkEvent>>(
+        &mut self,
+        now: Instant,
+        pipe: PipeId,
+        pool: &FramePool,
+        events: &mut EventHeap<E>,
+    ) {
+        let wire = &mut self.wires[pipe.0];
+        let Some(started) = wire.pipe.start(now) else { return };
+        // The bytes are read now and not when the host transmitted them: a host that writes to them too early is
+        // found out.
+        let mut packet = pool.tx_bytes(&started.item.tx).to_vec();
+        let passes = wire.middlebox.pass(&mut packet);
+        for arrival in started.fate.iter().filter(|_| passes) {
+            let mut copy = packet.clone().into_boxed_slice();
+            if let Some(damage) = arrival.damage {
+                copy[damage.at] ^= damage.mask;
+            }
+            let damaged = arrival.damage.is_some();
+            events.push(arrival.at, NetworkEvent::Arrived { pipe, packet: copy, damaged }.into());
+        }
+        events.push(started.leaves, NetworkEvent::LineFree(pipe).into());
+        self.complete(started.leaves, pipe, started.item, events);
+    }
+
+    fn complete<E: From<NetworkEvent>>(
+        &mut self,
+        leaves: Instant,
+        pipe: PipeId,
+        tx: Sending,
+        events: &mut EventHeap<E>,
+    ) {
+        let wire = &mut self.wires[pipe.0];
+        let late = self.prng.below(wire.completion_delay.as_nanos() as u64 + 1);
+        let at = (leaves + Duration::from_nanos(late)).max(wire.last_completion);
+        wire.last_completion = at;
+        events.push(at, NetworkEvent::Completed { nic: wire.from, tx }.into());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,554 @@
+//! The stack of one worker: which packet belongs to which connection, and what every connection wants to be done.
+//! Sans-IO: frames, commands and the time go in; frames, reports and actions come out.
+
+use crate::base::{Chunk, Instant, PoolCache, PortId, Prng, RxFrame, TxFrame, WorkerId};
+use crate::mptcp::connection::JoinRequest;
+use crate::mptcp::crypto::KeyMaterial;
+use crate::mptcp::subflow::Emitter;
+use crate::mptcp::{Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
+use crate::stack::counters::Counters;
+use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
+use crate::stack::slot::Slot;
+use crate::stack::stream::{AcceptQueue, Doorbell};
+use crate::stack::timers::Timers;
+use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
+use crate::wire::mptcp::{Key, MpJoin, MpTcpRst, ResetReason, Token};
+use crate::wire::{
+    ChecksumMode, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions, parse,
+};
+use foldhash::fast::FixedState;
+use slotmap::SlotMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+mod commands;
+mod events;
+
+/// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
+const STRAYS_MAX: usize = 256;
+/// Packets that one connection sends before others get their turn.
+const TURN_PACKETS: usize = 64;
+
+/// Payload bytes that one received frame holds, at least, of a peer that sends in bulk.
+const SEGMENT: usize = 1220;
+/// The receive buffer that a connection has however many there are.
+const RECEIVE_MIN: usize = 16 * SEGMENT;
+
+/// What a port is to the stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Who makes and checks TCP checksums.
+    pub checksum: ChecksumMode,
+    /// Bytes of IP packet.
+    pub mtu: u16,
+}
+
+/// What a stack is made with.
+#[derive(Debug, Clone)]
+pub struct StackConfig {
+    /// Whose it is.
+    pub worker: WorkerId,
+    /// How many workers there are: tokens say which of them owns a connection.
+    pub workers: usize,
+    /// Seeds keys, nonces, sequence numbers and the flow hash. A live host takes it from the operating system.
+    pub seed: u64,
+    /// Connections at most; SYNs beyond it are dropped, and opening fails.
+    pub max_connections: usize,
+    /// TCP's settings.
+    pub tcp: TcpConfig,
+    /// The ports, by number.
+    pub ports: Vec<PortConfig>,
+}
+
+/// Something for the steering program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Packets of this flow shall come to us.
+    Pin(FourTuple),
+    /// They need not any more.
+    Unpin(FourTuple),
+}
+
+#[derive(Debug)]
+struct Listener {
+    id: ListenerId,
+    port: u16,
+    addr: Option<IpAddr>,
+    options: ListenOptions,
+    accept: Arc<AcceptQueue>,
+}
+
+/// The stack.
+#[derive(Debug)]
+pub struct Stack {
+    config: StackConfig,
+    prng: Prng,
+    /// RFC 6528: the secret of our initial sequence numbers.
+    secret: [u8; 16],
+    doorbell: Arc<Doorbell>,
+    connections: SlotMap<ConnectionId, Slot>,
+    flows: HashMap<FourTuple, (ConnectionId, SubflowId), FixedState>,
+    tokens: HashMap<Token, ConnectionId, FixedState>,
+    listeners: Vec<Listener>,
+    timers: Timers,
+    /// Connections to carry data for and to look at, once each turn.
+    dirty: VecDeque<ConnectionId>,
+    /// Connections that may have something to send.
+    senders: VecDeque<ConnectionId>,
+    strays: VecDeque<(PortId, TxFrame)>,
+    actions: VecDeque<Action>,
+    reports: VecDeque<Report>,
+    emitter: Emitter,
+    counters: Counters,
+    /// The flow of the last packet, which is mostly that of the next one.
+    last: Option<(FourTuple, ConnectionId, SubflowId)>,
+}
+
+impl Stack {
+    /// A stack without connections.
+    pub fn new(config: StackConfig, doorbell: Arc<Doorbell>) -> Self {
+        let mut prng = Prng::new(config.seed);
+        let mut secret = [0; 16];
+        prng.fill(&mut secret);
+        let hasher = FixedState::with_seed(prng.next_u64());
+        let emitter = Emitter::new(config.ports.iter().map(|port| port.checksum).collect());
+        Self {
+            prng,
+            secret,
+            doorbell,
+            connections: SlotMap::with_key(),
+            flows: HashMap::with_hasher(hasher.clone()),
+            tokens: HashMap::with_hasher(hasher),
+            listeners: Vec::new(),
+            timers: Timers::default(),
+            dirty: VecDeque::new(),
+            senders: VecDeque::new(),
+            strays: VecDeque::new(),
+            actions: VecDeque::new(),
+            reports: VecDeque::new(),
+            emitter,
+            counters: Counters::default(),
+            last: None,
+            config,
+        }
+    }
+
+    /// The counts.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many connections there are, those in a handshake or in TIME-WAIT included.
+    pub fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// A connection, to look at.
+    pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(id).map(|slot| &slot.connection)
+    }
+
+    // ---- packets in ----
+
+    /// A frame has arrived at `port`.
+    pub fn handle_frame(&mut self, now: Instant, port: PortId, received: RxFrame, cache: &mut PoolCache) {
+        self.counters.received += 1;
+        let RxFrame { frame, offset, len } = received;
+        let checksum =
+            self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum);
+        let start = offset as usize;
+        let parsed = parse(&cache.pool().bytes(&frame)[start..start + len as usize], checksum);
+        match parsed {
+            Ok(Parsed::Tcp(packet)) => {
+                let chunk = if packet.payload.is_empty() {
+                    cache.free(frame);
+                    None
+                } else {
+                    let offset = start + packet.payload.start;
+                    Some(Chunk { frame, offset: offset as u16, len: packet.payload.len() as u16 })
+                };
+                self.handle_packet(now, port, &packet, chunk, cache);
+            }
+            Ok(Parsed::Icmp(error)) => {
+                cache.free(frame);
+                self.handle_icmp(now, &error, cache);
+            }
+            Err(reason) => {
+                self.counters.malformed[reason as usize] += 1;
+                cache.free(frame);
+            }
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        packet: &Packet,
+        chunk: Option<Chunk>,
+        cache: &mut PoolCache,
+    ) {
+        if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
+            if let Some(slot) = self.connections.get_mut(connection)
+                && !slot.connection.is_closed()
+            {
+                slot.connection.handle_packet(now, subflow, packet, chunk, cache);
+                return self.touch(connection);
+            }
+            // It is over, and only its last words wait for room.
+            return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
+        }
+        let payload_len = packet.payload.len();
+        chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
+        let flags = packet.tcp.flags;
+        if flags.contains(TcpFlags::SYN) && !flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN) {
+            self.handle_syn(now, port, packet, cache);
+        } else {
+            self.counters.stray += 1;
+            self.answer_stray(port, packet, payload_len, None, cache);
+        }
+    }
+
+    fn find_flow(&mut self, tuple: &FourTuple) -> Option<(ConnectionId, SubflowId)> {
+        if let Some((last, connection, subflow)) = self.last
+            && last == *tuple
+        {
+            return Some((connection, subflow));
+        }
+        let found = *self.flows.get(tuple)?;
+        self.last = Some((*tuple, found.0, found.1));
+        Some(found)
+    }
+
+    fn handle_syn(&mut self, now: Instant, port: PortId, packet: &Packet, cache: &mut PoolCache) {
+        let join = packet.options.mptcp.iter().find_map(|option| match option {
+            MptcpOption::Join(MpJoin::Syn { token, .. }) => Some(*token),
+            _ => None,
+        });
+        if let Some(token) = join {
+            return self.handle_join(now, port, packet, token, cache);
+        }
+        let local = packet.tuple.local;
+        let listener = self.listeners.iter().find(|listener| {
+            listener.port == local.port && listener.addr.is_none_or(|addr| addr == local.addr)
+        });
+        let Some(listener) = listener else {
+            self.counters.stray += 1;
+            return self.answer_stray(port, packet, packet.payload.len(), None, cache);
+        };
+        if self.connections.len() >= self.config.max_connections {
+            // RFC 9293 leaves it open; a dropped SYN is sent again, and may find room then.
+            self.counters.refused_connections += 1;
+            return;
+        }
+        let (listener, options) = (listener.id, listener.options.connection);
+        let setup = self.setup(now, packet.tuple, self.answering_path(port, packet), options);
+        let connection = Connection::accept(now, &setup, packet);
+        self.counters.accepted += 1;
+        self.insert(Slot::new(connection, None, Some(listener)), setup.tuple);
+    }
+
+    fn handle_join(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        packet: &Packet,
+        token: Token,
+        cache: &mut PoolCache,
+    ) {
+        let Some(&id) = self.tokens.get(&token) else {
+            self.counters.unknown_tokens += 1;
+            // RFC 8684 §3.2: an unknown token is answered with a reset and the reason "MPTCP-specific error".
+            return self.answer_stray(
+                port,
+                packet,
+                packet.payload.len(),
+                Some(ResetReason::MptcpError),
+                cache,
+            );
+        };
+        let path = self.answering_path(port, packet);
+        let nonce = self.prng.next_u32();
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        let setup = Setup {
+            tuple: packet.tuple,
+            path,
+            options: Default::default(),
+            tcp: self.config.tcp,
+            key: KeyMaterial::new(Key(0)),
+            iss: initial_sequence(&self.secret, &packet.tuple, now),
+        };
+        match slot.connection.accept_join(now, &setup, nonce, packet) {
+            Ok(subflow) => {
+                self.flows.insert(packet.tuple, (id, subflow));
+                self.pin(packet.tuple);
+                self.touch(id);
+            }
+            Err(reason) => {
+                self.counters.refused_joins += 1;
+                self.answer_stray(port, packet, packet.payload.len(), Some(reason), cache);
+            }
+        }
+    }
+
+    /// The way back of a packet: a passive subflow answers the way its SYN came.
+    fn answering_path(&self, port: PortId, packet: &Packet) -> Path {
+        let mtu = self.config.ports.get(port.index()).map_or(1500, |port| port.mtu);
+        Path { port, link: packet.link.reversed(), mtu }
+    }
+
+    fn handle_icmp(&mut self, now: Instant, error: &IcmpError, cache: &mut PoolCache) {
+        let Some((connection, subflow)) = self.find_flow(&error.tuple) else { return };
+        if let Some(slot) = self.connections.get_mut(connection) {
+            self.counters.icmp += 1;
+            slot.connection.handle_icmp(now, subflow, error, cache);
+            self.touch(connection);
+        }
+    }
+
+    /// RFC 9293 §3.10.7.1: a segment to nowhere is answered with a reset.
+    fn answer_stray(
+        &mut self,
+        port: PortId,
+        packet: &Packet,
+        payload_len: usize,
+        reason: Option<ResetReason>,
+        cache: &mut PoolCache,
+    ) {
+        let Some(tcp) = reset_for(&packet.tcp, payload_len) else { return };
+        if self.strays.len() >= STRAYS_MAX {
+            return;
+        }
+        let mut options = TcpOptions::default();
+        options
+            .mptcp
+            .extend(reason.map(|reason| MptcpOption::Reset(MpTcpRst { transient: false, flags: 0, reason })));
+        let path = self.answering_path(port, packet);
+        let segment = SegmentRepr { link: &path.link, tuple: packet.tuple, ecn: 0, tcp, options: &options };
+        if let Some(reset) = self.emitter.write_stray(&segment, &path, cache) {
+            self.counters.resets_sent += 1;
+            self.strays.push_back((port, reset));
+        }
+    }
+
+    // ---- making connections ----
+
+    fn setup(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        path: Path,
+        options: crate::mptcp::ConnectOptions,
+    ) -> Setup {
+        Setup {
+            tuple,
+            path,
+            options,
+            tcp: TcpConfig { timestamp_offset: self.prng.next_u32(), ..self.config.tcp },
+            key: self.new_key(),
+            iss: initial_sequence(&self.secret, &tuple, now),
+        }
+    }
+
+    /// A key whose token is new (pitfall 9), and says that the connection is ours (`token mod workers`).
+    fn new_key(&mut self) -> KeyMaterial {
+        loop {
+            let material = KeyMaterial::new(Key(self.prng.next_u64()));
+            let owner = material.token.0 as usize % self.config.workers.max(1);
+            if owner == self.config.worker.index() && !self.tokens.contains_key(&material.token) {
+                return material;
+            }
+        }
+    }
+
+    fn insert(&mut self, slot: Slot, tuple: FourTuple) -> ConnectionId {
+        let token = slot.connection.reserved_token();
+        let id = self.connections.insert(slot);
+        self.tokens.insert(token, id);
+        self.flows.insert(tuple, (id, SubflowId(0)));
+        self.touch(id);
+        id
+    }
+
+    fn pin(&mut self, tuple: FourTuple) {
+        // With one worker every queue's home is that worker.
+        if self.config.workers > 1 {
+            self.actions.push_back(Action::Pin(tuple));
+        }
+    }
+
+    fn unpin(&mut self, tuple: FourTuple) {
+        if self.config.workers > 1 {
+            self.actions.push_back(Action::Unpin(tuple));
+        }
+    }
+
+    // ---- the turn ----
+
+    /// `id` has to be looked at in this turn.
+    fn touch(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.connections.get_mut(id)
+            && !slot.queued
+        {
+            slot.queued = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Applications have rung.
+    pub fn handle_doorbell(&mut self) {
+        let doorbell = Arc::clone(&self.doorbell);
+        while let Some(id) = doorbell.next() {
+            self.touch(id);
+        }
+        if doorbell.take_all() {
+            let all: Vec<ConnectionId> = self.connections.keys().collect();
+            all.into_iter().for_each(|id| self.touch(id));
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, cache: &mut PoolCache) {
+        while let Some((at, id)) = self.timers.pop(now) {
+            let Some(slot) = self.connections.get_mut(id) else { continue };
+            if slot.timer == Some(at) {
+                slot.timer = None;
+            }
+            if slot.poll_timeout().is_some_and(|due| due <= now) {
+                slot.connection.handle_timeout(now, cache);
+                self.touch(id);
+            } else {
+                slot.timer = self.timers.schedule(id, slot.poll_timeout(), slot.timer);
+            }
+        }
+    }
+
+    /// When [`Stack::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// After packets, commands and timers: carries data between connections and applications, and passes events on.
+    pub fn settle(&mut self, now: Instant, cache: &mut PoolCache) {
+        // No window promises more than the pool can hold: half of it is for what was received.
+        let frames = cache.pool().frames() / 2 / self.connections.len().max(1);
+        let receive_limit = (frames * SEGMENT).max(RECEIVE_MIN) as u64;
+        for _ in 0..self.dirty.len() {
+            let Some(id) = self.dirty.pop_front() else { break };
+            if let Some(slot) = self.connections.get_mut(id) {
+                slot.queued = false;
+            }
+            self.drain_events(now, id, cache);
+            let Some(slot) = self.connections.get_mut(id) else { continue };
+            slot.connection.set_receive_limit(receive_limit);
+            slot.pump(now, cache);
+            // An application that left may have made the connection end.
+            self.drain_events(now, id, cache);
+            self.senders.push_back(id);
+        }
+    }
+
+    /// The next packet to send. `rooms` says how many each port takes; the caller counts down.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        rooms: &[usize],
+        cache: &mut PoolCache,
+    ) -> Option<(PortId, TxFrame)> {
+        if let Some((port, _)) = self.strays.front()
+            && rooms.get(port.index()).is_some_and(|room| *room > 0)
+        {
+            return self.strays.pop_front();
+        }
+        for _ in 0..self.senders.len() {
+            let id = *self.senders.front()?;
+            let Some(slot) = self.connections.get_mut(id) else {
+                self.senders.pop_front();
+                continue;
+            };
+            match slot.connection.poll_transmit(now, rooms, &mut self.emitter, cache) {
+                Transmit::Packet(port, packet) => {
+                    self.counters.sent += 1;
+                    slot.burst += 1;
+                    if slot.burst >= TURN_PACKETS {
+                        slot.burst = 0;
+                        self.senders.rotate_left(1);
+                    }
+                    return Some((port, packet));
+                }
+                Transmit::Blocked => {
+                    slot.burst = 0;
+                    self.senders.rotate_left(1);
+                }
+                Transmit::Idle => {
+                    slot.burst = 0;
+                    self.senders.pop_front();
+                    self.rest(now, id, cache);
+                }
+            }
+        }
+        None
+    }
+
+    /// A connection has nothing more to send for now: its timers, and its end if it is over.
+    fn rest(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        if slot.is_retirable(now) {
+            return self.retire(now, id, cache);
+        }
+        slot.timer = self.timers.schedule(id, slot.poll_timeout(), slot.timer);
+    }
+
+    /// Whether something waits to be sent, or to be looked at.
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.senders.is_empty()
+            || !self.strays.is_empty()
+            || !self.actions.is_empty()
+    }
+
+    /// The next thing for the steering program. To be done before packets are sent.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// A flow could not be pinned: without it the peer's packets would go to another worker.
+    pub fn handle_pin_failure(&mut self, now: Instant, tuple: FourTuple, cache: &mut PoolCache) {
+        self.counters.pin_failures += 1;
+        if let Some(&(connection, subflow)) = self.flows.get(&tuple)
+            && let Some(slot) = self.connections.get_mut(connection)
+        {
+            slot.connection.close_subflow(now, subflow, cache);
+            self.touch(connection);
+        }
+    }
+
+    /// The next report for control.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// Puts a report back that control's ring had no room for.
+    pub fn return_report(&mut self, report: Report) {
+        self.reports.push_front(report);
+    }
+
+    /// Every frame goes back to the pool, and every application is told that its connection is over.
+    pub fn clear(&mut self, now: Instant, cache: &mut PoolCache) {
+        let all: Vec<ConnectionId> = self.connections.keys().collect();
+        for id in all {
+            if let Some(slot) = self.connections.get_mut(id) {
+                slot.connection.abort(now, CloseReason::Aborted, cache);
+            }
+            self.drain_events(now, id, cache);
+            self.retire(now, id, cache);
+        }
+        self.strays.drain(..).for_each(|(_, packet)| cache.complete(packet.index));
+        self.emitter.release(cache);
+    }
+}
+
+#[cfg(test)]
+#[path = "core/tests.rs"]
+mod tests;

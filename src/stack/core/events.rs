@@ -1,0 +1,105 @@
+//! Events of connections: to the tables, to control, to applications.
+
+use super::{ConnectionEvent, Stack};
+use crate::base::{Instant, PoolCache};
+use crate::stack::message::{ConnectionId, Report};
+use crate::stack::stream::StreamShared;
+use crate::tcp::CloseReason;
+use std::sync::Arc;
+
+impl Stack {
+    /// Passes on what has happened to a connection.
+    pub(super) fn drain_events(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
+        while let Some(slot) = self.connections.get_mut(id)
+            && let Some(event) = slot.connection.poll_event()
+        {
+            match event {
+                ConnectionEvent::Established => self.handle_established(now, id, cache),
+                ConnectionEvent::FellBack(reason) => {
+                    slot.stream.iter().for_each(|stream| stream.set_fallback(Some(reason)));
+                    slot.publish(now);
+                }
+                ConnectionEvent::JoinsAllowed => {
+                    self.reports.push_back(Report::JoinsAllowed { connection: id })
+                }
+                ConnectionEvent::SubflowEstablished(subflow) => {
+                    slot.publish(now);
+                    let found = slot.connection.tuples_with_ids().find(|(it, ..)| *it == subflow);
+                    if let Some((_, tuple, path, remote_id)) = found {
+                        let port = path.port;
+                        let report =
+                            Report::SubflowEstablished { connection: id, subflow, tuple, port, remote_id };
+                        self.reports.push_back(report);
+                    }
+                }
+                ConnectionEvent::SubflowClosed { id: subflow, tuple, reason, established } => {
+                    slot.publish(now);
+                    self.flows.remove(&tuple);
+                    self.last = None;
+                    self.unpin(tuple);
+                    let report =
+                        Report::SubflowClosed { connection: id, subflow, tuple, reason, established };
+                    self.reports.push_back(report);
+                }
+                ConnectionEvent::AddressAnnounced(address, remote) => {
+                    self.reports.push_back(Report::AddressAnnounced { connection: id, id: address, remote });
+                }
+                ConnectionEvent::AddressWithdrawn(address) => {
+                    self.reports.push_back(Report::AddressWithdrawn { connection: id, id: address });
+                }
+                ConnectionEvent::Closed(reason) => {
+                    slot.closed = Some(reason);
+                    if reason != CloseReason::Finished {
+                        // What has arrived can still be read; the rest will not come.
+                        slot.stream.iter().for_each(|stream| stream.set_closed(reason));
+                    }
+                    self.touch(id);
+                }
+            }
+        }
+    }
+
+    fn handle_established(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
+        let Some(slot) = self.connections.get_mut(id) else { return };
+        let connection = &slot.connection;
+        let tuple = connection.first_tuple();
+        let port = connection.tuples().next().map_or(crate::base::PortId(0), |(_, _, path)| path.port);
+        self.reports.push_back(Report::Established {
+            connection: id,
+            token: connection.token(),
+            initiator: connection.is_initiator(),
+            tuple,
+            port,
+            no_join_remote: connection.no_join_remote(),
+        });
+        let accepting = slot.listener.take();
+        if accepting.is_some() {
+            let stream = StreamShared::new(Arc::clone(&self.doorbell));
+            stream.set_identity(id, tuple);
+            slot.stream = Some(stream);
+        }
+        slot.publish(now);
+        let Some(stream) = slot.stream.clone() else { return };
+        stream.set_fallback(slot.connection.fallback());
+        stream.set_open();
+        if let Some(listener) = accepting {
+            let listener = self.listeners.iter().find(|other| other.id == listener);
+            let taken = listener.is_some_and(|listener| listener.accept.push(stream).is_ok());
+            if !taken {
+                self.counters.accept_overflows += 1;
+                slot.connection.abort(now, CloseReason::NoResources, cache);
+            }
+        }
+    }
+
+    /// A connection is over and has said its last words.
+    pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
+        let Some(mut slot) = self.connections.remove(id) else { return };
+        let reason = slot.closed.unwrap_or(CloseReason::Aborted);
+        self.tokens.remove(&slot.connection.reserved_token());
+        slot.publish(now);
+        slot.retire(now, reason, cache);
+        self.counters.closed += 1;
+        self.reports.push_back(Report::Closed { connection: id, reason });
+    }
+}

@@ -1,0 +1,204 @@
+//! A connection at its worker: the protocol's part, the stream that it shares with its application, and what has to be
+//! carried between the two.
+
+use crate::base::time::Duration;
+use crate::base::{Instant, PoolCache};
+use crate::mptcp::Connection;
+use crate::stack::message::ListenerId;
+use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo};
+use crate::tcp::CloseReason;
+use std::sync::Arc;
+
+/// How often figures are published.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
+/// How long a connection that its application has left waits for the peer's end, once all is sent.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// A connection and what the worker keeps with it.
+#[derive(Debug)]
+pub struct Slot {
+    /// The protocol.
+    pub connection: Connection,
+    /// The application's side; `None` while a passive connection is in its handshake.
+    pub stream: Option<Arc<StreamShared>>,
+    /// Where it goes once it is established.
+    pub listener: Option<ListenerId>,
+    /// It waits in the worker's list of connections to attend to.
+    pub queued: bool,
+    /// Its entry in the timers.
+    pub timer: Option<Instant>,
+    /// Why it is over, once it is.
+    pub closed: Option<CloseReason>,
+    /// Packets that it has sent in a row.
+    pub burst: usize,
+    published_at: Option<Instant>,
+    /// Something has changed since; published at this time.
+    publish_at: Option<Instant>,
+    linger_until: Option<Instant>,
+    /// Bytes given to the application, and bytes that it has read of them.
+    delivered: u64,
+    consumed: u64,
+}
+
+impl Slot {
+    /// A connection that was just made.
+    pub fn new(
+        connection: Connection,
+        stream: Option<Arc<StreamShared>>,
+        listener: Option<ListenerId>,
+    ) -> Self {
+        Self {
+            connection,
+            stream,
+            listener,
+            queued: false,
+            timer: None,
+            closed: None,
+            burst: 0,
+            published_at: None,
+            publish_at: None,
+            linger_until: None,
+            delivered: 0,
+            consumed: 0,
+        }
+    }
+
+    /// When it has to be looked at again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.connection.poll_timeout(), self.linger_until, self.publish_at].into_iter().flatten().min()
+    }
+
+    /// It is over, has sent its last resets, and its application has all the data that came.
+    pub fn is_retirable(&self, now: Instant) -> bool {
+        let gone = self.stream.as_ref().is_none_or(|stream| stream.is_abandoned());
+        let read = !self.connection.has_data() || gone || self.closed != Some(CloseReason::Finished);
+        self.connection.is_closed() && !self.connection.has_last_words(now) && read
+    }
+
+    /// Carries data and ends between application and connection.
+    pub fn pump(&mut self, now: Instant, cache: &mut PoolCache) {
+        let Some(stream) = self.stream.clone() else { return };
+        stream.attend();
+        if stream.is_abandoned() {
+            self.pump_abandoned(now, &stream, cache);
+        }
+        self.pump_to_connection(now, &stream, cache);
+        self.pump_to_application(&stream);
+        if self.connection.is_write_finished() {
+            stream.set_send_finished();
+        }
+        match self.published_at.map(|at| at + PUBLISH_INTERVAL) {
+            Some(due) if due > now && !self.connection.is_closed() => self.publish_at = Some(due),
+            Some(_) | None => self.publish(now),
+        }
+    }
+
+    fn pump_to_connection(&mut self, now: Instant, stream: &StreamShared, cache: &mut PoolCache) {
+        if self.connection.is_closed() {
+            return while let Some(chunk) = stream.take() {
+                cache.free_chunk(chunk);
+            };
+        }
+        while self.connection.write_room() > 0
+            && let Some(chunk) = stream.take()
+        {
+            if chunk.is_empty() {
+                cache.free_chunk(chunk);
+            } else {
+                self.connection.write(chunk);
+            }
+        }
+        // The flag first: what was pushed before it was set is then visible.
+        if stream.is_send_closed() && !stream.has_chunks() {
+            self.connection.close_send(now);
+        }
+    }
+
+    fn pump_to_application(&mut self, stream: &StreamShared) {
+        let before = self.delivered;
+        while let Some(chunk) = self.connection.read() {
+            let len = chunk.len as u64;
+            match stream.deliver(chunk) {
+                Ok(()) => self.delivered += len,
+                Err(chunk) => {
+                    self.connection.unread(chunk);
+                    break;
+                }
+            }
+        }
+        // The application rings when it has read half of what it has, or so much that the peer should know.
+        let held = self.delivered - self.consumed;
+        let step = self.connection.read_step().min(held / 2 + 1);
+        let read = stream.bytes_read(self.consumed + step);
+        if read > self.consumed {
+            self.connection.consumed(read - self.consumed);
+            self.consumed = read;
+        }
+        if self.delivered > before {
+            stream.wake_reader();
+        }
+        if self.connection.is_read_finished() {
+            stream.set_receive_finished();
+        }
+    }
+
+    /// The application is gone. RFC 9293 §3.10.4 and RFC 2525 §2.17: unread data means a reset; otherwise what was
+    /// written is delivered, and the peer's end is waited for, though not for ever.
+    fn pump_abandoned(&mut self, now: Instant, stream: &StreamShared, cache: &mut PoolCache) {
+        let mut unread = false;
+        while let Some(chunk) = stream.pop() {
+            unread = true;
+            cache.free_chunk(chunk);
+        }
+        let over = self.linger_until.is_some_and(|until| until <= now);
+        if (unread || self.connection.has_data() || over) && !self.connection.is_closed() {
+            self.connection.abort(now, CloseReason::Aborted, cache);
+        }
+        if self.connection.is_write_finished() && self.linger_until.is_none() {
+            self.linger_until = Some(now + LINGER);
+        }
+        if over {
+            self.linger_until = None;
+        }
+    }
+
+    /// Publishes the connection's figures.
+    pub fn publish(&mut self, now: Instant) {
+        let Some(stream) = &self.stream else { return };
+        (self.published_at, self.publish_at) = (Some(now), None);
+        let mut figures = self.connection.figures().map(|figures| SubflowInfo {
+            tuple: figures.tuple,
+            port: figures.path.port,
+            alive: figures.alive,
+            backup: figures.backup,
+            bytes_sent: figures.tcp.bytes_sent,
+            bytes_received: figures.tcp.bytes_received,
+            retransmits: figures.tcp.counters.retransmits,
+            srtt_us: figures.tcp.srtt.map_or(0, |srtt| srtt.as_micros() as u32),
+            rttvar_us: figures.tcp.rttvar.map_or(0, |rttvar| rttvar.as_micros() as u32),
+            cwnd: u32::try_from(figures.tcp.cwnd).unwrap_or(u32::MAX),
+            ssthresh: u32::try_from(figures.tcp.ssthresh).unwrap_or(u32::MAX),
+            mss: figures.mss.raw(),
+        });
+        let info = ConnectionInfo {
+            subflows: self.connection.subflow_count() as u32,
+            send_window: self.connection.send_window() as u32,
+            reinjected: self.connection.reinjected_bytes(),
+            subflow: std::array::from_fn::<_, SNAPSHOT_SUBFLOWS, _>(|_| figures.next()),
+        };
+        stream.set_chunk_len(self.connection.chunk_len());
+        stream.publish(&info);
+    }
+
+    /// The connection is over: what it holds goes back to the pool, and the application is told.
+    pub fn retire(&mut self, now: Instant, reason: CloseReason, cache: &mut PoolCache) {
+        let _ = now;
+        self.connection.release(cache);
+        if let Some(stream) = &self.stream {
+            while let Some(chunk) = stream.take() {
+                cache.free_chunk(chunk);
+            }
+            stream.set_closed(reason);
+        }
+    }
+}

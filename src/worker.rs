@@ -1,0 +1,249 @@
+//! The worker: the only data-path loop, over whatever ports and steering there are. The runtime runs it on a pinned
+//! thread over AF_XDP, the simulator runs it in simulated time.
+//!
+//! One turn, always in this order, each step with a budget: commands, receive, timers, settle (carry data between
+//! connections and applications), actions, transmit, reports.
+
+use crate::base::{Instant, PoolCache, PortId, RxFrame, WorkerId};
+use crate::port::{Port, Steering};
+use crate::stack::stream::{Doorbell, Wake};
+use crate::stack::{Action, Command, Counters, PortConfig, Report, Stack, StackConfig};
+use crate::tcp::TcpConfig;
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+
+/// Packets taken from one port in one turn.
+const RECEIVE_BUDGET: usize = 256;
+/// Packets sent in one turn.
+const TRANSMIT_BUDGET: usize = 512;
+/// Commands taken in one turn.
+const COMMAND_BUDGET: usize = 64;
+/// Commands and reports that a ring holds.
+const RING: usize = 4096;
+/// Connections that a doorbell holds before all are looked at.
+const DOORBELL: usize = 4096;
+
+/// What a worker is made with.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Its name.
+    pub id: WorkerId,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Seeds everything random. A live host takes it from the operating system.
+    pub seed: u64,
+    /// Connections at most.
+    pub max_connections: usize,
+    /// TCP's settings.
+    pub tcp: TcpConfig,
+    /// The MTU of each port, in the order of the ports.
+    pub mtus: Vec<u16>,
+}
+
+impl WorkerConfig {
+    /// The defaults: 65,536 connections, an MTU of 1500 at every port.
+    pub fn new(id: WorkerId, workers: usize, seed: u64) -> Self {
+        Self { id, workers, seed, max_connections: 65_536, tcp: TcpConfig::default(), mtus: Vec::new() }
+    }
+}
+
+/// The rings that connect a worker with control and applications.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    /// From control.
+    pub commands: Arc<ArrayQueue<Command>>,
+    /// To control.
+    pub reports: Arc<ArrayQueue<Report>>,
+    /// From applications, and to wake the worker.
+    pub doorbell: Arc<Doorbell>,
+}
+
+impl WorkerHandle {
+    /// Empty rings; `wake` makes the worker's poll return.
+    pub fn new(wake: Box<dyn Wake>) -> Self {
+        Self {
+            commands: Arc::new(ArrayQueue::new(RING)),
+            reports: Arc::new(ArrayQueue::new(RING)),
+            doorbell: Arc::new(Doorbell::new(DOORBELL, wake)),
+        }
+    }
+
+    /// Gives the worker a command.
+    ///
+    /// # Errors
+    /// The command back when the ring is full: the worker is far behind, and control tries again later.
+    pub fn command(&self, command: Command) -> Result<(), Command> {
+        self.commands.push(command)?;
+        self.doorbell.nudge();
+        Ok(())
+    }
+}
+
+/// What a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Something was done, or waits to be done: the next turn should come at once.
+    pub busy: bool,
+    /// When the next timer is due.
+    pub next: Option<Instant>,
+}
+
+/// A worker.
+#[derive(Debug)]
+pub struct Worker<P, S> {
+    id: WorkerId,
+    stack: Stack,
+    ports: Vec<P>,
+    steering: S,
+    cache: PoolCache,
+    handle: WorkerHandle,
+    /// Frames of one port's batch; kept for its memory.
+    batch: Vec<RxFrame>,
+    rooms: Vec<usize>,
+    sent: Vec<bool>,
+}
+
+impl<P: Port, S: Steering> Worker<P, S> {
+    /// A worker over `ports`, whose numbers are their places.
+    pub fn new(
+        config: WorkerConfig,
+        ports: Vec<P>,
+        steering: S,
+        cache: PoolCache,
+        handle: WorkerHandle,
+    ) -> Self {
+        let WorkerConfig { id, workers, seed, max_connections, tcp, mtus } = config;
+        let port_config = |(index, port): (usize, &P)| {
+            assert!(port.id().index() == index, "ports come in the order of their numbers");
+            PortConfig { checksum: port.checksum(), mtu: mtus.get(index).copied().unwrap_or(1500) }
+        };
+        let configs = ports.iter().enumerate().map(port_config).collect();
+        let stack_config = StackConfig { worker: id, workers, seed, max_connections, tcp, ports: configs };
+        Self {
+            id,
+            stack: Stack::new(stack_config, Arc::clone(&handle.doorbell)),
+            rooms: vec![0; ports.len()],
+            sent: vec![false; ports.len()],
+            ports,
+            steering,
+            cache,
+            handle,
+            batch: Vec::with_capacity(RECEIVE_BUDGET),
+        }
+    }
+
+    /// One turn.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        let mut busy = self.take_commands(now);
+        busy |= self.receive(now);
+        self.stack.handle_timeout(now, &mut self.cache);
+        self.stack.handle_doorbell();
+        self.stack.settle(now, &mut self.cache);
+        self.steer(now);
+        busy |= self.transmit(now);
+        self.report();
+        Turn { busy, next: self.stack.poll_timeout() }
+    }
+
+    fn take_commands(&mut self, now: Instant) -> bool {
+        for taken in 0..COMMAND_BUDGET {
+            let Some(command) = self.handle.commands.pop() else { return taken > 0 };
+            self.stack.handle_command(now, command, &mut self.cache);
+        }
+        true
+    }
+
+    fn receive(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        for index in 0..self.ports.len() {
+            let port = &mut self.ports[index];
+            port.receive(now, RECEIVE_BUDGET, &mut self.cache, &mut self.batch);
+            any |= !self.batch.is_empty();
+            for received in self.batch.drain(..) {
+                self.stack.handle_frame(now, PortId(index as u16), received, &mut self.cache);
+            }
+        }
+        any
+    }
+
+    fn steer(&mut self, now: Instant) {
+        while let Some(action) = self.stack.poll_action() {
+            match action {
+                Action::Pin(tuple) => {
+                    if self.steering.pin(tuple, self.id).is_err() {
+                        self.stack.handle_pin_failure(now, tuple, &mut self.cache);
+                    }
+                }
+                Action::Unpin(tuple) => self.steering.unpin(tuple),
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Instant) -> bool {
+        let cache = &mut self.cache;
+        for (room, port) in self.rooms.iter_mut().zip(&mut self.ports) {
+            *room = port.transmit_room(cache);
+        }
+        let mut any = false;
+        for _ in 0..TRANSMIT_BUDGET {
+            let Some((port, packet)) = self.stack.poll_transmit(now, &self.rooms, cache) else { break };
+            let index = port.index();
+            self.rooms[index] -= 1;
+            self.sent[index] = true;
+            self.ports[index].transmit(now, packet, cache);
+            any = true;
+        }
+        for (sent, port) in self.sent.iter_mut().zip(&mut self.ports) {
+            // Also without new packets: a NIC may not have taken all of the last ones yet.
+            if std::mem::take(sent) || port.pending() > 0 {
+                port.flush(now);
+            }
+        }
+        any
+    }
+
+    fn report(&mut self) {
+        while let Some(report) = self.stack.poll_report() {
+            if let Err(report) = self.handle.reports.push(report) {
+                self.stack.return_report(report);
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing waits in the rings. To be asked after [`Doorbell::prepare_sleep`].
+    pub fn is_quiet(&self) -> bool {
+        self.handle.commands.is_empty() && self.handle.doorbell.is_quiet() && !self.stack.has_work()
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> &[P] {
+        &self.ports
+    }
+
+    /// The ports, for a simulator that moves packets in and out.
+    pub fn ports_mut(&mut self) -> &mut [P] {
+        &mut self.ports
+    }
+
+    /// The free frames of this worker.
+    pub fn cache(&mut self) -> &mut PoolCache {
+        &mut self.cache
+    }
+
+    /// The stack, to look at.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The counts.
+    pub fn counters(&self) -> &Counters {
+        self.stack.counters()
+    }
+
+    /// Ends all connections and gives every frame back that the stack holds.
+    pub fn clear(&mut self, now: Instant) {
+        self.stack.clear(now, &mut self.cache);
+        self.report();
+    }
+}

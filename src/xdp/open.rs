@@ -1,0 +1,257 @@
+//! Opening NICs: program, memory, sockets, in this order; and all of it undone by dropping, when something fails.
+
+use crate::base::{PortId, WorkerId};
+use crate::stack::owner::home;
+use crate::xdp::ethtool::{Nic, nic_names};
+use crate::xdp::program::{Constants, Hook, PORTS_MAX, Program};
+use crate::xdp::socket::{BindError, Place, QueueSocket};
+use crate::xdp::umem::SharedUmem;
+use crate::xdp::{Mode, PortInfo, Xdp, XdpConfig, XdpError, XdpPort, ZeroCopy, privilege, probe};
+use std::collections::HashSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+/// The most workers, and the most queues of a NIC, that we work with.
+const WORKERS_MAX: usize = 64;
+const QUEUES_MAX: usize = 256;
+/// The fewest frames with which anything moves, and the most that are sensible (64 GiB).
+const FRAMES_MIN: usize = 256;
+const FRAMES_MAX: usize = 1 << 24;
+/// How many frames wait in each fill ring, given a large pool: enough for a few milliseconds in which a worker does
+/// not run, few enough that the frames in turn stay in the processor's cache.
+const FILL_TARGET: usize = 2048;
+
+pub(crate) fn open(config: &XdpConfig) -> Result<Xdp, XdpError> {
+    check(config)?;
+    let mut ports = Vec::new();
+    for (number, name) in config.nics.iter().enumerate() {
+        ports.push(look_up(PortId(number as u16), name, config)?);
+    }
+    privilege::require("open NICs for AF_XDP")?;
+    privilege::raise_memlock();
+
+    let constants = Constants {
+        workers: config.workers,
+        queues: ports.iter().map(|port| port.queues).max().unwrap_or(1),
+        ifindexes: ports.iter().map(|port| port.ifindex).collect(),
+    };
+    let mut program = Program::load(crate::xdp::program::Which::Steer, constants)?;
+    for port in &mut ports {
+        port.native = program.attach(&port.name, port.ifindex)? == Hook::Native;
+    }
+    let (umem, sockets) = bind(config, &mut ports)?;
+    let workers = hand_out(config, &ports, &umem, sockets, Arc::new(program))?;
+    Ok(workers)
+}
+
+fn check(config: &XdpConfig) -> Result<(), XdpError> {
+    let in_range = |what, value, min, max| {
+        if (min..=max).contains(&value) {
+            Ok(())
+        } else {
+            Err(XdpError::OutOfRange { what, value, min, max })
+        }
+    };
+    in_range("the number of network interfaces", config.nics.len(), 1, PORTS_MAX)?;
+    in_range("the number of workers", config.workers, 1, WORKERS_MAX)?;
+    in_range("the number of queues", config.queues.unwrap_or(1), 1, QUEUES_MAX)?;
+    in_range("the number of frames", config.frames, FRAMES_MIN, FRAMES_MAX)?;
+    let mut seen = HashSet::new();
+    match config.nics.iter().find(|name| !seen.insert(*name)) {
+        Some(name) => Err(XdpError::Repeated(name.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Asks the kernel for all that is known of a NIC before it is opened.
+fn look_up(id: PortId, name: &str, config: &XdpConfig) -> Result<PortInfo, XdpError> {
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => {
+            XdpError::NoSuchNic { name: name.to_owned(), present: nic_names() }
+        }
+        _ => XdpError::kernel(format!("look up {name}"), error),
+    };
+    let nic = Nic::new(name).map_err(failed)?;
+    let queues = nic.receive_queues().min(config.queues.unwrap_or(QUEUES_MAX)).min(QUEUES_MAX);
+    Ok(PortInfo {
+        id,
+        name: name.to_owned(),
+        ifindex: nic.ifindex().map_err(failed)?,
+        mac: nic.mac().map_err(failed)?,
+        mtu: nic.mtu().map_err(failed)?,
+        driver: nic.driver().unwrap_or_else(|_| "unknown".to_owned()),
+        mode: Mode::Copy { reason: String::new() },
+        native: false,
+        queues,
+        checksum: config.checksum,
+    })
+}
+
+/// By NIC, queue and worker.
+type Sockets = Vec<Vec<Vec<QueueSocket>>>;
+
+/// Makes the memory and binds all sockets: with zero-copy if that is wanted and all NICs can, else in copy mode. One
+/// UMEM has one mode, that of the first socket on it.
+fn bind(config: &XdpConfig, ports: &mut [PortInfo]) -> Result<(SharedUmem, Sockets), XdpError> {
+    let mut refusal = why_not_zero_copy(config, ports);
+    if refusal.is_none() {
+        let umem = SharedUmem::new(config.frames)?;
+        match bind_all(config, ports, &umem, true) {
+            Ok(sockets) => {
+                ports.iter_mut().for_each(|port| port.mode = Mode::ZeroCopy);
+                return Ok((umem, sockets));
+            }
+            Err((port, _, error)) if error.refuses_zero_copy() => {
+                let errno = io::Error::from_raw_os_error(error.errno());
+                refusal = Some((Some(port), format!("its driver refuses zero-copy: {errno}")));
+            }
+            Err((port, queue, error)) => return Err(error.explain(&ports[port].name, queue)),
+        }
+    }
+    let umem = SharedUmem::new(config.frames)?;
+    let sockets = bind_all(config, ports, &umem, false)
+        .map_err(|(port, queue, error)| error.explain(&ports[port].name, queue))?;
+    if let Some((who, reason)) = refusal {
+        let culprit = who.map(|port| ports[port].name.clone());
+        for port in ports {
+            let reason = match &culprit {
+                Some(name) if *name != port.name => format!("{name} cannot, and all share one memory"),
+                _ => reason.clone(),
+            };
+            port.mode = Mode::Copy { reason };
+        }
+    }
+    Ok((umem, sockets))
+}
+
+/// Why zero-copy is not even tried: which NIC is to blame, and for what.
+fn why_not_zero_copy(config: &XdpConfig, ports: &[PortInfo]) -> Option<(Option<usize>, String)> {
+    if config.zero_copy == ZeroCopy::Off {
+        return Some((None, "switched off".to_owned()));
+    }
+    ports.iter().enumerate().find_map(|(number, port)| {
+        if !port.native {
+            Some((Some(number), "its driver does not run XDP programs itself".to_owned()))
+        } else if probe::offers_zero_copy(port.ifindex) == probe::Answer::No {
+            Some((Some(number), format!("driver {} has no zero-copy", port.driver)))
+        } else {
+            None
+        }
+    })
+}
+
+/// On failure: which NIC, which queue, why.
+fn bind_all(
+    config: &XdpConfig,
+    ports: &[PortInfo],
+    umem: &SharedUmem,
+    zero_copy: bool,
+) -> Result<Sockets, (usize, u32, BindError)> {
+    let queues: usize = ports.iter().map(|port| port.queues).sum();
+    // At most half of a small pool waits for packets; the rest is for sending, and for what was received.
+    let fill_target = FILL_TARGET.min((config.frames / 2 / queues).max(1));
+    let mut sockets = Vec::new();
+    for (number, port) in ports.iter().enumerate() {
+        let mut of_port = Vec::new();
+        for queue in 0..port.queues as u32 {
+            let place = Place { nic: &port.name, queue, zero_copy, fill_target };
+            let all = QueueSocket::open_all(umem, place, config.workers);
+            of_port.push(all.map_err(|error| (number, queue, error))?);
+        }
+        sockets.push(of_port);
+    }
+    Ok(sockets)
+}
+
+/// Tells the program of homes and sockets, and gives each worker its own.
+fn hand_out(
+    config: &XdpConfig,
+    ports: &[PortInfo],
+    umem: &SharedUmem,
+    sockets: Sockets,
+    program: Arc<Program>,
+) -> Result<Xdp, XdpError> {
+    let told = |error| XdpError::kernel("tell the steering program of a socket", error);
+    let mut workers: Vec<Vec<XdpPort>> = (0..config.workers).map(|_| Vec::new()).collect();
+    for (port, of_port) in ports.iter().zip(sockets) {
+        let number = port.id.index();
+        let mut of_workers: Vec<Vec<QueueSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
+        for (queue, of_queue) in of_port.into_iter().enumerate() {
+            let home = home(number, queue, config.workers);
+            program.set_home(number, queue, home.index()).map_err(told)?;
+            for (worker, socket) in of_queue.into_iter().enumerate() {
+                program.set_socket(number, queue, worker, socket.raw_fd()).map_err(told)?;
+                of_workers[worker].push(socket);
+            }
+        }
+        for (worker, sockets) in of_workers.into_iter().enumerate() {
+            let transmitter = transmitter(number, port.queues, worker, config.workers);
+            workers[worker].push(XdpPort::new(
+                port.id,
+                config.checksum,
+                sockets,
+                transmitter,
+                umem.layout,
+                Arc::clone(&program),
+            ));
+        }
+    }
+    Ok(Xdp {
+        workers: Mutex::new(workers.into_iter().map(Some).collect()),
+        ports: ports.to_vec(),
+        pool: Arc::clone(&umem.pool),
+        program,
+    })
+}
+
+/// The queue that a worker transmits at: one whose home it is, or one that it shares with as few as may be.
+fn transmitter(port: usize, queues: usize, worker: usize, workers: usize) -> usize {
+    let is_home = |queue: &usize| home(port, *queue, workers) == WorkerId(worker as u16);
+    (0..queues).find(is_home).unwrap_or(worker % queues)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ChecksumMode;
+
+    fn config(nics: &[&str]) -> XdpConfig {
+        XdpConfig {
+            nics: nics.iter().map(|name| (*name).to_owned()).collect(),
+            workers: 1,
+            queues: None,
+            frames: 4096,
+            zero_copy: ZeroCopy::Prefer,
+            checksum: ChecksumMode::Software,
+        }
+    }
+
+    #[test]
+    fn a_missing_nic_is_named_together_with_those_there_are() {
+        let error = Xdp::open(&config(&["nosuchnic0"])).expect_err("there is none");
+        assert!(error.to_string().contains("nosuchnic0"), "{error}");
+        assert!(error.to_string().contains("lo"), "{error}");
+    }
+
+    #[test]
+    fn a_senseless_configuration_is_refused_before_anything_is_touched() {
+        let refused = |config: XdpConfig| Xdp::open(&config).expect_err("it is senseless").to_string();
+        assert!(refused(config(&[])).contains("network interfaces is 0"));
+        assert!(refused(config(&["lo", "lo"])).contains("lo is named twice"));
+        assert!(refused(XdpConfig { workers: 0, ..config(&["lo"]) }).contains("workers is 0"));
+        assert!(refused(XdpConfig { frames: 1, ..config(&["lo"]) }).contains("frames is 1"));
+        assert!(refused(XdpConfig { queues: Some(0), ..config(&["lo"]) }).contains("queues is 0"));
+    }
+
+    #[test]
+    fn a_worker_transmits_at_home_where_it_has_one() {
+        for (port, queues, workers) in [(0, 1, 1), (1, 1, 2), (0, 4, 2), (1, 2, 4), (3, 8, 3)] {
+            for worker in 0..workers {
+                let queue = transmitter(port, queues, worker, workers);
+                let homes = (0..queues).filter(|q| home(port, *q, workers).index() == worker).count();
+                assert!(queue < queues);
+                assert!(homes == 0 || home(port, queue, workers).index() == worker);
+            }
+        }
+    }
+}

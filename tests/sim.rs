@@ -1,0 +1,226 @@
+//! The simulator's suites: many seeds of each kind of scenario, with every checker on.
+//!
+//! `BRAID_LONG=1` (`make test-long`) runs 1,000 seeds of each kind instead of a few, `BRAID_SEEDS=n` so many.
+//! `BRAID_SEED=17` runs only that one, twice, and `BRAID_LOG=1` prints every packet of it. A failure says how to run it
+//! again.
+
+use braid::base::time::Duration;
+use braid::sim::scenario::{Fault, When};
+use braid::sim::{Kind, Outcome, Scenario, run};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Seeds of each kind, unless the environment says otherwise.
+const SEEDS: u64 = 40;
+/// Seeds of each kind in the long form.
+const LONG_SEEDS: u64 = 1000;
+/// Every so many seeds are run twice, to see that a seed gives one trace.
+const REPEAT_EVERY: u64 = 8;
+
+/// Whether `make test-long` runs this.
+fn is_long() -> bool {
+    std::env::var_os("BRAID_LONG").is_some()
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+fn run_seed(kind: Kind, seed: u64, twice: bool) -> Result<Outcome, String> {
+    let mut scenario = Scenario::random(kind, seed);
+    scenario.log = std::env::var_os("BRAID_LOG").is_some();
+    let again = format!("again: BRAID_SEED={seed} cargo test --test sim {} -- --nocapture", kind.name());
+    // A panic in the stack is a failure of this seed like any other.
+    let guarded = |scenario: &Scenario| {
+        let result = std::panic::catch_unwind(|| run(scenario));
+        let result = result.map_err(|_| String::from("it panicked, see above"));
+        result.and_then(|result| result.map_err(|failure| failure.to_string()))
+    };
+    let outcome =
+        guarded(&scenario).map_err(|wrong| format!("{} seed {seed}: {wrong}\n{again}", kind.name()))?;
+    if twice {
+        scenario.log = false;
+        let second = guarded(&scenario);
+        if second.as_ref() != Ok(&outcome) {
+            let name = kind.name();
+            return Err(format!("{name} seed {seed} gave two traces: {outcome:?} and {second:?}\n{again}"));
+        }
+    }
+    Ok(outcome)
+}
+
+/// Runs the seeds of a kind on all cores. Gives the outcomes in the order of the seeds.
+fn suite(kind: Kind) -> Vec<Outcome> {
+    let (first, seeds) = match number("BRAID_SEED") {
+        Some(seed) => (seed, 1),
+        None => (0, number("BRAID_SEEDS").unwrap_or(if is_long() { LONG_SEEDS } else { SEEDS })),
+    };
+    let next = AtomicU64::new(0);
+    let results = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    if place >= seeds {
+                        return;
+                    }
+                    let twice = seeds == 1 || place.is_multiple_of(REPEAT_EVERY);
+                    let result = run_seed(kind, first + place, twice);
+                    let mut results = results.lock().expect("no thread panics with the lock");
+                    results.push((place, result));
+                    if results.len().is_multiple_of(100) {
+                        println!("{}: {} of {seeds} seeds", kind.name(), results.len());
+                    }
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().expect("no thread panicked with the lock");
+    results.sort_by_key(|(place, _)| *place);
+    let failures: Vec<&String> = results.iter().filter_map(|(_, result)| result.as_ref().err()).collect();
+    let some: Vec<&str> = failures.iter().take(3).map(|failure| failure.as_str()).collect();
+    assert!(
+        failures.is_empty(),
+        "{} of {seeds} seeds failed; the first:\n{}",
+        failures.len(),
+        some.join("\n\n")
+    );
+    let outcomes: Vec<Outcome> = results.into_iter().filter_map(|(_, result)| result.ok()).collect();
+    let packets: u64 = outcomes.iter().map(|outcome| outcome.packets).sum();
+    let bytes: u64 = outcomes.iter().map(|outcome| outcome.bytes).sum();
+    println!("{}: {seeds} seeds, {packets} packets, {bytes} bytes", kind.name());
+    outcomes
+}
+
+/// Whether the outcomes are those of enough seeds to say something about them together.
+fn is_many(outcomes: &[Outcome]) -> bool {
+    outcomes.len() >= 20
+}
+
+#[test]
+fn clean() {
+    let outcomes = suite(Kind::Clean);
+    assert!(outcomes.iter().all(|outcome| outcome.mptcp == 1 && outcome.data_acks > 0));
+    assert!(!is_many(&outcomes) || outcomes.iter().any(|outcome| outcome.joined > 0));
+}
+
+#[test]
+fn loss() {
+    suite(Kind::Loss);
+}
+
+#[test]
+fn reordering() {
+    suite(Kind::Reordering);
+}
+
+#[test]
+fn duplication() {
+    suite(Kind::Duplication);
+}
+
+#[test]
+fn corruption() {
+    suite(Kind::Corruption);
+}
+
+#[test]
+fn path_dies() {
+    let outcomes = suite(Kind::PathDies);
+    let faults = outcomes.iter().filter(|outcome| outcome.faults > 0).count();
+    assert!(!is_many(&outcomes) || faults > outcomes.len() / 2, "{faults} of {} faults", outcomes.len());
+}
+
+#[test]
+fn path_returns() {
+    let outcomes = suite(Kind::PathReturns);
+    let faults = outcomes.iter().filter(|outcome| outcome.faults > 0).count();
+    assert!(!is_many(&outcomes) || faults > outcomes.len() / 2, "{faults} of {} faults", outcomes.len());
+}
+
+#[test]
+fn both_ways() {
+    suite(Kind::BothWays);
+}
+
+#[test]
+fn plain_tcp() {
+    let outcomes = suite(Kind::PlainTcp);
+    assert!(outcomes.iter().all(|outcome| outcome.mptcp == 0 && outcome.joined == 0));
+}
+
+#[test]
+fn fallback() {
+    let outcomes = suite(Kind::Fallback);
+    assert!(outcomes.iter().all(|outcome| outcome.joined == 0));
+}
+
+#[test]
+fn slow_reader() {
+    suite(Kind::SlowReader);
+}
+
+#[test]
+fn everything() {
+    suite(Kind::Everything);
+}
+
+/// `paths` links of 10 Mbit/s, and an upload of `bytes`.
+fn slow_links(paths: usize, bytes: u64) -> Scenario {
+    let mut scenario = Scenario::plain(1, paths, bytes);
+    for link in &mut scenario.links {
+        link.a_to_b.rate_bps = 10_000_000;
+        link.b_to_a.rate_bps = 10_000_000;
+    }
+    scenario
+}
+
+fn finish(scenario: &Scenario) -> Outcome {
+    run(scenario).unwrap_or_else(|failure| panic!("{failure}"))
+}
+
+#[test]
+fn two_paths_carry_nearly_twice_what_one_does() {
+    let one = finish(&slow_links(1, 10_000_000));
+    let two = finish(&slow_links(2, 10_000_000));
+    let times = one.finished.as_nanos() as f64 / two.finished.as_nanos() as f64;
+    assert!(times > 1.8, "{times}: {} and {}", one.finished, two.finished);
+}
+
+#[test]
+fn a_path_that_comes_back_is_used_again() {
+    for carrier in [true, false] {
+        let mut scenario = slow_links(2, 10_000_000);
+        let lasts = Some(Duration::from_secs(1));
+        scenario.faults.push(Fault { link: 1, when: When::AfterBytes(2_000_000), lasts, carrier });
+        let outcome = finish(&scenario);
+        assert_eq!(outcome.faults, 1);
+        assert_eq!(
+            outcome.joined,
+            1 + u64::from(carrier),
+            "without its carrier a subflow ends; a blackout it survives"
+        );
+        // It carried half of the bytes before and has to carry a good part of the other 8 MB, too.
+        assert!(outcome.pipe_bytes[2] > 3_000_000, "carrier {carrier}: {:?}", outcome.pipe_bytes);
+    }
+}
+
+#[test]
+fn a_path_that_dies_for_good_does_not_stop_the_other() {
+    for (dying, carrier) in [(0, true), (0, false), (1, true), (1, false)] {
+        let mut scenario = slow_links(2, 4_000_000);
+        scenario.faults.push(Fault { link: dying, when: When::AfterBytes(1_000_000), lasts: None, carrier });
+        let outcome = finish(&scenario);
+        assert_eq!((outcome.faults, outcome.bytes), (1, 4_000_000));
+        // 3 MB are left for 10 Mbit/s: 2.4 s, and time to notice.
+        assert!(
+            outcome.finished.as_millis() < 6_000,
+            "link {dying}, carrier {carrier}: {}",
+            outcome.finished
+        );
+    }
+}
