@@ -12,6 +12,8 @@ pub(super) struct AckSchedule {
     /// The largest segment so far: what the peer sends as a full one.
     full_bytes: u32,
     immediate: bool,
+    /// A segment without payload was asked for.
+    requested: bool,
     /// Without SACK: each segment out of order is told by an ACK of its own, as the peer counts them.
     duplicates: u32,
     quick: u8,
@@ -20,7 +22,14 @@ pub(super) struct AckSchedule {
 impl AckSchedule {
     /// Nothing owed.
     pub(super) fn new() -> Self {
-        Self { unacked_bytes: 0, full_bytes: 1, immediate: false, duplicates: 0, quick: QUICK_ACKS }
+        Self {
+            unacked_bytes: 0,
+            full_bytes: 1,
+            immediate: false,
+            requested: false,
+            duplicates: 0,
+            quick: QUICK_ACKS,
+        }
     }
 
     /// Payload arrived in order.
@@ -39,7 +48,12 @@ impl AckSchedule {
         }
     }
 
-    /// An ACK has to leave at the next turn.
+    /// An ACK without payload has to leave at the next turn, before anything else.
+    pub(super) fn request(&mut self) {
+        self.requested = true;
+    }
+
+    /// An ACK has to leave at the next turn; payload may carry it.
     pub(super) fn immediately(&mut self) {
         self.immediate = true;
     }
@@ -48,7 +62,7 @@ impl AckSchedule {
     pub(super) fn is_due(&self) -> bool {
         // RFC 9293 §3.8.6.3: at least for every second full-sized segment.
         self.immediate
-            || self.duplicates > 0
+            || self.must_be_pure()
             || (self.unacked_bytes > 0 && (self.quick > 0 || self.unacked_bytes >= 2 * self.full_bytes))
     }
 
@@ -57,26 +71,27 @@ impl AckSchedule {
         self.unacked_bytes > 0 && !self.is_due()
     }
 
-    /// Whether ACKs are owed that the peer counts: only those without payload are (RFC 5681 §2).
-    pub(super) fn has_duplicates(&self) -> bool {
-        self.duplicates > 0
+    /// Whether the ACK must be a segment of its own: it was asked for, or the peer counts those (RFC 5681 §2).
+    pub(super) fn must_be_pure(&self) -> bool {
+        self.requested || self.duplicates > 0
     }
 
-    /// A segment with our acknowledgment left.
-    pub(super) fn on_sent(&mut self) {
+    /// A segment with our acknowledgment left, and it was `pure`: without payload.
+    pub(super) fn on_sent(&mut self, pure: bool) {
         if self.unacked_bytes > 0 {
             self.quick = self.quick.saturating_sub(1);
         }
         self.unacked_bytes = 0;
         self.immediate = false;
-        self.duplicates = self.duplicates.saturating_sub(1);
+        if pure {
+            self.requested = false;
+            self.duplicates = self.duplicates.saturating_sub(1);
+        }
     }
 
     /// Nothing is owed any more.
     pub(super) fn clear(&mut self) {
-        self.unacked_bytes = 0;
-        self.immediate = false;
-        self.duplicates = 0;
+        *self = Self { full_bytes: self.full_bytes, quick: self.quick, ..Self::new() };
     }
 }
 

@@ -165,10 +165,10 @@ impl Receiver {
         }
     }
 
-    /// The peer's FIN stands at `seq`. Ignored beyond the window, and where it contradicts what is known.
-    pub(super) fn note_fin(&mut self, seq: SeqNum, accepted_to: u64) {
+    /// The peer's FIN stands at `seq`. Ignored where it contradicts what is known.
+    pub(super) fn note_fin(&mut self, seq: SeqNum) {
         let ahead = seq.distance(self.nxt);
-        if self.fin.is_none() && ahead >= 0 && self.received + ahead as u64 <= accepted_to {
+        if self.fin.is_none() && ahead >= 0 {
             self.fin = Some(self.received + ahead as u64);
         }
     }

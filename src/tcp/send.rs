@@ -348,7 +348,7 @@ impl SendQueue {
         }
         for index in 0..self.sent {
             self.change(index, |segment| {
-                segment.lost = !segment.sacked;
+                segment.lost = true;
                 segment.resent = false;
             });
         }

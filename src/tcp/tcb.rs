@@ -214,9 +214,9 @@ impl Tcb {
         self.update_persist();
     }
 
-    /// An ACK leaves at the next [`Tcb::poll_transmit`].
+    /// An ACK without payload leaves at the next [`Tcb::poll_transmit`], before any data.
     pub fn request_ack(&mut self) {
-        self.acks.immediately();
+        self.acks.request();
     }
 
     /// A window probe leaves at the next [`Tcb::poll_transmit`]: an old sequence number makes the peer answer with
@@ -323,8 +323,15 @@ impl Tcb {
     /// RFC 6675 §4: bytes in the network. Without SACK each duplicate acknowledgment stands for one segment that
     /// has left it.
     fn pipe(&self) -> u32 {
-        let left = self.recovery.left() as usize * self.payload_max(0);
-        self.send.pipe().saturating_sub(u32::try_from(left).unwrap_or(u32::MAX))
+        let pipe = self.send.pipe();
+        match self.recovery.left() {
+            0 => pipe,
+            left => {
+                let segments = self.send.segments_in_flight().max(1) as u64;
+                let left_bytes = u64::from(self.send.flight()) * u64::from(left) / segments;
+                pipe.saturating_sub(u32::try_from(left_bytes).unwrap_or(u32::MAX))
+            }
+        }
     }
 
     /// Runs the persist timer while the peer's window is all that holds back what is queued (RFC 9293 §3.8.6.1).

@@ -109,7 +109,8 @@ impl Tcb {
             return Accepted::YES;
         }
         self.establish(now);
-        self.acks.immediately();
+        // The third ACK leaves without payload: MPTCP has options on it.
+        self.acks.request();
         Accepted { ack_advanced: true, ..Accepted::YES }
     }
 
@@ -342,6 +343,7 @@ impl Tcb {
     /// RFC 6675 §5 with SACK, RFC 6582 §3.2 without; then what it means for the congestion window.
     fn detect_loss(&mut self, now: Instant, acked: &Acked, duplicate: bool, delivered: u32) {
         let una = self.send.una();
+        let grew_before = self.recovery.lets_grow();
         let mut lost = if self.agreed.sack {
             self.send.mark_lost_by_sack(DUPLICATES_THRESHOLD)
         } else {
@@ -375,7 +377,8 @@ impl Tcb {
             self.congestion.on_loss(now, u64::from(self.send.flight()));
             self.counters.fast_recoveries += 1;
         }
-        if delivered > 0 && self.recovery.lets_grow() {
+        // Neither in fast recovery nor by what ends it.
+        if delivered > 0 && grew_before && self.recovery.lets_grow() {
             let sample = AckSample {
                 acked_bytes: u64::from(delivered),
                 flight_bytes: self.usage.peak,
@@ -419,8 +422,8 @@ impl Tcb {
             // Text behind the peer's FIN: it should not be, and is ignored.
             return;
         }
-        let accepted_to = self.window.accepted_to(self.receive.received());
         if payload.is_some() {
+            let accepted_to = self.window.accepted_to(self.receive.received());
             match self.receive.take(segment.seq, accepted_to, payload, cache) {
                 Arrival::InOrder => self.acks.on_in_order(segment.payload_len as usize),
                 Arrival::FilledGap => self.acks.immediately(),
@@ -439,7 +442,7 @@ impl Tcb {
             }
         }
         if segment.fin {
-            self.receive.note_fin(segment.seq + segment.payload_len, accepted_to);
+            self.receive.note_fin(segment.seq + segment.payload_len);
             self.acks.immediately();
         }
         if self.receive.consume_fin() {

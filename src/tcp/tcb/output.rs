@@ -121,8 +121,8 @@ impl Tcb {
         if fin { without_payload } else { with_payload }
     }
 
-    /// The order: what ends or begins a connection; an ACK that no data segment has room for; what is lost; what is
-    /// new; what only acknowledges.
+    /// The order: what ends or begins a connection; an ACK that payload can't stand in for (a full segment has no room
+    /// to tell of gaps); what is lost; what is new; what only acknowledges.
     fn next(&self) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
@@ -134,7 +134,7 @@ impl Tcb {
             _ => {}
         }
         let ack_due = self.acks.is_due();
-        if ack_due && (self.owes_sack() || self.acks.has_duplicates()) {
+        if ack_due && (self.owes_sack() || self.acks.must_be_pure()) {
             return Some(Next::Ack);
         }
         if self.state.transmits()
@@ -211,7 +211,7 @@ impl Tcb {
             let options = handshake::syn_options(&self.config, timestamps);
             (TcpFlags::SYN, SeqNum::default(), options, OutgoingKind::Syn)
         } else {
-            self.on_ack_sent();
+            self.on_ack_sent(true);
             let options = handshake::syn_ack_options(&self.config, &self.agreed, timestamps);
             (TcpFlags::SYN | TcpFlags::ACK, self.receive.nxt(), options, OutgoingKind::SynAck)
         };
@@ -229,7 +229,7 @@ impl Tcb {
         let timestamps = self.timestamps(now, reserved);
         let sack = self.report_sack(OPTIONS_MAX.saturating_sub(reserved + timestamps_len(timestamps)));
         let tcp = self.header(seq, TcpFlags::ACK);
-        self.on_ack_sent();
+        self.on_ack_sent(true);
         if !sack.is_empty() && self.receive.has_sack_news() {
             // More than one ACK has room for: another follows.
             self.acks.immediately();
@@ -256,7 +256,6 @@ impl Tcb {
         let departure = self.send.depart(now, index, payload_max);
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
-        let owes_sack = self.owes_sack();
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
         let mut flags = TcpFlags::ACK;
         if departure.fin {
@@ -265,9 +264,7 @@ impl Tcb {
             flags = flags | TcpFlags::PSH;
         }
         let tcp = self.header(departure.seq, flags);
-        if !owes_sack || (!sack.is_empty() && !self.receive.has_sack_news()) {
-            self.on_ack_sent();
-        }
+        self.on_ack_sent(departure.fin);
         self.on_segment_sent(now, departure.index, departure.payload_len, retransmission);
         let offset = self.send.offset(departure.seq);
         let payload = self.send.payload_mut(departure.index);
@@ -307,7 +304,6 @@ impl Tcb {
         if !self.timers.is_running(Timer::Retransmit) || (retransmission && index == 0) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
-        self.timers.stop(Timer::Persist);
         self.congestion.on_sent(now, payload_len as u64, u64::from(self.send.pipe()));
     }
 
@@ -335,8 +331,8 @@ impl Tcb {
         self.receive.report_sack(room.saturating_sub(SACK_HEADER) / SACK_BLOCK)
     }
 
-    fn on_ack_sent(&mut self) {
-        self.acks.on_sent();
+    fn on_ack_sent(&mut self, pure: bool) {
+        self.acks.on_sent(pure);
         self.receive.on_ack_sent();
         self.timers.stop(Timer::DelayedAck);
     }

@@ -48,6 +48,11 @@ fn a_requested_ack_leaves_at_once() {
     script.tcb.request_ack();
     assert!(script.tcb.has_to_send(script.now));
     assert_eq!(script.sent_one().ack, seq);
+    // Payload does not stand in for it: the caller has options that need the room.
+    script.queue(1, 100);
+    script.tcb.request_ack();
+    let kinds: Vec<_> = script.sent().iter().map(|sent| sent.kind).collect();
+    assert_eq!(kinds, [OutgoingKind::Ack, OutgoingKind::Data]);
 }
 
 #[test]

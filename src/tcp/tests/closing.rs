@@ -79,6 +79,17 @@ fn a_fin_beyond_a_gap_waits() {
 }
 
 #[test]
+fn nothing_is_taken_from_beyond_the_fin() {
+    let mut script = Script::established(plain());
+    script.arrive(arriving(ACK | FIN, 101, 1).payload(100));
+    script.arrive(arriving(ACK, 151, 1).payload(200));
+    script.arrive(arriving(ACK, 301, 1).payload(10));
+    script.arrive(arriving(ACK, 1, 1).payload(500));
+    assert_eq!((script.read(), script.state()), (200, State::CloseWait));
+    assert_eq!(script.cache.pool().used(), 0);
+}
+
+#[test]
 fn a_lost_fin_is_repeated() {
     let mut script = Script::established(plain());
     script.tcb.close(script.now);

@@ -160,12 +160,14 @@ fn a_reset_ends_a_passive_open() {
 fn opens_that_cross_meet_in_one_connection() {
     let mut script = Script::connect(plain());
     script.sent();
-    assert!(script.arrive(arriving(SYN, 0, 0).options(modern)).accepted);
+    let scaled = |options: &mut crate::wire::TcpOptions| options.window_scale = Some(4);
+    assert!(script.arrive(arriving(SYN, 0, 0).window(100).options(scaled)).accepted);
     assert_eq!(script.state(), State::SynReceived);
     let answer = script.sent_one();
     assert_eq!((answer.kind, answer.seq, answer.ack), (OutgoingKind::SynAck, 0, 1));
-    assert!(script.arrive(arriving(SYN | ACK, 0, 1).options(modern)).accepted);
+    assert!(script.arrive(arriving(SYN | ACK, 0, 1).window(200).options(scaled)).accepted);
     assert_eq!((script.state(), script.events()), (State::Established, vec![TcpEvent::Established]));
+    assert_eq!(script.tcb.info().peer_window, 200, "the window of a SYN is not scaled");
     // RFC 9293 §3.5: one that is refused goes back to where it came from, which was no listener.
     let mut script = Script::connect(plain());
     script.sent();

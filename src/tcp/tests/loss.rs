@@ -103,9 +103,7 @@ fn duplicates_of_what_an_episode_sent_again_begin_no_other() {
     script.queue(5, 1000);
     script.sent();
     // RFC 6582 §3.2 step 2: the peer received segments twice, and says so.
-    (0..4).for_each(|_| {
-        script.arrive(arriving(ACK, 1, 10_001));
-    });
+    script.arrive_times(4, arriving(ACK, 1, 10_001));
     assert!(script.sent().is_empty());
     assert_eq!(script.tcb.info().counters.fast_recoveries, 0);
 }
@@ -126,6 +124,28 @@ fn three_duplicates_make_the_first_segment_lost() {
     assert_eq!(script.sent_data(), [(4001, 1000)]);
     script.arrive(arriving(ACK, 1, 10_001).window(50_000));
     assert_eq!((script.tcb.in_flight(), script.tcb.info().counters.fast_recoveries), (0, 1));
+}
+
+#[test]
+fn duplicates_make_room_and_a_partial_acknowledgment_takes_it_back() {
+    let mut script = ten_in_flight(without_sack());
+    script.queue(9, 1000);
+    script.arrive_times(7, arriving(ACK, 1, 1));
+    // Of 10000 outstanding bytes 7000 have left the network; the window is 5000.
+    let sent = script.sent_data();
+    assert_eq!(sent, [(1, 1000), (10_001, 1000), (11_001, 1000)]);
+    // Two of the seven are acknowledged now: five of nine outstanding are beyond the new hole.
+    script.arrive(arriving(ACK, 1, 3001));
+    assert_eq!(script.sent_data(), [(3001, 1000), (12_001, 1000)]);
+}
+
+#[test]
+fn duplicates_after_a_time_out_make_no_room() {
+    let mut script = ten_in_flight(without_sack());
+    script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(1, 1000)]);
+    script.arrive_times(5, arriving(ACK, 1, 1));
+    assert!(script.sent().is_empty());
 }
 
 #[test]

@@ -149,6 +149,13 @@ impl Script {
         self.tcb.handle_segment(self.now, &header(&segment), &segment.options, 0, payload, &mut self.cache)
     }
 
+    /// The same segment several times.
+    pub(super) fn arrive_times(&mut self, times: usize, segment: Arriving) {
+        for _ in 0..times {
+            self.arrive(segment.clone());
+        }
+    }
+
     /// Lets `millis` pass.
     pub(super) fn pass(&mut self, millis: u64) {
         self.now += Duration::from_millis(millis);

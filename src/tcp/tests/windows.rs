@@ -31,6 +31,24 @@ fn a_window_that_is_not_used_does_not_grow() {
         script.arrive(arriving(ACK, 1, seq));
     }
     assert_eq!(script.tcb.info().cwnd, 14_600);
+    // In congestion avoidance: one that was used once, but is no longer, stops growing.
+    script.queue(10, 1460);
+    script.sent();
+    script.arrive(arriving(ACK, 1, seq).sack(&[(seq + 1460, seq + 4 * 1460)]));
+    seq += 14_600;
+    script.arrive(arriving(ACK, 1, seq));
+    script.queue(5, 1460);
+    script.sent();
+    seq += 7_300;
+    script.arrive(arriving(ACK, 1, seq));
+    assert_eq!(script.tcb.info().cwnd, 7_300 + 1460);
+    for _ in 0..40 {
+        script.queue(1, 1000);
+        script.sent();
+        seq += 1000;
+        script.arrive(arriving(ACK, 1, seq));
+    }
+    assert_eq!(script.tcb.info().cwnd, 7_300 + 1460);
 }
 
 #[test]
@@ -118,6 +136,11 @@ fn a_small_window_waits_for_the_override_time_out() {
     script.arrive(arriving(ACK, 1, 501).window(5_000));
     let rest = script.sent_one();
     assert_eq!((rest.seq, rest.len, rest.data_seq, rest.in_place), (501, 960, 500, false));
+    // The next one waits again.
+    script.queue(1, 1460);
+    script.arrive(arriving(ACK, 1, 1461).window(500));
+    assert!(script.sent().is_empty());
+    assert!(script.tcb.poll_timeout().is_some());
 }
 
 #[test]
