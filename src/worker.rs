@@ -84,6 +84,8 @@ impl WorkerHandle {
 pub struct Turn {
     /// Something was done, or waits to be done: the next turn should come at once.
     pub busy: bool,
+    /// Packets that had arrived.
+    pub received: usize,
     /// When the next timer is due.
     pub next: Option<Instant>,
 }
@@ -135,14 +137,15 @@ impl<P: Port, S: Steering> Worker<P, S> {
     /// One turn.
     pub fn turn(&mut self, now: Instant) -> Turn {
         let mut busy = self.take_commands(now);
-        busy |= self.receive(now);
+        let received = self.receive(now);
+        busy |= received > 0;
         self.stack.handle_timeout(now, &mut self.cache);
         self.stack.handle_doorbell();
         self.stack.settle(now, &mut self.cache);
         self.steer(now);
         busy |= self.transmit(now);
         self.report();
-        Turn { busy, next: self.stack.poll_timeout() }
+        Turn { busy, received, next: self.stack.poll_timeout() }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -153,17 +156,17 @@ impl<P: Port, S: Steering> Worker<P, S> {
         true
     }
 
-    fn receive(&mut self, now: Instant) -> bool {
-        let mut any = false;
+    fn receive(&mut self, now: Instant) -> usize {
+        let mut received = 0;
         for index in 0..self.ports.len() {
             let port = &mut self.ports[index];
             port.receive(now, RECEIVE_BUDGET, &mut self.cache, &mut self.batch);
-            any |= !self.batch.is_empty();
-            for received in self.batch.drain(..) {
-                self.stack.handle_frame(now, PortId(index as u16), received, &mut self.cache);
+            received += self.batch.len();
+            for frame in self.batch.drain(..) {
+                self.stack.handle_frame(now, PortId(index as u16), frame, &mut self.cache);
             }
         }
-        any
+        received
     }
 
     fn steer(&mut self, now: Instant) {

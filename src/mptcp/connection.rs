@@ -7,6 +7,7 @@
 use crate::base::time::Duration;
 use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::mptcp::addr::Addresses;
+use crate::mptcp::autotune::Autotune;
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
@@ -168,8 +169,9 @@ pub struct Connection {
     send_side: SendSide,
     /// Bytes of the receive buffer that the application holds, or that wait for it elsewhere.
     unread: u64,
-    /// What the receive buffer may be now; the worker lowers it when frames are short.
+    /// What the receive buffer may be now: what the paths need, and what the worker has frames for.
     receive_limit: u64,
+    autotune: Autotune,
     scheduler: LowestRtt,
     addresses: Addresses,
     /// RFC 8684 §3.1, flag C of the peer.
@@ -213,7 +215,8 @@ impl Connection {
 
     fn new(setup: &Setup, mode: Mode, initiator: bool) -> Self {
         let first = setup.key.first_byte();
-        let receive_limit = u64::from(setup.options.receive_buffer);
+        let autotune = Autotune::default();
+        let receive_limit = autotune.limit().min(u64::from(setup.options.receive_buffer));
         Self {
             options: setup.options,
             tcp: TcpConfig { congestion: setup.options.congestion, ..setup.tcp },
@@ -232,6 +235,7 @@ impl Connection {
             send_side: SendSide::Open,
             unread: 0,
             receive_limit,
+            autotune,
             scheduler: LowestRtt,
             addresses: Addresses::default(),
             no_join_remote: false,
@@ -438,8 +442,10 @@ impl Connection {
 
     /// The application has read `bytes` of what [`Connection::read`] gave. Tells the peer when the window has opened
     /// by enough to matter.
-    pub fn consumed(&mut self, bytes: u64) {
+    pub fn consumed(&mut self, now: Instant, bytes: u64) {
         debug_assert!(bytes <= self.unread);
+        let round_trip = self.subflows.iter().filter_map(|subflow| subflow.tcb.srtt()).max().unwrap_or_default();
+        self.autotune.on_read(now, bytes, round_trip);
         self.unread -= bytes;
         let gain = self.receive.window_gain(self.receive_free());
         let left = self.receive.window_left();
@@ -452,9 +458,9 @@ impl Connection {
         }
     }
 
-    /// What the receive buffer may be from now on (already promised windows hold).
+    /// What the worker has frames for, in bytes. The receive buffer is no larger from now on (promised windows hold).
     pub fn set_receive_limit(&mut self, bytes: u64) {
-        self.receive_limit = bytes.min(u64::from(self.options.receive_buffer));
+        self.receive_limit = self.autotune.limit().min(bytes).min(u64::from(self.options.receive_buffer));
     }
 
     /// Bytes that the application has to read until it should tell (half the buffer).

@@ -1,6 +1,7 @@
 //! One connection over its subflows (RFC 8684), sans-IO. Read `connection.rs` first.
 
 pub mod addr;
+pub mod autotune;
 pub mod connection;
 pub mod crypto;
 pub mod data_recv;

@@ -8,12 +8,23 @@ use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerHandle};
 use crate::xdp::{XdpPort, XdpSteering};
 use rustix::event::{PollFd, PollFlags};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How soon to look at transmissions that have not completed: their completion wakes nobody.
 const RECLAIM: Duration = Duration::from_millis(1);
+
+/// A nap: a sleep that packets don't end. Where many arrive, waking up for each would cost their sender's core more than
+/// the packet (the kernel wakes us from its softirq), and every batch of one would get an ACK of its own.
+const NAP: Duration = Duration::from_micros(50);
+/// Packets in one turn that make the next sleep a nap.
+const NAP_PACKETS: usize = 4;
+/// How long naps go on after such a turn.
+const NAP_SPELL: Duration = Duration::from_millis(1);
+/// How exactly the kernel ends a nap, in nanoseconds; its default is as long as the nap.
+const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
 /// What a worker's thread runs on.
 #[derive(Debug)]
@@ -37,11 +48,17 @@ impl WorkerThread {
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
         let mut idle_since: Option<Instant> = None;
+        let mut bulk_at: Option<Instant> = None;
+        // Naps get longer where the kernel refuses.
+        let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS));
         while !self.stop.load(Ordering::SeqCst) {
             let now = self.clock.now();
             let turn = self.worker.turn(now);
             if !self.handle.reports.is_empty() {
                 self.control.nudge();
+            }
+            if turn.received >= NAP_PACKETS {
+                bulk_at = Some(now);
             }
             if turn.busy || self.spin {
                 idle_since = None;
@@ -51,7 +68,11 @@ impl WorkerThread {
                 std::hint::spin_loop();
                 continue;
             }
-            self.rest(turn.next);
+            if bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL) {
+                std::thread::sleep(turn.next.map_or(NAP, |next| next.since(now).min(NAP)));
+            } else {
+                self.rest(turn.next);
+            }
             idle_since = None;
         }
         self.worker.clear(self.clock.now());

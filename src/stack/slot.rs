@@ -83,7 +83,7 @@ impl Slot {
             self.pump_abandoned(now, &stream, cache);
         }
         self.pump_to_connection(now, &stream, cache);
-        self.pump_to_application(&stream);
+        self.pump_to_application(now, &stream);
         if self.connection.is_write_finished() {
             stream.set_send_finished();
         }
@@ -114,7 +114,7 @@ impl Slot {
         }
     }
 
-    fn pump_to_application(&mut self, stream: &StreamShared) {
+    fn pump_to_application(&mut self, now: Instant, stream: &StreamShared) {
         let before = self.delivered;
         while let Some(chunk) = self.connection.read() {
             let len = chunk.len as u64;
@@ -131,7 +131,7 @@ impl Slot {
         let step = self.connection.read_step().min(held / 2 + 1);
         let read = stream.bytes_read(self.consumed + step);
         if read > self.consumed {
-            self.connection.consumed(read - self.consumed);
+            self.connection.consumed(now, read - self.consumed);
             self.consumed = read;
         }
         if self.delivered > before {
