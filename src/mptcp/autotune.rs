@@ -29,7 +29,8 @@ impl Autotune {
         self.grown.max(LIMIT_MIN)
     }
 
-    /// The application has read `bytes`; `round_trip` is the longest smoothed one of all subflows.
+    /// The application has read `bytes`; `round_trip` is the longest of all subflows, without
+    /// their queues.
     pub fn on_read(&mut self, now: Instant, bytes: u64, round_trip: Duration) {
         self.bytes += bytes;
         let since = *self.since.get_or_insert(now);
@@ -53,7 +54,11 @@ mod tests {
     fn after_a_second(tuner: &mut Autotune, rate: u64, round_trip_ms: u64) -> u64 {
         for ms in 0..1000 {
             let by_window = tuner.limit() / round_trip_ms;
-            tuner.on_read(Instant::from_millis(ms), (rate / 1000).min(by_window), Duration::from_millis(round_trip_ms));
+            tuner.on_read(
+                Instant::from_millis(ms),
+                (rate / 1000).min(by_window),
+                Duration::from_millis(round_trip_ms),
+            );
         }
         tuner.limit()
     }

@@ -444,7 +444,8 @@ impl Connection {
     /// by enough to matter.
     pub fn consumed(&mut self, now: Instant, bytes: u64) {
         debug_assert!(bytes <= self.unread);
-        let round_trip = self.subflows.iter().filter_map(|subflow| subflow.tcb.srtt()).max().unwrap_or_default();
+        let round_trip =
+            self.subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default();
         self.autotune.on_read(now, bytes, round_trip);
         self.unread -= bytes;
         let gain = self.receive.window_gain(self.receive_free());

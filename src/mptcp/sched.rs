@@ -8,8 +8,8 @@ use crate::mptcp::SubflowId;
 pub struct Candidate {
     /// Its name.
     pub id: SubflowId,
-    /// Smoothed round-trip time; `None` before the first sample.
-    pub srtt: Option<Duration>,
+    /// The round-trip time that a segment sent now can expect; `None` before the first sample.
+    pub expected_rtt: Option<Duration>,
     /// The peer, or we, want it used only when nothing else is usable.
     pub backup: bool,
 }
@@ -21,7 +21,8 @@ pub trait Scheduler {
     fn pick(&mut self, candidates: &[Candidate], primary_usable: bool) -> Option<SubflowId>;
 }
 
-/// Lowest round-trip time first, the default.
+/// Lowest round-trip time first, the default. Not by the smoothed round trip alone: it stays as it was when a path falls
+/// idle, and a lone segment whose ACK was delayed makes it worse, so that a path once slow would never be tried again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LowestRtt;
 
@@ -32,7 +33,9 @@ impl Scheduler for LowestRtt {
             // RFC 8684 §3.3.8: a backup carries data only if there is no other usable subflow.
             .filter(|candidate| !(candidate.backup && primary_usable))
             // A subflow without a sample is new: it gets its chance at once.
-            .min_by_key(|candidate| (candidate.backup, candidate.srtt.unwrap_or_default(), candidate.id))
+            .min_by_key(|candidate| {
+                (candidate.backup, candidate.expected_rtt.unwrap_or_default(), candidate.id)
+            })
             .map(|candidate| candidate.id)
     }
 }
@@ -41,8 +44,8 @@ impl Scheduler for LowestRtt {
 mod tests {
     use super::*;
 
-    fn candidate(id: u32, srtt_ms: u64, backup: bool) -> Candidate {
-        Candidate { id: SubflowId(id), srtt: Some(Duration::from_millis(srtt_ms)), backup }
+    fn candidate(id: u32, rtt_ms: u64, backup: bool) -> Candidate {
+        Candidate { id: SubflowId(id), expected_rtt: Some(Duration::from_millis(rtt_ms)), backup }
     }
 
     #[test]

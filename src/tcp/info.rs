@@ -42,6 +42,8 @@ pub struct TcpInfo {
     pub srtt: Option<Duration>,
     /// Its variation.
     pub rttvar: Option<Duration>,
+    /// The shortest round trip so far.
+    pub min_rtt: Option<Duration>,
     /// Retransmission time-out, back-off included.
     pub rto: Duration,
     /// Congestion window, in bytes.

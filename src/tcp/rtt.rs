@@ -7,6 +7,8 @@ use crate::base::time::Duration;
 pub(super) struct RttEstimator {
     /// Smoothed round trip and its variation; none before the first sample.
     smoothed: Option<(Duration, Duration)>,
+    /// The shortest sample so far: the path without queues.
+    shortest: Option<Duration>,
     initial_rto: Duration,
     min_rto: Duration,
     max_rto: Duration,
@@ -17,7 +19,7 @@ pub(super) struct RttEstimator {
 impl RttEstimator {
     /// Without a sample.
     pub(super) fn new(initial_rto: Duration, min_rto: Duration, max_rto: Duration) -> Self {
-        Self { smoothed: None, initial_rto, min_rto, max_rto, backoff: 0 }
+        Self { smoothed: None, shortest: None, initial_rto, min_rto, max_rto, backoff: 0 }
     }
 
     /// Takes a measured round trip. RFC 6298 §3 (Karn): the caller measures no segment that was sent twice, unless
@@ -32,6 +34,7 @@ impl RttEstimator {
                 (srtt - srtt / 8 + rtt / 8, rttvar - rttvar / 4 + error / 4)
             }
         });
+        self.shortest = Some(self.shortest.map_or(rtt, |shortest| shortest.min(rtt)));
         self.backoff = 0;
     }
 
@@ -70,7 +73,12 @@ impl RttEstimator {
         self.smoothed.map(|(srtt, _)| srtt)
     }
 
-    /// Its variation.
+    /// The shortest round trip.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.shortest
+    }
+
+    /// The variation of the smoothed round trip.
     pub(super) fn rttvar(&self) -> Option<Duration> {
         self.smoothed.map(|(_, rttvar)| rttvar)
     }

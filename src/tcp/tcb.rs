@@ -423,6 +423,21 @@ impl Tcb {
         self.rtt.srtt()
     }
 
+    /// The shortest round trip so far: the path without queues.
+    pub fn min_rtt(&self) -> Option<Duration> {
+        self.rtt.shortest()
+    }
+
+    /// The round trip that a segment sent now can expect: the path's own, and the queue that we keep on it, which is
+    /// the smoothed one's share of the window in flight. Unlike the smoothed round trip it does not stay behind when a
+    /// path falls idle, and single delayed ACKs do not spoil it.
+    pub fn expected_rtt(&self) -> Option<Duration> {
+        let (srtt, shortest) = (self.rtt.srtt()?, self.rtt.shortest()?);
+        let window = self.congestion.window().max(1);
+        let queue = srtt.as_nanos() * u128::from(self.send.flight()) / u128::from(window);
+        Some(shortest + Duration::from_nanos(u64::try_from(queue).unwrap_or(u64::MAX)))
+    }
+
     /// The retransmission time-out, back-off included.
     pub fn rto(&self) -> Duration {
         self.rtt.rto()
@@ -443,6 +458,7 @@ impl Tcb {
         TcpInfo {
             srtt: self.rtt.srtt(),
             rttvar: self.rtt.rttvar(),
+            min_rtt: self.rtt.shortest(),
             rto: self.rtt.rto(),
             cwnd: self.congestion.window(),
             ssthresh: self.congestion.ssthresh(),

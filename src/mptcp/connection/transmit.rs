@@ -148,7 +148,7 @@ impl Connection {
                 blocked = true;
                 continue;
             }
-            candidates.push(Candidate { id: subflow.id, srtt: subflow.tcb.srtt(), backup });
+            candidates.push(Candidate { id: subflow.id, expected_rtt: subflow.tcb.expected_rtt(), backup });
         }
         let nothing = if blocked { Scheduled::Blocked } else { Scheduled::Nothing };
         if let Some(carrier) = carrier {
