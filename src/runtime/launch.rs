@@ -193,7 +193,11 @@ fn make_worker(
         control: Arc::clone(control),
         clock,
         spin: config.spin,
-        idle_spell: config.idle_spell.unwrap_or(if has_cores_to_spare(config) { IDLE_SPELL } else { Duration::ZERO }),
+        idle_spell: config.idle_spell.unwrap_or(if has_cores_to_spare(config) {
+            IDLE_SPELL
+        } else {
+            Duration::ZERO
+        }),
         stop: Arc::clone(stop),
     })
 }
