@@ -113,7 +113,7 @@ static __always_inline __u32 find_worker(struct xdp_md *ctx, const struct segmen
 {
 	__u32 *local = find_local(segment);
 	__u32 mptcp = MPTCP_NONE, token = 0;
-	__u32 *pinned;
+	__u32 *pinned = 0;
 
 	if (!local)
 		return PASSED_NOT_LOCAL;
@@ -124,7 +124,9 @@ static __always_inline __u32 find_worker(struct xdp_md *ctx, const struct segmen
 			return REDIRECTED_JOIN;
 		}
 	}
-	pinned = bpf_map_lookup_elem(&flow_map, &segment->flow);
+	/* One worker is every queue's home: nothing is pinned, and the look-up is the dearest part of the way. */
+	if (workers > 1 || (*local & LOCAL_MPTCP_ONLY))
+		pinned = bpf_map_lookup_elem(&flow_map, &segment->flow);
 	if (pinned) {
 		*worker = *pinned;
 		return segment->quoted ? REDIRECTED_ICMP : REDIRECTED_FLOW;

@@ -30,6 +30,8 @@ pub use transmit::Transmit;
 
 /// Subflows of one connection, those in their handshake included. More are refused.
 pub const SUBFLOWS_MAX: usize = 32;
+/// Bytes that wait to be sent for the first time: the application is asked for more when there is less.
+const UNSENT_MAX: u64 = 256 * 1024;
 /// Ended subflows whose figures are kept for reports.
 const HISTORY_MAX: usize = 16;
 /// RFC 8684 §3.3.3: how long a connection without a subflow lives on (break before make).
@@ -405,7 +407,11 @@ impl Connection {
     /// Bytes that the application may give now.
     pub fn write_room(&self) -> u64 {
         match self.send_side {
-            SendSide::Open => u64::from(self.options.send_buffer).saturating_sub(self.send.buffered()),
+            SendSide::Open => {
+                let buffer = u64::from(self.options.send_buffer).saturating_sub(self.send.buffered());
+                // What waits to be sent stays in the caches only if it is not much.
+                buffer.min(UNSENT_MAX.saturating_sub(self.send.unsent_bytes()))
+            }
             SendSide::Closing | SendSide::FinSent | SendSide::Finished => 0,
         }
     }

@@ -82,6 +82,11 @@ impl SendQueue {
         self.end.distance(self.una) as u64
     }
 
+    /// Bytes that were never sent.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.end.distance(self.next) as u64
+    }
+
     /// Whether some data was never sent.
     pub fn has_unsent(&self) -> bool {
         self.sent < self.entries.len()

@@ -19,7 +19,7 @@ const FRAMES_MIN: usize = 256;
 const FRAMES_MAX: usize = 1 << 24;
 /// How many frames wait in each fill ring, given a large pool: enough for a few milliseconds in which a worker does
 /// not run, few enough that the frames in turn stay in the processor's cache.
-const FILL_TARGET: usize = 2048;
+const FILL_TARGET: usize = 1024;
 
 pub(crate) fn open(config: &XdpConfig) -> Result<Xdp, XdpError> {
     check(config)?;
