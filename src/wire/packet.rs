@@ -152,6 +152,10 @@ fn verify(ip: &IpHeader, header: &[u8; tcp::HEADER_LEN], segment: &[u8]) -> Resu
     }
 }
 
+/// The most bytes of headers: Ethernet with a tag, IPv6, TCP with all of its options.
+const HEADERS_MAX: usize =
+    ethernet::HEADER_LEN + ethernet::TAG_LEN + ipv6::HEADER_LEN + tcp::HEADER_LEN + tcp::OPTIONS_MAX;
+
 /// Writes the headers of a segment so that they end where its payload begins: `frame[payload]`. Returns where the
 /// Ethernet header begins. An empty payload is a range of no bytes at the place where headers should end.
 ///
@@ -177,7 +181,10 @@ pub fn emit(
     let start = payload.start - headers_len;
     let segment_len = tcp_header_len + payload.len();
 
-    let (headers, payload) = frame[start..payload.end].split_at_mut(headers_len);
+    // Made here and copied at the end: the frame's lines are seldom in the cache, and to read back for the checksum what
+    // was just written there would wait for them. Stores alone wait for nothing.
+    let mut image = [0; HEADERS_MAX];
+    let headers = &mut image[..headers_len];
     let (link_header, headers) = headers.split_at_mut(link_len);
     let (ip_header, tcp_header) = headers.split_at_mut(ip_header_len);
     ethernet::emit(segment.link, ether_type, link_header);
@@ -186,9 +193,10 @@ pub fn emit(
     if checksum == ChecksumMode::Software {
         let pseudo_header = checksum::pseudo_header_sum(&local.addr, &remote.addr, PROTOCOL_TCP, segment_len);
         // Payload and headers are summed apart, so that the sum of a payload could be kept with it.
-        let sum = checksum::sum(checksum::sum(pseudo_header, tcp_header), payload);
+        let sum = checksum::sum(checksum::sum(pseudo_header, tcp_header), &frame[payload.clone()]);
         tcp::set_checksum(tcp_header, !sum);
     }
+    frame[start..payload.start].copy_from_slice(&image[..headers_len]);
     start
 }
 
