@@ -472,6 +472,13 @@ fn prepare_bridge(space: &Namespace, options: &LabOptions) -> Result<(), LabErro
     // No neighbour discovery of its own on the wire.
     space.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
     space.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    // Bridged packets need not pass the IP hooks of netfilter, which takes a third of the bridge's time.
+    for family in ["iptables", "ip6tables", "arptables"] {
+        let switch = format!("net/bridge/bridge-nf-call-{family}");
+        if space.has_sysctl(&switch) {
+            space.sysctl(&switch, "0")?;
+        }
+    }
     space.ip(&["link", "add", "bridge", "type", "bridge", "stp_state", "0", "mcast_snooping", "0"])?;
     space.ip(&["link", "set", "dev", "bridge", "mtu", &options.mtu.to_string(), "up"])
 }
