@@ -16,6 +16,8 @@ use std::sync::Arc;
 const RECEIVE_BUDGET: usize = 256;
 /// Packets sent in one turn.
 const TRANSMIT_BUDGET: usize = 512;
+/// The longest packet without payload: Ethernet with a tag, IPv6, TCP with all its options.
+const ACK_LEN_MAX: u16 = 118;
 /// Commands taken in one turn.
 const COMMAND_BUDGET: usize = 64;
 /// Commands and reports that a ring holds.
@@ -84,8 +86,8 @@ impl WorkerHandle {
 pub struct Turn {
     /// Something was done, or waits to be done: the next turn should come at once.
     pub busy: bool,
-    /// Packets that had arrived.
-    pub received: usize,
+    /// Packets that had arrived and were longer than an ACK.
+    pub data_packets: usize,
     /// When the next timer is due.
     pub next: Option<Instant>,
 }
@@ -137,15 +139,15 @@ impl<P: Port, S: Steering> Worker<P, S> {
     /// One turn.
     pub fn turn(&mut self, now: Instant) -> Turn {
         let mut busy = self.take_commands(now);
-        let received = self.receive(now);
-        busy |= received > 0;
+        let (packets, data_packets) = self.receive(now);
+        busy |= packets > 0;
         self.stack.handle_timeout(now, &mut self.cache);
         self.stack.handle_doorbell();
         self.stack.settle(now, &mut self.cache);
         self.steer(now);
         busy |= self.transmit(now);
         self.report();
-        Turn { busy, received, next: self.stack.poll_timeout() }
+        Turn { busy, data_packets, next: self.stack.poll_timeout() }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -156,17 +158,19 @@ impl<P: Port, S: Steering> Worker<P, S> {
         true
     }
 
-    fn receive(&mut self, now: Instant) -> usize {
-        let mut received = 0;
+    /// How many packets arrived, and how many of them were longer than an ACK.
+    fn receive(&mut self, now: Instant) -> (usize, usize) {
+        let (mut packets, mut data_packets) = (0, 0);
         for index in 0..self.ports.len() {
             let port = &mut self.ports[index];
             port.receive(now, RECEIVE_BUDGET, &mut self.cache, &mut self.batch);
-            received += self.batch.len();
+            packets += self.batch.len();
+            data_packets += self.batch.iter().filter(|frame| frame.len > ACK_LEN_MAX).count();
             for frame in self.batch.drain(..) {
                 self.stack.handle_frame(now, PortId(index as u16), frame, &mut self.cache);
             }
         }
-        received
+        (packets, data_packets)
     }
 
     fn steer(&mut self, now: Instant) {

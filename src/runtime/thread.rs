@@ -19,7 +19,7 @@ const RECLAIM: Duration = Duration::from_millis(1);
 /// A nap: a sleep that packets don't end. Where many arrive, waking up for each would cost their sender's core more than
 /// the packet (the kernel wakes us from its softirq), and every batch of one would get an ACK of its own.
 const NAP: Duration = Duration::from_micros(60);
-/// Packets in one turn that make the next sleep a nap.
+/// Data packets in one turn that make the next sleep a nap.
 const NAP_PACKETS: usize = 4;
 /// How long naps go on after such a turn.
 const NAP_SPELL: Duration = Duration::from_millis(1);
@@ -57,7 +57,7 @@ impl WorkerThread {
             if !self.handle.reports.is_empty() {
                 self.control.nudge();
             }
-            if turn.received >= NAP_PACKETS {
+            if turn.data_packets >= NAP_PACKETS {
                 bulk_at = Some(now);
             }
             if turn.busy || self.spin {
