@@ -60,12 +60,11 @@ fn main() -> Outcome<()> {
     let lab = Lab::up(&format!("bs{}", std::process::id()), &options)?;
     for round in 0..settings.rounds {
         eprintln!("round {} of {}: paths limited to {LIMIT_MBIT} Mbit/s", round + 1, settings.rounds);
-        // Not pinned: the bridges need processor time, too, wherever there is some.
-        record(&mut rows, "limited, one path", goodput(&lab, &settings, &["--nic", "p1"], false)? / 1e6);
+        record(&mut rows, "limited, one path", goodput(&lab, &settings, &["--nic", "p1"])? / 1e6);
         record(
             &mut rows,
             "limited, two paths",
-            goodput(&lab, &settings, &["--nic", "p1", "--nic", "p2"], false)? / 1e6,
+            goodput(&lab, &settings, &["--nic", "p1", "--nic", "p2"])? / 1e6,
         );
     }
     report(&rows, &settings)
@@ -145,25 +144,16 @@ fn commit() -> String {
 
 /// Frames a second of a transfer from host a to host b.
 fn frames(lab: &Lab, settings: &Settings, options: &[&str], payload: f64) -> Outcome<f64> {
-    Ok(goodput(lab, settings, options, true)? / 8.0 / payload)
+    Ok(goodput(lab, settings, options)? / 8.0 / payload)
 }
 
-/// Received bits a second of a transfer from host a to host b. Pinned, each end's worker has a core, as the ends of the
-/// raw measurement have.
-fn goodput(lab: &Lab, settings: &Settings, options: &[&str], pinned: bool) -> Outcome<f64> {
+/// Received bits a second of a transfer from host a to host b.
+fn goodput(lab: &Lab, settings: &Settings, options: &[&str]) -> Outcome<f64> {
     let braid = env!("CARGO_BIN_EXE_braid");
-    let cores = |core| if pinned { vec!["--cores", core] } else { Vec::new() };
     let mut server = lab.exec(Host::B);
     let nics = options.iter().filter(|word| **word != "--plain-tcp");
-    let mut server = Reaped(
-        server
-            .arg(braid)
-            .args(["server", "-1"])
-            .args(cores("1"))
-            .args(nics)
-            .stdout(Stdio::piped())
-            .spawn()?,
-    );
+    let mut server =
+        Reaped(server.arg(braid).args(["server", "-1"]).args(nics).stdout(Stdio::piped()).spawn()?);
     // Its first lines say that it listens.
     let mut banner = BufReader::new(server.0.stdout.take().ok_or("no output")?).lines();
     banner.by_ref().map_while(Result::ok).find(|line| line.contains("listening"));
@@ -174,7 +164,6 @@ fn goodput(lab: &Lab, settings: &Settings, options: &[&str], pinned: bool) -> Ou
         .exec(Host::A)
         .arg(braid)
         .args(["client", &host, "-J", "-i", "0", "-t", &seconds])
-        .args(cores("0"))
         .args(options)
         .output()?;
     let result: Value = serde_json::from_slice(&output.stdout)?;
