@@ -232,13 +232,19 @@ fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     assert!(Pair::reports(&mut pair.client).iter().any(joined));
     assert!(Pair::reports(&mut pair.server).iter().any(joined));
 
-    pair.client.write(&client, &up[1000..]);
-    pair.server.write(&server, &down);
+    // No more at a time than the rings hold.
+    let (mut arrived_up, mut arrived_down) = (pair.server.read(&server), Vec::new());
+    for (up, down) in up[1000..].chunks(120_000).zip(down.chunks(80_000)) {
+        pair.client.write(&client, up);
+        pair.server.write(&server, down);
+        pair.run_clean();
+        arrived_up.extend(pair.server.read(&server));
+        arrived_down.extend(pair.client.read(&client));
+    }
     client.close_send();
     server.close_send();
     pair.run_clean();
-    assert_eq!(pair.server.read(&server), up);
-    assert_eq!(pair.client.read(&client), down);
+    assert!(arrived_up == up && arrived_down == down, "the bytes differ");
     assert!(client.is_sent() && server.is_sent() && client.is_drained() && server.is_drained());
     for info in [client.info(), server.info()] {
         let info = info.expect("published");
@@ -268,7 +274,7 @@ fn plain_tcp_where_either_side_wants_it() {
         pair.client.write(&client, &bytes);
         client.close_send();
         pair.run_clean();
-        assert_eq!(pair.server.read(&server), bytes);
+        assert!(pair.server.read(&server) == bytes, "the bytes differ");
         assert!(server.is_drained());
         pair.client.finish();
         pair.server.finish();
@@ -285,12 +291,12 @@ fn through(middlebox: Middlebox<'_>) -> [Option<FallbackReason>; 2] {
     let bytes = pattern(50_000);
     pair.client.write(&client, &bytes);
     pair.run(Duration::from_secs(5), middlebox);
-    assert_eq!(pair.server.read(&server), bytes);
+    assert!(pair.server.read(&server) == bytes, "the bytes differ");
     pair.server.write(&server, &bytes);
     server.close_send();
     client.close_send();
     pair.run(Duration::from_secs(5), middlebox);
-    assert_eq!(pair.client.read(&client), bytes);
+    assert!(pair.client.read(&client) == bytes, "the bytes differ");
     assert!(client.is_drained() && server.is_drained());
     let reasons = [client.fallback().expect("known"), server.fallback().expect("known")];
     pair.client.finish();
@@ -354,14 +360,17 @@ fn a_subflow_that_dies_in_silence_loses_nothing() {
     pair.run_clean();
     pair.server.read(&server);
     let bytes = pattern(500_000);
-    pair.client.write(&client, &bytes);
-    let mut count = 0;
-    pair.run(Duration::from_secs(5), &mut |_, packet| {
-        count += 1;
-        let second_path = packet[28] == 1; // the third byte of the source address: 10.0.<port>.<host>
-        (count < 100 || !second_path).then_some(packet)
-    });
-    assert_eq!(pair.server.read(&server), bytes);
+    let (mut count, mut arrived) = (0, Vec::new());
+    for part in bytes.chunks(200_000) {
+        pair.client.write(&client, part);
+        pair.run(Duration::from_secs(5), &mut |_, packet| {
+            count += 1;
+            let second_path = packet[28] == 1; // the third byte of the source address: 10.0.<port>.<host>
+            (count < 100 || !second_path).then_some(packet)
+        });
+        arrived.extend(pair.server.read(&server));
+    }
+    assert!(arrived == bytes, "the bytes differ");
     assert!(client.info().expect("published").reinjected > 0);
     pair.client.finish();
     pair.server.finish();
