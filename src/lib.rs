@@ -37,9 +37,20 @@
 //! **Threads meet** only in rings (crossbeam's `ArrayQueue`), in the frame pool's depot, and in
 //! [`base::snapshot`]s. A worker that has nothing to do sleeps in poll(2); its [`stack::Doorbell`] wakes it.
 //!
-//! Where this departs from the first design: `base/` has no SPSC ring of its own (crossbeam's serves), connections have no
-//! separate routing table (a [`mptcp::Path`] comes with the command, or from the SYN that is answered), and timers are a
-//! heap with lazy entries instead of a wheel.
+//! Where this departs from the first design, and why:
+//! - `base/` has no SPSC ring of its own (crossbeam's queue serves), connections have no routing table (a [`mptcp::Path`]
+//!   comes with the command, or from the SYN that is answered), and timers are a heap with lazy entries, no wheel: a
+//!   connection's deadline moves with nearly every packet, and nearly always later.
+//! - A queue's fill and completion rings are not its home worker's alone: whoever works on the queue takes them by a
+//!   `try_lock` that never waits. A sleeping home would starve its guests.
+//! - Zero-copy is one choice for the process: one memory region has one mode, so a NIC without it puts all into copy mode.
+//! - The lowest round trip that the scheduler looks for is the one that a segment sent now can expect
+//!   ([`tcp::Tcb::expected_rtt`]), not the smoothed one, which stays as it was on a path that fell idle.
+//! - Where there is no core to spare a worker does not spin but sleeps at once, and naps while data arrives in bulk: on a
+//!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
+//! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
+//!   more only makes queues, and falls out of the caches.
+//! - `lab` stands before `cli`, which uses it.
 
 pub mod base;
 
