@@ -539,7 +539,6 @@ impl Connection {
 
     /// Resets a subflow because the path manager says so.
     pub fn close_subflow(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
-        let _ = cache;
         if let Some(index) = self.index(id) {
             self.subflows[index].reset_reason = ResetReason::Prohibited;
             self.subflows[index].tcb.abort(now);

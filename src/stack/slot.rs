@@ -82,7 +82,7 @@ impl Slot {
         if stream.is_abandoned() {
             self.pump_abandoned(now, &stream, cache);
         }
-        self.pump_to_connection(now, &stream, cache);
+        self.pump_to_connection(&stream, cache);
         self.pump_to_application(now, &stream);
         if self.connection.is_write_finished() {
             stream.set_send_finished();
@@ -93,7 +93,7 @@ impl Slot {
         }
     }
 
-    fn pump_to_connection(&mut self, now: Instant, stream: &StreamShared, cache: &mut PoolCache) {
+    fn pump_to_connection(&mut self, stream: &StreamShared, cache: &mut PoolCache) {
         if self.connection.is_closed() {
             return while let Some(chunk) = stream.take() {
                 cache.free_chunk(chunk);
@@ -110,7 +110,7 @@ impl Slot {
         }
         // The flag first: what was pushed before it was set is then visible.
         if stream.is_send_closed() && !stream.has_chunks() {
-            self.connection.close_send(now);
+            self.connection.close_send();
         }
     }
 
@@ -191,8 +191,7 @@ impl Slot {
     }
 
     /// The connection is over: what it holds goes back to the pool, and the application is told.
-    pub fn retire(&mut self, now: Instant, reason: CloseReason, cache: &mut PoolCache) {
-        let _ = now;
+    pub fn retire(&mut self, reason: CloseReason, cache: &mut PoolCache) {
         self.connection.release(cache);
         if let Some(stream) = &self.stream {
             while let Some(chunk) = stream.take() {

@@ -15,8 +15,7 @@ const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 impl Connection {
     /// The application writes no more.
-    pub fn close_send(&mut self, now: Instant) {
-        let _ = now;
+    pub fn close_send(&mut self) {
         if self.send_side == SendSide::Open {
             self.send_side = SendSide::Closing;
         }
@@ -115,8 +114,7 @@ impl Connection {
     }
 
     /// Data has arrived, or was acknowledged: what of the end follows.
-    pub(super) fn advance_close(&mut self, now: Instant, cache: &mut PoolCache) {
-        let _ = cache;
+    pub(super) fn advance_close(&mut self, now: Instant) {
         match self.mode {
             Mode::Offering | Mode::Answering => {}
             Mode::Plain(_) => {

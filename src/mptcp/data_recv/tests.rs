@@ -14,8 +14,7 @@ fn chunk(cache: &mut PoolCache, start: u64, len: u64) -> Chunk {
     Chunk { frame, offset: 100, len: len as u16 }
 }
 
-fn open(cache: &PoolCache) -> ReceiveQueue {
-    let _ = cache;
+fn open() -> ReceiveQueue {
     let mut queue = ReceiveQueue::new(DataSeq::new(FIRST));
     queue.window(1 << 20);
     queue
@@ -36,7 +35,7 @@ fn any_order_any_overlap_gives_the_stream() {
     for seed in 0..300 {
         let mut prng = Prng::new(seed);
         let mut cache = PoolCache::new(FramePool::new_heap(2048));
-        let mut queue = open(&cache);
+        let mut queue = open();
         let (total, mut expected) = (3000u64, 0);
         let mut covered = 0;
         while covered < total {
@@ -79,7 +78,7 @@ fn data_beyond_the_window_is_dropped() {
 #[test]
 fn too_many_chunks_behind_a_gap_are_dropped_and_counted() {
     let mut cache = PoolCache::new(FramePool::new_heap(OUT_OF_ORDER_MAX + 8));
-    let mut queue = open(&cache);
+    let mut queue = open();
     for n in 0..=OUT_OF_ORDER_MAX as u64 {
         let piece = chunk(&mut cache, 2 * n + 1, 1);
         queue.insert(DataSeq::new(FIRST) + (2 * n + 1), piece, &mut cache);
@@ -92,7 +91,7 @@ fn too_many_chunks_behind_a_gap_are_dropped_and_counted() {
 #[test]
 fn the_fin_is_passed_once_and_only_behind_all_data() {
     let mut cache = PoolCache::new(FramePool::new_heap(8));
-    let mut queue = open(&cache);
+    let mut queue = open();
     assert!(queue.set_fin(DataSeq::new(FIRST) + 10));
     assert!(!queue.set_fin(DataSeq::new(FIRST) + 11));
     assert!(!queue.consume_fin());
@@ -106,7 +105,7 @@ fn the_fin_is_passed_once_and_only_behind_all_data() {
 #[test]
 fn tiny_chunks_share_a_frame() {
     let mut cache = PoolCache::new(FramePool::new_heap(8));
-    let mut queue = open(&cache);
+    let mut queue = open();
     let mut expected = 0;
     for n in 0..100 {
         let piece = chunk(&mut cache, n * 10, 10);
