@@ -22,8 +22,9 @@ pub trait Port: Debug {
     /// Queues a packet. The caller has asked for room; a packet beyond it is completed at once and counted as dropped.
     fn transmit(&mut self, now: Instant, packet: TxFrame, cache: &mut PoolCache);
 
-    /// Lets the NIC know of what [`Port::transmit`] queued, and that it may sleep no more where it asked for that.
-    fn flush(&mut self, now: Instant);
+    /// Lets the NIC know of what [`Port::transmit`] queued, and that it may sleep no more where it asked for that. True
+    /// when it took a part of that and should be told once more, after the other ports.
+    fn flush(&mut self, now: Instant) -> bool;
 
     /// Transmissions that have not completed.
     fn pending(&self) -> usize;

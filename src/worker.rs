@@ -203,7 +203,7 @@ impl<P: Port, S: Steering> Worker<P, S> {
         for (sent, port) in self.sent.iter_mut().zip(&mut self.ports) {
             // Also without new packets: a NIC may not have taken all of the last ones yet.
             if std::mem::take(sent) || port.pending() > 0 {
-                port.flush(now);
+                any |= port.flush(now);
             }
         }
         any

@@ -162,7 +162,9 @@ impl Port for SimPort {
         self.outbox.push_back(packet);
     }
 
-    fn flush(&mut self, _now: Instant) {}
+    fn flush(&mut self, _now: Instant) -> bool {
+        false
+    }
 
     fn pending(&self) -> usize {
         self.in_flight + self.completed.len()

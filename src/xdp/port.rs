@@ -123,7 +123,7 @@ impl Port for XdpPort {
         self.staged.push(self.layout.desc(addr, packet.len.into()));
     }
 
-    fn flush(&mut self, _now: Instant) {
+    fn flush(&mut self, _now: Instant) -> bool {
         let socket = &mut self.sockets[self.transmitter];
         if !self.staged.is_empty() {
             // SAFETY: each came as a `TxFrame`, which stands for a frame of the pool over this UMEM that is in
@@ -131,7 +131,7 @@ impl Port for XdpPort {
             unsafe { socket.produce(&self.staged) };
             self.staged.clear();
         }
-        socket.kick();
+        socket.kick()
     }
 
     fn pending(&self) -> usize {

@@ -23,6 +23,9 @@ const RX_RING: u32 = 4096;
 const TX_RING: u32 = 4096;
 /// Descriptors that move between a ring and us at a time.
 pub(crate) const BATCH: usize = 256;
+/// Packets that one system call transmits in copy mode, where the kernel lets us choose: a path that takes long over
+/// each packet must not keep the others waiting.
+const SEND_BATCH: libc::c_int = 64;
 /// A fill ring is topped up when so many frames are missing.
 const FILL_BATCH: usize = 64;
 /// XDP_MAX_TX_SKB_BUDGET of <linux/if_xdp.h> (Linux 6.17): packets that one system call transmits in copy mode.
@@ -189,20 +192,21 @@ impl QueueSocket {
         assert_eq!(produced, descs.len(), "the transmit ring has the room that it told of");
     }
 
-    /// Makes the kernel transmit what is in the ring, as far as it can without waiting.
-    pub(crate) fn kick(&mut self) {
-        let mut free = self.tx.nb_free_exact();
-        while free < TX_RING && self.tx.needs_wakeup() {
-            // Its errors are temporary (no room in a device queue, link down) or mean that the NIC is gone, which
-            // control hears of by netlink. Whether it got further shows in the ring.
-            let gone = self.tx.wakeup().is_err();
-            let now = self.tx.nb_free_exact();
-            // In copy mode each call transmits a batch, here and now; in zero-copy mode it only rings the bell.
-            if gone || self.zero_copy || now == free {
-                return;
-            }
-            free = now;
+    /// Makes the kernel transmit what is in the ring, as far as it can without waiting. True when it took a part of it
+    /// and would take more: in copy mode the call transmits, here and now, and no more than [`SEND_BATCH`] packets, so
+    /// that the other NICs and what arrives have their turn; in zero-copy mode it only rings the bell.
+    pub(crate) fn kick(&mut self) -> bool {
+        let free = self.tx.nb_free_exact();
+        if free == TX_RING || !self.tx.needs_wakeup() {
+            return false;
         }
+        // Its errors are temporary (no room in a device queue, link down) or mean that the NIC is gone, which control
+        // hears of by netlink. Whether it got further shows in the ring.
+        if self.tx.wakeup().is_err() || self.zero_copy {
+            return false;
+        }
+        let now = self.tx.nb_free_exact();
+        now > free && now < TX_RING
     }
 
     /// Transmissions of this queue, of all workers, that have not completed.
@@ -333,7 +337,7 @@ fn tune(tx: &TxQueue) {
     let fd = unsafe { BorrowedFd::borrow_raw(tx.fd().as_raw_fd()) };
     let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
     let _ = rustix::net::sockopt::set_socket_send_buffer_size_force(fd, SEND_BUFFER);
-    let budget = BATCH as libc::c_int;
+    let budget = SEND_BATCH;
     // SAFETY: the option takes an int. Kernels before 6.17 answer ENOPROTOOPT, and transmit 32 at a time.
     unsafe {
         libc::setsockopt(
