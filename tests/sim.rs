@@ -5,7 +5,7 @@
 //! again.
 
 use braid::base::time::Duration;
-use braid::sim::scenario::{Fault, When};
+use braid::sim::scenario::{Fault, SeenBy, When};
 use braid::sim::{Kind, Outcome, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -193,33 +193,40 @@ fn two_paths_carry_nearly_twice_what_one_does() {
 
 #[test]
 fn a_path_that_comes_back_is_used_again() {
-    for carrier in [true, false] {
+    for seen_by in [SeenBy::Neither, SeenBy::Client, SeenBy::Server, SeenBy::Both] {
         let mut scenario = slow_links(2, 10_000_000);
         let lasts = Some(Duration::from_secs(1));
-        scenario.faults.push(Fault { link: 1, when: When::AfterBytes(2_000_000), lasts, carrier });
+        scenario.faults.push(Fault { link: 1, when: When::AfterBytes(2_000_000), lasts, seen_by });
         let outcome = finish(&scenario);
         assert_eq!(outcome.faults, 1);
+        let again = u64::from(seen_by != SeenBy::Neither);
         assert_eq!(
             outcome.joined,
-            1 + u64::from(carrier),
-            "without its carrier a subflow ends; a blackout it survives"
+            1 + again,
+            "{seen_by:?}: without its carrier a subflow ends; a blackout it survives"
         );
         // It carried half of the bytes before and has to carry a good part of the other 8 MB, too.
-        assert!(outcome.pipe_bytes[2] > 3_000_000, "carrier {carrier}: {:?}", outcome.pipe_bytes);
+        assert!(outcome.pipe_bytes[2] > 3_000_000, "{seen_by:?}: {:?}", outcome.pipe_bytes);
     }
 }
 
 #[test]
 fn a_path_that_dies_for_good_does_not_stop_the_other() {
-    for (dying, carrier) in [(0, true), (0, false), (1, true), (1, false)] {
+    for (dying, seen_by) in [
+        (0, SeenBy::Both),
+        (0, SeenBy::Neither),
+        (0, SeenBy::Server),
+        (1, SeenBy::Both),
+        (1, SeenBy::Neither),
+    ] {
         let mut scenario = slow_links(2, 4_000_000);
-        scenario.faults.push(Fault { link: dying, when: When::AfterBytes(1_000_000), lasts: None, carrier });
+        scenario.faults.push(Fault { link: dying, when: When::AfterBytes(1_000_000), lasts: None, seen_by });
         let outcome = finish(&scenario);
         assert_eq!((outcome.faults, outcome.bytes), (1, 4_000_000));
         // 3 MB are left for 10 Mbit/s: 2.4 s, and time to notice.
         assert!(
             outcome.finished.as_millis() < 6_000,
-            "link {dying}, carrier {carrier}: {}",
+            "link {dying}, seen by {seen_by:?}: {}",
             outcome.finished
         );
     }

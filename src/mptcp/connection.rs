@@ -603,7 +603,7 @@ impl Connection {
                 Phase::Confirming { repeat_at, .. } => Some(repeat_at),
                 Phase::Handshake | Phase::Ready => None,
             };
-            [subflow.tcb.poll_timeout(), repeat, subflow.removal_at]
+            [subflow.tcb.poll_timeout(), repeat, subflow.removal_at()]
         });
         let own = [self.data_timer, self.orphan_at, self.announce_at()];
         subflows.chain(own).flatten().min()
@@ -638,7 +638,7 @@ impl Connection {
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let is_due = |s: &&Subflow| {
             due(s.tcb.poll_timeout())
-                || due(s.removal_at)
+                || due(s.removal_at())
                 || matches!(s.phase, Phase::Confirming { repeat_at, .. } if repeat_at <= now)
         };
         self.subflows.iter().filter(is_due).map(|s| s.id).collect()
@@ -659,8 +659,7 @@ impl Connection {
                 subflow.tcb.request_ack();
             }
         }
-        if subflow.removal_at.is_some_and(|at| at <= now) {
-            subflow.removal_at = None;
+        if subflow.end_removal(now) {
             // The probe was not answered: the path is gone, as the peer said. The last one stays for TCP to judge.
             if !alone {
                 subflow.tcb.abort(now);

@@ -164,6 +164,13 @@ impl Emitter {
     }
 }
 
+/// The wait for an answer on a path that the peer says is gone.
+#[derive(Debug, Clone, Copy)]
+struct Removal {
+    asked_at: Instant,
+    ends_at: Instant,
+}
+
 /// A subflow.
 #[derive(Debug)]
 pub struct Subflow {
@@ -197,8 +204,8 @@ pub struct Subflow {
     pub signals: VecDeque<MptcpOption>,
     /// What a reset of ours says.
     pub reset_reason: ResetReason,
-    /// RFC 8684 §3.4.2: the peer withdrew its address; unless the path shows life until then, it ends.
-    pub removal_at: Option<Instant>,
+    /// The peer has withdrawn its address.
+    removal: Option<Removal>,
     /// It was reported as established.
     pub established: bool,
     /// SYNs sent so far.
@@ -224,7 +231,7 @@ impl Subflow {
             delivered: 0,
             signals: VecDeque::new(),
             reset_reason: ResetReason::Unspecified,
-            removal_at: None,
+            removal: None,
             established: false,
             syns: 0,
         }
@@ -245,7 +252,30 @@ impl Subflow {
         self.phase == Phase::Ready
             && self.tcb.is_established()
             && self.tcb.consecutive_timeouts() == 0
-            && self.removal_at.is_none()
+            && self.removal.is_none()
+    }
+
+    /// RFC 8684 §3.4.2: the peer has withdrawn its address; the path is asked whether it still lives.
+    pub fn begin_removal(&mut self, now: Instant) {
+        let ends_at = now + self.tcb.rto();
+        self.removal.get_or_insert(Removal { asked_at: now, ends_at });
+        self.tcb.probe(now);
+    }
+
+    /// Something has arrived. It is an answer if it can be one: what was on its way before the path went proves nothing.
+    pub fn handle_sign_of_life(&mut self, now: Instant) {
+        let shortest = self.tcb.min_rtt().unwrap_or_default();
+        self.removal.take_if(|removal| now.since(removal.asked_at) >= shortest);
+    }
+
+    /// When the wait for an answer ends.
+    pub fn removal_at(&self) -> Option<Instant> {
+        self.removal.map(|removal| removal.ends_at)
+    }
+
+    /// Whether the wait has ended without an answer.
+    pub fn end_removal(&mut self, now: Instant) -> bool {
+        self.removal.take_if(|removal| removal.ends_at <= now).is_some()
     }
 
     /// It can send ACKs, and with them signals.

@@ -35,6 +35,8 @@ enum PairState {
 struct PairEntry {
     state: PairState,
     failures: u32,
+    /// The peer has withdrawn the address while the subflow was there: its end says nothing against the next one.
+    withdrawn: bool,
 }
 
 /// An address of the peer.
@@ -147,7 +149,7 @@ impl Connection {
     /// A subflow is being opened.
     pub(super) fn begin(&mut self, pair: Pair) {
         let failures = self.pairs.get(&pair).map_or(0, |entry| entry.failures);
-        self.pairs.insert(pair, PairEntry { state: PairState::UnderWay, failures });
+        self.pairs.insert(pair, PairEntry { state: PairState::UnderWay, failures, withdrawn: false });
         if let Some(local) = self.locals.iter_mut().find(|local| local.addr == pair.0) {
             local.told = true;
         }
@@ -156,7 +158,8 @@ impl Connection {
     /// A subflow of the pair is established, whoever opened it.
     pub(super) fn handle_established(&mut self, now: Instant, pair: Pair) {
         let failures = self.pairs.get(&pair).map_or(0, |entry| entry.failures);
-        self.pairs.insert(pair, PairEntry { state: PairState::Established { since: now }, failures });
+        let state = PairState::Established { since: now };
+        self.pairs.insert(pair, PairEntry { state, failures, withdrawn: false });
         if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.end == pair.1) {
             remote.proven = true;
         }
@@ -176,7 +179,7 @@ impl Connection {
     pub(super) fn handle_failure(&mut self, now: Instant, pair: Pair, failure: Failure, prng: &mut Prng) {
         let Some(entry) = self.pairs.remove(&pair) else { return };
         let remote = self.remotes.iter().find(|remote| remote.end == pair.1);
-        let (true, Some(remote)) = (self.initiator, remote) else { return };
+        let (true, Some(remote), false) = (self.initiator, remote, entry.withdrawn) else { return };
         let lived = match entry.state {
             PairState::Established { since } => now.since(since),
             PairState::UnderWay | PairState::Waiting { .. } | PairState::Finished => Duration::ZERO,
@@ -193,7 +196,7 @@ impl Connection {
                 PairState::Waiting { until: now + backoff(failures, prng) }
             }
         };
-        self.pairs.insert(pair, PairEntry { state, failures: failures + 1 });
+        self.pairs.insert(pair, PairEntry { state, failures: failures + 1, withdrawn: false });
     }
 
     /// Forgets past failures of pairs that `wanted` picks.
@@ -228,7 +231,11 @@ impl Connection {
     pub(super) fn handle_withdrawn(&mut self, id: AddressId) {
         self.remotes.retain(|remote| remote.id != id);
         let Self { pairs, remotes, .. } = self;
-        pairs.retain(|pair, entry| entry.in_use() || remotes.iter().any(|remote| remote.end == pair.1));
+        pairs.retain(|pair, entry| {
+            let known = remotes.iter().any(|remote| remote.end == pair.1);
+            entry.withdrawn |= !known;
+            known || entry.in_use()
+        });
     }
 
     /// Our id of an address, the same for as long as the connection lives. `None` when all ids are taken: then the
@@ -247,20 +254,21 @@ impl Connection {
         self.locals.iter().filter(|local| local.announced).count()
     }
 
-    /// Whether `addr` is announced.
-    pub(super) fn is_announced(&self, addr: IpAddr) -> bool {
-        self.locals.iter().any(|local| local.addr == addr && local.announced)
+    /// Whether the peer should be told of `addr`: it has not been announced, nor is it the first subflow's, which the
+    /// peer knows as long as it was not withdrawn.
+    pub(super) fn should_announce(&self, addr: IpAddr) -> bool {
+        let known = self.locals.iter().find(|local| local.addr == addr);
+        known.is_none_or(|local| !local.announced && !(local.told && addr == self.first.local.addr))
     }
 
-    /// `addr` is announced, and the peer told of it; or it has to be announced again.
-    pub(super) fn set_announced(&mut self, addr: IpAddr, announced: bool) {
+    /// `addr` is announced, and the peer told of it.
+    pub(super) fn set_announced(&mut self, addr: IpAddr) {
         if let Some(local) = self.locals.iter_mut().find(|local| local.addr == addr) {
-            local.announced = announced;
-            local.told |= announced;
+            (local.announced, local.told) = (true, true);
         }
     }
 
-    /// An address of ours is gone: the id to withdraw, if the peer has heard of it.
+    /// An address of ours is gone, or its NIC is down: the id to withdraw, if the peer has heard of it.
     pub(super) fn handle_local_removed(&mut self, addr: IpAddr) -> Option<AddressId> {
         self.forgive(|(local, _)| local == addr);
         let local = self.locals.iter_mut().find(|local| local.addr == addr)?;

@@ -89,27 +89,34 @@ impl Manager {
         }
     }
 
-    /// A NIC went up or down. While it is down its addresses are not used; once it is up again they are tried at
-    /// once, and announced again.
+    /// A NIC went up or down. Its addresses are withdrawn when it goes down: the peer may see nothing of it (a switch
+    /// in between, or a kernel that tells of a short outage only when it is over), and would find out by time-outs. Once
+    /// it is up again they are tried at once, and announced again.
     pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
         let was_up = self.ports.insert(event.port, event.up).unwrap_or(false);
         if event.up == was_up {
             return;
         }
         let addrs: Vec<IpAddr> = self.addresses_of(event.port).collect();
-        for connection in self.connections.values_mut() {
-            if event.up {
-                connection.forgive(|(local, _)| addrs.contains(&local));
-            } else {
-                addrs.iter().for_each(|addr| connection.set_announced(*addr, false));
-            }
-        }
         if event.up {
+            let connections = self.connections.values_mut();
+            connections.for_each(|connection| connection.forgive(|(local, _)| addrs.contains(&local)));
             self.evaluate_all(now);
+        } else {
+            addrs.into_iter().for_each(|addr| self.withdraw(addr));
         }
     }
 
-    /// An address came or went. One that goes is withdrawn from every peer that has heard of it (RFC 8684 §3.4.2).
+    /// Tells every peer that has heard of `addr` that it is gone (RFC 8684 §3.4.2).
+    fn withdraw(&mut self, addr: IpAddr) {
+        for (&(worker, id), connection) in &mut self.connections {
+            if let Some(address) = connection.handle_local_removed(addr) {
+                self.commands.push_back(PmCommand::Withdraw { worker, connection: id, id: address });
+            }
+        }
+    }
+
+    /// An address came or went.
     pub fn handle_address(&mut self, now: Instant, event: AddressEvent) {
         let entry = (event.port, event.addr);
         if event.added {
@@ -124,11 +131,7 @@ impl Manager {
             self.evaluate_all(now);
         } else if let Some(place) = self.addresses.iter().position(|known| *known == entry) {
             self.addresses.remove(place);
-            for (&(worker, id), connection) in &mut self.connections {
-                if let Some(address) = connection.handle_local_removed(event.addr) {
-                    self.commands.push_back(PmCommand::Withdraw { worker, connection: id, id: address });
-                }
-            }
+            self.withdraw(event.addr);
         }
     }
 
@@ -300,16 +303,15 @@ fn announce(
     limits: &Limits,
     commands: &mut VecDeque<PmCommand>,
 ) {
-    let first = connection.first().local.addr;
     for &(_, addr) in usable {
-        if addr == first || connection.is_announced(addr) {
+        if !connection.should_announce(addr) {
             continue;
         }
         if connection.announced() >= limits.addresses {
             return;
         }
         let Some(address) = connection.local_id(addr) else { return };
-        connection.set_announced(addr, true);
+        connection.set_announced(addr);
         commands.push_back(PmCommand::Announce { worker, connection: id, id: address, addr });
     }
 }

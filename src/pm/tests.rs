@@ -322,12 +322,14 @@ fn a_path_that_comes_back_gets_its_subflow_back() {
     host.joined(SECOND.0, SECOND.1);
     host.commands();
     host.link(B, false);
+    host.commands();
     host.closed(SECOND.0, SECOND.1, CloseReason::PathDown);
     assert_eq!((host.opened(), host.manager.poll_timeout()), (vec![], None));
     host.link(B, true);
     assert_eq!(host.opened(), pairs(&[SECOND]));
     // The first subflow is no exception.
     host.link(A, false);
+    host.commands();
     host.closed("10.0.0.1", "10.0.0.2", CloseReason::PathDown);
     host.link(A, true);
     assert_eq!(host.opened(), pairs(&[("10.0.0.1", "10.0.0.2")]));
@@ -342,6 +344,7 @@ fn a_link_that_comes_back_ends_the_wait_of_its_pairs() {
     host.closed(SECOND.0, SECOND.1, CloseReason::TimedOut);
     host.commands();
     host.link(B, false);
+    host.commands();
     host.link(B, true);
     assert_eq!(host.opened(), pairs(&[SECOND]));
     assert_eq!(host.manager.poll_timeout(), None);
@@ -354,6 +357,7 @@ fn an_address_is_announced_again_when_its_link_comes_back() {
     host.report(Report::JoinsAllowed { connection: connection(1) });
     host.commands();
     host.link(B, false);
+    host.commands();
     assert_eq!(host.announcing(), []);
     host.link(B, true);
     assert_eq!(host.announcing(), vec![(1, "10.0.1.1".to_owned())], "under its old id");
@@ -427,6 +431,39 @@ fn a_withdrawn_address_is_joined_no_more() {
     assert_eq!((host.opened(), host.manager.poll_timeout()), (vec![], None));
     host.announced(1, "10.0.2.2");
     assert_eq!(host.opened(), pairs(&[THIRD]), "the id is free for another address");
+}
+
+#[test]
+fn an_address_that_is_withdrawn_and_announced_again_is_joined_as_soon_as_its_subflow_is_gone() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.joined(SECOND.0, SECOND.1);
+    host.commands();
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(1) });
+    host.announced(1, "10.0.1.2");
+    assert_eq!(host.opened(), [], "there is a subflow yet");
+    // What the peer answers on a subflow that it has closed.
+    host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+    assert_eq!(host.opened(), pairs(&[SECOND]));
+}
+
+#[test]
+fn a_link_that_goes_down_is_withdrawn_and_announced_again() {
+    let mut host = Host::new(Limits::default());
+    host.establish(1, false, false);
+    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.joined(SECOND.0, SECOND.1);
+    host.commands();
+    let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
+    for (port, id, addr) in [(B, 1, "10.0.1.1"), (A, 0, "10.0.0.1")] {
+        host.link(port, false);
+        assert_eq!(host.commands(), [withdraw(id)]);
+        host.link(port, false);
+        assert_eq!(host.commands(), [], "once");
+        host.link(port, true);
+        assert_eq!(host.announcing(), vec![(id, addr.to_owned())]);
+    }
 }
 
 #[test]

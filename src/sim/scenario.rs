@@ -83,8 +83,36 @@ pub struct Fault {
     pub when: When,
     /// For how long; `None`: for ever.
     pub lasts: Option<Duration>,
-    /// The hosts see that the carrier is lost; otherwise packets just vanish.
-    pub carrier: bool,
+    /// Who sees that the carrier is lost.
+    pub seen_by: SeenBy,
+}
+
+/// Which ends of a link see that it fails. To the others packets just vanish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeenBy {
+    /// A switch in between hides it from both.
+    Neither,
+    /// It hides it from one.
+    Client,
+    /// And from the other.
+    Server,
+    /// The hosts are joined by a cable.
+    Both,
+}
+
+impl SeenBy {
+    /// All, in an order that seeds go by.
+    const ALL: [SeenBy; 4] = [SeenBy::Neither, SeenBy::Both, SeenBy::Client, SeenBy::Server];
+
+    /// Whether the host sees it: the client is host 0, the server host 1.
+    pub fn is(self, host: HostId) -> bool {
+        match self {
+            SeenBy::Neither => false,
+            SeenBy::Client => host == HostId(0),
+            SeenBy::Server => host == HostId(1),
+            SeenBy::Both => true,
+        }
+    }
 }
 
 /// A connection from the client to the server.
@@ -300,7 +328,7 @@ impl Scenario {
         let link = prng.below(self.links.len() as u64) as usize;
         let when = When::AfterBytes(bytes / 10 + prng.below(bytes / 2));
         let lasts = returns.then(|| Duration::from_millis(100 + prng.below(6_000)));
-        self.faults.push(Fault { link, when, lasts, carrier: prng.chance(0.5) });
+        self.faults.push(Fault { link, when, lasts, seen_by: SeenBy::ALL[prng.below(4) as usize] });
     }
 
     fn draw_slow_reader(&mut self, prng: &mut Prng) {

@@ -302,13 +302,10 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Where the fault is one that hosts can see, they are told.
+    /// The hosts that can see the fault are told.
     fn announce_port_state(&mut self, fault: &Fault, up: bool) {
-        if !fault.carrier {
-            return;
-        }
         let link = &self.scenario.links[fault.link];
-        for nic in [link.a, link.b] {
+        for nic in [link.a, link.b].into_iter().filter(|nic| fault.seen_by.is(nic.host)) {
             self.hosts[nic.host.0].port_state(self.now, nic.port, up);
             self.wake(nic.host, self.now);
         }

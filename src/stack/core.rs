@@ -484,6 +484,8 @@ impl Stack {
                 Transmit::Idle => {
                     slot.burst = 0;
                     self.senders.pop_front();
+                    // A reset that was sent ends its subflow.
+                    self.drain_events(now, id, cache);
                     self.rest(now, id, cache);
                 }
             }

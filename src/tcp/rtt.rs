@@ -9,6 +9,8 @@ pub(super) struct RttEstimator {
     smoothed: Option<(Duration, Duration)>,
     /// The shortest sample so far: the path without queues.
     shortest: Option<Duration>,
+    /// The smoothed round trip by those samples alone that no delayed ACK made longer.
+    prompt: Option<Duration>,
     initial_rto: Duration,
     min_rto: Duration,
     max_rto: Duration,
@@ -19,7 +21,7 @@ pub(super) struct RttEstimator {
 impl RttEstimator {
     /// Without a sample.
     pub(super) fn new(initial_rto: Duration, min_rto: Duration, max_rto: Duration) -> Self {
-        Self { smoothed: None, shortest: None, initial_rto, min_rto, max_rto, backoff: 0 }
+        Self { smoothed: None, shortest: None, prompt: None, initial_rto, min_rto, max_rto, backoff: 0 }
     }
 
     /// Takes a measured round trip. RFC 6298 §3 (Karn): the caller measures no segment that was sent twice, unless
@@ -36,6 +38,11 @@ impl RttEstimator {
         });
         self.shortest = Some(self.shortest.map_or(rtt, |shortest| shortest.min(rtt)));
         self.backoff = 0;
+    }
+
+    /// Takes a round trip that the peer's ACK did not wait in.
+    pub(super) fn sample_prompt(&mut self, rtt: Duration) {
+        self.prompt = Some(self.prompt.map_or(rtt, |prompt| prompt - prompt / 8 + rtt / 8));
     }
 
     /// RFC 6298 §5.5: the timer expired, the time-out doubles.
@@ -71,6 +78,11 @@ impl RttEstimator {
     /// The smoothed round trip.
     pub(super) fn srtt(&self) -> Option<Duration> {
         self.smoothed.map(|(srtt, _)| srtt)
+    }
+
+    /// The smoothed round trip without delayed ACKs; before the first such sample, the shortest one.
+    pub(super) fn prompt(&self) -> Option<Duration> {
+        self.prompt.or(self.shortest)
     }
 
     /// The shortest round trip.
@@ -109,6 +121,17 @@ mod tests {
             rtt.sample(ms(100));
         }
         assert!(rtt.rto() >= ms(300) && rtt.rto() < ms(302), "{:?}", rtt.rto());
+    }
+
+    #[test]
+    fn the_prompt_round_trip_begins_with_the_shortest_and_hears_of_no_delayed_acks() {
+        let mut rtt = estimator();
+        assert_eq!(rtt.prompt(), None);
+        [2, 40, 40].into_iter().for_each(|delayed| rtt.sample(ms(delayed)));
+        assert_eq!(rtt.prompt(), Some(ms(2)));
+        rtt.sample_prompt(ms(8));
+        rtt.sample_prompt(ms(16));
+        assert_eq!(rtt.prompt(), Some(ms(9)));
     }
 
     #[test]

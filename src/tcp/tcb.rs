@@ -429,12 +429,12 @@ impl Tcb {
     }
 
     /// The round trip that a segment sent now can expect: the path's own, and the queue that we keep on it, which is
-    /// the smoothed one's share of the window in flight. Unlike the smoothed round trip it does not stay behind when a
-    /// path falls idle, and single delayed ACKs do not spoil it.
+    /// the share of the window in flight in the smoothed one without delayed ACKs. Unlike the smoothed round trip it does
+    /// not stay behind when a path falls idle, nor do the delayed ACKs of lone segments keep a path from more than that.
     pub fn expected_rtt(&self) -> Option<Duration> {
-        let (srtt, shortest) = (self.rtt.srtt()?, self.rtt.shortest()?);
+        let (prompt, shortest) = (self.rtt.prompt()?, self.rtt.shortest()?);
         let window = self.congestion.window().max(1);
-        let queue = srtt.as_nanos() * u128::from(self.send.flight()) / u128::from(window);
+        let queue = prompt.as_nanos() * u128::from(self.send.flight()) / u128::from(window);
         Some(shortest + Duration::from_nanos(u64::try_from(queue).unwrap_or(u64::MAX)))
     }
 

@@ -4,11 +4,12 @@ use super::establish::Admission;
 use super::{Connection, ConnectionEvent, Mode, SendSide};
 use crate::base::{Chunk, DataSeq, Instant, PoolCache};
 use crate::mptcp::mapping::{Mapping, MappingError};
-use crate::mptcp::subflow::Phase;
+use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{CloseReason, TcpEvent};
 use crate::wire::mptcp::{AddAddr, AddressId, Dss, DssMapping, MpCapable, ResetReason};
 use crate::wire::{Endpoint, MptcpOption, Packet};
+use arrayvec::ArrayVec;
 
 /// Bytes without a mapping that a subflow may hold before it counts as broken (RFC 8684 §3.3.1: a receive window's
 /// worth at most; a mapping that comes late comes within a few segments).
@@ -49,7 +50,7 @@ impl Connection {
             return;
         }
         let Some(index) = self.index(id) else { return };
-        self.subflows[index].removal_at = None;
+        self.subflows[index].handle_sign_of_life(now);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
             Mode::Plain(_) => self.settle_plain_acknowledgment(index, cache),
@@ -348,17 +349,21 @@ impl Connection {
         }
     }
 
-    /// RFC 8684 §3.4.2, pitfall 28: a path is first asked whether it still lives; whatever arrives on it saves it.
+    /// RFC 8684 §3.4.2, pitfall 28: a path is first asked whether it still lives; what arrives on it then saves it.
     fn handle_remove_addr(&mut self, now: Instant, id: AddressId) {
         self.addresses.handle_removal(id);
+        let mut leaving = ArrayVec::<SubflowId, { super::SUBFLOWS_MAX }>::new();
         for subflow in self
             .subflows
             .iter_mut()
             .filter(|subflow| subflow.remote_id == id && subflow.phase == Phase::Ready)
         {
-            let patience = subflow.tcb.rto() * 3;
-            subflow.removal_at.get_or_insert(now + patience);
-            subflow.tcb.probe(now);
+            subflow.begin_removal(now);
+            leaving.push(subflow.id);
+        }
+        // It is most likely gone: what it holds need not wait for the answer.
+        if self.subflows.iter().any(Subflow::is_usable) {
+            leaving.into_iter().for_each(|id| self.send.reinject_from(id));
         }
         self.events.push_back(ConnectionEvent::AddressWithdrawn(id));
     }

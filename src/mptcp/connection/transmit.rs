@@ -4,6 +4,7 @@ use super::{Connection, Mode, SendSide};
 use crate::base::{Instant, PoolCache, PortId, TxFrame};
 use crate::mptcp::sched::{Candidate, Scheduler};
 use crate::mptcp::subflow::{Emitter, Phase, Subflow};
+use crate::tcp::State;
 use arrayvec::ArrayVec;
 
 /// What [`Connection::poll_transmit`] gave.
@@ -84,7 +85,13 @@ impl Connection {
         let signalling = self.signalling();
         let subflow = &mut self.subflows[index];
         subflow.tcb.set_receive_window(u32::try_from(window).unwrap_or(u32::MAX));
-        subflow.emit(now, &signalling, emitter, cache)
+        let packet = subflow.emit(now, &signalling, emitter, cache);
+        if subflow.tcb.state() == State::Closed {
+            // It was the reset of a subflow that we end; nothing else will come that tells of its end.
+            let id = subflow.id;
+            self.drain_events(now, id, None, cache);
+        }
+        packet
     }
 
     /// Puts the next piece of data onto a subflow.

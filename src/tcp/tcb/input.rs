@@ -329,8 +329,13 @@ impl Tcb {
             self.clock.round_trip(now, timestamps.echo)
         };
         // RFC 6298 §3: our own record is finer than the timestamp clock, and is used where it is unambiguous.
-        if let Some(rtt) = acked.sent_at.map(|sent_at| now.since(sent_at)).or_else(by_echo) {
+        let by_record = acked.sent_at.map(|sent_at| now.since(sent_at));
+        if let Some(rtt) = by_record.or_else(by_echo) {
             self.rtt.sample(rtt);
+        }
+        // RFC 5681 §4.2: an ACK does not wait when a second segment has arrived. The echo would tell of the first.
+        if let Some(rtt) = by_record.filter(|_| acked.delivered as usize > self.mss.get()) {
+            self.rtt.sample_prompt(rtt);
         }
         // RFC 6298 §5.2, §5.3.
         if self.send.flight() == 0 {
