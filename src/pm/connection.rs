@@ -258,7 +258,7 @@ impl Connection {
     /// peer knows as long as it was not withdrawn.
     pub(super) fn should_announce(&self, addr: IpAddr) -> bool {
         let known = self.locals.iter().find(|local| local.addr == addr);
-        known.is_none_or(|local| !local.announced && !(local.told && addr == self.first.local.addr))
+        !known.is_some_and(|local| local.announced || (local.told && addr == self.first.local.addr))
     }
 
     /// `addr` is announced, and the peer told of it.
