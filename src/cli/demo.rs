@@ -37,6 +37,8 @@ const FAILS_AT: u64 = 30;
 const RETURNS_AT: u64 = 50;
 /// A path that carried fewer bytes than this carried no data, only handshakes.
 const LEAST_DATA: u64 = 1 << 20;
+/// What each path is limited to while the file is sent, in Mbit/s.
+const FILE_RATE_MBIT: u32 = 1000;
 
 /// How large a demo.
 #[derive(Debug, Args)]
@@ -45,12 +47,13 @@ pub(super) struct DemoArguments {
     #[arg(long, default_value_t = 10, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     time: u32,
     /// Size of the file in MiB.
-    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
+    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..=1 << 20))]
     size: u64,
     /// MTU of the paths.
     #[arg(long, default_value_t = 1500, value_name = "BYTES")]
     mtu: u32,
-    /// Limit each path (500mbit).
+    /// Limit each path (500mbit). By default nothing limits the traffic, and 1gbit the file: so that one path is not
+    /// enough for it, and that the path which comes back is needed.
     #[arg(long, value_name = "RATE")]
     rate: Option<Rate>,
     /// Use the kernel's MPTCP instead of Braid, for comparison.
@@ -108,7 +111,7 @@ struct Transfer {
 
 impl Transfer {
     fn is_good(&self) -> bool {
-        self.sent == self.received && self.before >= LEAST_DATA
+        self.sent == self.received && self.before.min(self.after) >= LEAST_DATA
     }
 }
 
@@ -117,6 +120,9 @@ impl Transfer {
 struct Demo {
     children: Vec<Child>,
     lab: Option<Lab>,
+    name: String,
+    mtu: u32,
+    rate: Option<Rate>,
     folder: Folder,
     interrupted: Arc<AtomicBool>,
     clock: Clock,
@@ -126,25 +132,40 @@ struct Demo {
 impl Demo {
     fn new(arguments: &DemoArguments, interrupted: Arc<AtomicBool>) -> anyhow::Result<Demo> {
         let folder = Folder::new(2 * arguments.size * BLOCK as u64)?;
-        let options = LabOptions { mtu: arguments.mtu, rate: arguments.rate, ..LabOptions::default() };
-        let name = format!("{PREFIX}{}", id());
-        let lab = Lab::up(&name, &options)?;
+        let mut demo = Demo {
+            children: Vec::new(),
+            lab: None,
+            name: format!("{PREFIX}{}", id()),
+            mtu: arguments.mtu,
+            rate: arguments.rate,
+            folder,
+            interrupted,
+            clock: Clock::start(),
+            kernel: arguments.kernel,
+        };
+        demo.make_lab(arguments.rate)?;
+        let (name, lab) = (&demo.name, demo.lab());
         println!("Made two hosts, {name}-a and {name}-b, joined by {} paths:", lab.paths());
         for path in 1..=lab.paths() {
             let [a, b] = Host::ENDS.map(|host| lab::ipv4(host, path).map(|addr| addr.to_string()));
             println!("  {}: {} - {}", lab::nic(path), a.unwrap_or_default(), b.unwrap_or_default());
         }
-        let clock = Clock::start();
-        let kernel = arguments.kernel;
-        let demo = Demo { children: Vec::new(), lab: Some(lab), folder, interrupted, clock, kernel };
-        if kernel {
-            demo.announce_second_path()?;
-        }
         Ok(demo)
     }
 
+    /// Makes the lab, in the place of the one that there is.
+    fn make_lab(&mut self, rate: Option<Rate>) -> anyhow::Result<()> {
+        self.lab.take().map_or(Ok(()), Lab::down)?;
+        let options = LabOptions { mtu: self.mtu, rate, ..LabOptions::default() };
+        self.lab = Some(Lab::up(&self.name, &options)?);
+        if self.kernel {
+            self.announce_second_path()?;
+        }
+        Ok(())
+    }
+
     fn lab(&self) -> &Lab {
-        self.lab.as_ref().expect("only remove() takes the lab, and it takes the demo too")
+        self.lab.as_ref().expect("new() makes the lab, and only remove() takes it for good")
     }
 
     /// What Braid's path manager does by itself, the kernel is told to do.
@@ -170,11 +191,14 @@ impl Demo {
 
     /// A file from a to b, while a path fails and comes back.
     fn file(&mut self, bytes: u64) -> anyhow::Result<Transfer> {
+        let rate = self.rate.unwrap_or(Rate::from_mbit(FILE_RATE_MBIT));
         println!(
-            "\n2. A file of {} MiB from a to b, while path {} fails and comes back\n",
+            "\n2. A file of {} MiB from a to b, over paths of {:.1} Gbit/s, while path {} fails and comes back\n",
             bytes >> 20,
+            rate.bits_per_second() as f64 / 1e9,
             lab::nic(FAILING)
         );
+        self.make_lab(Some(rate))?;
         let [source, copy] = ["source", "copy"].map(|name| self.folder.path.join(name));
         let sent = self.write_random(&source, bytes)?;
         let [source_text, copy_text] = [&source, &copy].map(|path| path.to_string_lossy().into_owned());
@@ -496,7 +520,7 @@ fn summary(traffic: &Traffic, file: &Transfer) -> String {
     let failing = lab::nic(FAILING);
     let verdict = if file.before < LEAST_DATA { "  NO DATA: the subflow is missing" } else { "" };
     line(&format!("  {failing} before it failed"), format!("{} MiB{verdict}", file.before >> 20));
-    let verdict = if file.after < LEAST_DATA { "  it was not used again" } else { "" };
+    let verdict = if file.after < LEAST_DATA { "  NOT USED AGAIN" } else { "" };
     line(&format!("  {failing} after it was back"), format!("{} MiB{verdict}", file.after >> 20));
     line("SHA-256 sent", file.sent.clone());
     line("SHA-256 received", file.received.clone());
