@@ -534,22 +534,16 @@ fn summary(traffic: &Traffic, file: &Transfer) -> String {
 mod tests {
     use super::*;
 
-    fn transfer(received: &str, before: u64) -> Transfer {
-        Transfer {
-            bytes: 1 << 30,
-            seconds: 2.0,
-            sent: "aa".into(),
-            received: received.into(),
-            before,
-            after: 0,
-        }
+    fn transfer(received: &str, before: u64, after: u64) -> Transfer {
+        Transfer { bytes: 1 << 30, seconds: 2.0, sent: "aa".into(), received: received.into(), before, after }
     }
 
     #[test]
     fn different_hashes_and_an_unused_path_are_failures() {
-        assert!(transfer("aa", LEAST_DATA).is_good());
-        assert!(!transfer("ab", LEAST_DATA).is_good());
-        assert!(!transfer("aa", LEAST_DATA - 1).is_good());
+        assert!(transfer("aa", LEAST_DATA, LEAST_DATA).is_good());
+        assert!(!transfer("ab", LEAST_DATA, LEAST_DATA).is_good());
+        assert!(!transfer("aa", LEAST_DATA - 1, LEAST_DATA).is_good());
+        assert!(!transfer("aa", LEAST_DATA, LEAST_DATA - 1).is_good());
         assert!(Traffic { seconds: 1.0, paths: vec![LEAST_DATA, LEAST_DATA] }.is_good());
         assert!(!Traffic { seconds: 1.0, paths: vec![1 << 40, LEAST_DATA - 1] }.is_good());
     }
@@ -557,10 +551,10 @@ mod tests {
     #[test]
     fn the_summary_says_what_is_wrong() {
         let traffic = Traffic { seconds: 10.0, paths: vec![10_000_000_000, 0] };
-        let text = summary(&traffic, &transfer("ab", 0));
+        let text = summary(&traffic, &transfer("ab", 0, 0));
         assert!(text.contains("8.00 Gbit/s, 100 %\n") && text.contains("NO DATA"), "{text}");
-        assert!(text.contains("DIFFERENT") && text.contains("not used again"), "{text}");
-        let good = summary(&traffic, &transfer("aa", LEAST_DATA));
+        assert!(text.contains("DIFFERENT") && text.contains("NOT USED AGAIN"), "{text}");
+        let good = summary(&traffic, &transfer("aa", LEAST_DATA, LEAST_DATA));
         assert!(good.contains("the same"), "{good}");
     }
 
