@@ -2,16 +2,16 @@
 
 # What a bare Debian needs, beside a Rust toolchain.
 BUILD_PACKAGES := gcc libc6-dev make clang libelf-dev m4 pkg-config
-TEST_PACKAGES := iproute2 ethtool iperf3 mptcpize tshark nftables tcpdump procps
+TEST_PACKAGES := iproute2 ethtool iperf3 mptcpize tshark nftables tcpdump procps binutils xz-utils
 
 CARGO ?= cargo
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-long demo bench bench-quick lint fmt clean
+.PHONY: help deps build test test-long test-zerocopy demo bench bench-quick lint fmt clean
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the Debian packages that are missing (needs root only then)
 	@missing=; \
@@ -37,6 +37,9 @@ test: deps ## Check the format, lint, and run every test (as root: those on real
 
 test-long: deps ## The same with the long forms: more seeds, 1 GiB transfers
 	@tests/run long
+
+test-zerocopy: deps ## Only the zero-copy suite: virtio_net and igb in an emulated guest (part of test, too)
+	$(CARGO) test --locked --test zerocopy -- --nocapture
 
 demo: build ## Two hosts, two paths: ten seconds of traffic, then a file while a path fails (needs root)
 	@target/release/braid demo $(DEMO)

@@ -335,6 +335,7 @@ pub(super) fn end_of(run: &Run, cpu: CpuUse, congestion: Option<String>, remote:
     let streams = (0..totals.streams.len())
         .map(|index| StreamEnd {
             multipath: run.multipath(index),
+            reinjected_bytes: run.reinjected_bytes(index),
             local_sha256: run.digest(index).map(str::to_owned),
         })
         .collect();

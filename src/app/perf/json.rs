@@ -285,6 +285,7 @@ impl JsonReport {
             "mptcp": {
                 "agreed": agreed,
                 "fallback_reason": reason,
+                "reinjected_bytes": more.and_then(|stream| stream.reinjected_bytes),
                 "subflows": self.subflow_values(figures, end.totals.seconds),
             },
         })

@@ -305,6 +305,12 @@ impl Connection {
             .map_or_else(Vec::new, |info: ConnectionInfo| info.subflow.into_iter().flatten().collect())
     }
 
+    /// Bytes that were sent once more on another subflow; `None` where the transport doesn't tell.
+    pub fn reinjected_bytes(&self) -> Option<u64> {
+        let Connection::Braid(stream) = self else { return None };
+        stream.info().map(|info: ConnectionInfo| info.reinjected)
+    }
+
     /// Congestion control in use, where the connection itself knows.
     pub fn congestion(&self) -> Option<String> {
         match self {

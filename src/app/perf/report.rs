@@ -58,6 +58,8 @@ pub struct Start {
 pub struct StreamEnd {
     /// Whether it was MPTCP.
     pub multipath: Multipath,
+    /// Bytes sent once more on another subflow, because theirs was late or gone; `None` where nobody counts them.
+    pub reinjected_bytes: Option<u64>,
     /// SHA-256 of the file at our end.
     pub local_sha256: Option<String>,
 }

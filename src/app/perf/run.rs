@@ -243,6 +243,11 @@ impl Run {
         self.tasks.get(index).map_or(Multipath::Unknown, |task| task.connection.multipath())
     }
 
+    /// Bytes of the `index`-th stream that were sent once more on another subflow.
+    pub fn reinjected_bytes(&self, index: usize) -> Option<u64> {
+        self.tasks.get(index).and_then(|task| task.connection.reinjected_bytes())
+    }
+
     /// The congestion control of the first stream.
     pub fn congestion(&self) -> Option<String> {
         self.tasks.first().and_then(|task| task.connection.congestion())

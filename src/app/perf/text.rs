@@ -256,10 +256,11 @@ impl TextReport {
             line(
                 text,
                 format_args!(
-                    "{name} {} subflow{}{}",
+                    "{name} {} subflow{}{}{}",
                     figures.subflows.len(),
                     if figures.subflows.len() == 1 { "" } else { "s" },
-                    describe_multipath(stream.multipath)
+                    describe_multipath(stream.multipath),
+                    describe_reinjections(stream.reinjected_bytes)
                 ),
             );
             self.subflow_rows(text, figures, (0.0, end.totals.seconds));
@@ -361,6 +362,14 @@ fn describe_multipath(multipath: Multipath) -> String {
         Multipath::Agreed => ", MPTCP".to_owned(),
         Multipath::Plain(Some(reason)) => format!(", plain TCP: {reason}"),
         Multipath::Plain(None) => ", plain TCP".to_owned(),
+    }
+}
+
+/// Nothing where nothing was reinjected: that is how it should be.
+fn describe_reinjections(bytes: Option<u64>) -> String {
+    match bytes {
+        None | Some(0) => String::new(),
+        Some(bytes) => format!(", {} reinjected", units::bytes(bytes as f64)),
     }
 }
 
