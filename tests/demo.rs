@@ -44,7 +44,7 @@ fn interrupted_it_removes_what_it_made() {
     let _alone = alone();
     let folder = tempfile::tempdir().expect("there is room for scratch files");
     let Some(mut command) = demo("the_demo_interrupted", folder.path()) else { return };
-    for (words, signal) in [("0.00-1.00", Signal::INT), ("writing 256 MiB", Signal::TERM)] {
+    for (words, signal) in [("connected to", Signal::INT), ("writing 256 MiB", Signal::TERM)] {
         let mut running = Background::start(&mut command);
         running.wait_for(words, LIMIT);
         running.signal(signal);
