@@ -75,6 +75,34 @@ fn a_nic_that_does_not_exist() {
     }
 }
 
+#[test]
+fn zero_copy_that_cannot_be_had() {
+    let _alone = alone();
+    let Some(lab) = lab("zero_copy") else { return };
+    for words in [&["server"][..], &["client", "10.71.1.2"]] {
+        let words = [words, &["--zero-copy", "require"]].concat();
+        let outcome = run(&mut braid(&lab, Host::A, &words), LIMIT);
+        outcome.expect_failure("zero-copy on veth", &["p1 cannot"]);
+        for part in ["veth has no zero-copy", "newer kernel", "--zero-copy prefer"] {
+            assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+        }
+        expect_detached(&lab, Host::A);
+    }
+    // What is refused when it is required is told when it is only preferred, and not when it is not wanted.
+    let _server = serve(&lab);
+    for (how, reason) in [("prefer", "driver veth has no zero-copy"), ("off", "switched off")] {
+        let words = ["client", "10.71.1.2", "-n", "1M", "--zero-copy", how];
+        let text = run(&mut braid(&lab, Host::A, &words), LIMIT).expect_success(how).stdout;
+        assert!(text.contains(&format!("copy ({reason}; ")), "{text}");
+        let words = ["client", "10.71.1.2", "-n", "1M", "-J", "--zero-copy", how];
+        let text = run(&mut braid(&lab, Host::A, &words), LIMIT).expect_success(how).stdout;
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let port = &report["start"]["ports"][0];
+        assert!(port["copy_reason"].as_str().is_some_and(|told| told.contains(reason)), "{port}");
+        assert!(port["copy_remedy"].is_string() && port["zero_copy"] == false, "{port}");
+    }
+}
+
 /// Compiles a program that passes everything and attaches it to p1 at a; it goes with the lab.
 fn attach_a_stranger(lab: &Lab) {
     let folder = tempfile::tempdir().unwrap();

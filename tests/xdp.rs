@@ -350,12 +350,31 @@ fn a_link_that_is_down_loses_packets_but_no_frames() {
 }
 
 #[test]
+fn zero_copy_is_refused_and_switched_off_in_words() {
+    with_pair("zero_copy_is_refused_and_switched_off_in_words", 2, || {
+        let opened = |zero_copy| Xdp::open(&XdpConfig { zero_copy, ..config("left", 1) });
+        let error = opened(ZeroCopy::Require).expect_err("veth has none");
+        assert!(
+            matches!(&error, XdpError::ZeroCopyRefused(why) if why.nic.as_deref() == Some("left")),
+            "{error}"
+        );
+        for words in ["left cannot", "veth has no zero-copy", "newer kernel", "--zero-copy prefer"] {
+            assert!(error.to_string().contains(words), "{words}: {error}");
+        }
+        assert_eq!(probe_nic("left").expect("it is there").xdp_attached, None, "nothing stays attached");
+        let xdp = opened(ZeroCopy::Off).expect("root may, and the NIC is free");
+        let mode = &xdp.ports()[0].mode;
+        assert!(matches!(mode, Mode::Copy(why) if why.reason == "switched off"), "{mode:?}");
+    });
+}
+
+#[test]
 fn a_nic_is_opened_once_and_released_completely() {
     with_pair("a_nic_is_opened_once_and_released_completely", 1, || {
         let first = Xdp::open(&config("left", 1)).expect("root may, and the NIC is free");
         let port = &first.ports()[0];
         assert_eq!((port.id, port.driver.as_str(), port.native, port.queues), (PortId(0), "veth", true, 1));
-        assert!(matches!(&port.mode, Mode::Copy { reason } if reason.contains("veth")), "{:?}", port.mode);
+        assert!(matches!(&port.mode, Mode::Copy(why) if why.reason.contains("veth")), "{:?}", port.mode);
         assert_eq!(port.mac, probe_nic("left").expect("it is there").mac);
         let attached = probe_nic("left").expect("it is there").xdp_attached;
         assert!(attached.is_some());

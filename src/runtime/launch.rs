@@ -12,7 +12,7 @@ use crate::base::{FramePool, PoolCache, WorkerId};
 use crate::pm::{Limits, Manager};
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerConfig, WorkerHandle};
-use crate::xdp::{PortInfo, Xdp, XdpConfig, ZeroCopy};
+use crate::xdp::{PortInfo, Xdp, XdpConfig};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,7 +44,7 @@ impl Runtime {
             workers: config.workers,
             queues: config.queues,
             frames: config.frames,
-            zero_copy: ZeroCopy::Prefer,
+            zero_copy: config.zero_copy,
             checksum: config.checksum,
         })?;
         let changes = network

@@ -11,6 +11,7 @@ mod privilege;
 pub mod probe;
 mod program;
 pub mod raw;
+pub mod refusal;
 mod socket;
 pub mod steering;
 mod umem;
@@ -18,6 +19,7 @@ mod umem;
 pub use error::XdpError;
 pub use port::XdpPort;
 pub use probe::{HostReport, NicReport, probe_host, probe_nic};
+pub use refusal::Refusal;
 pub use steering::XdpSteering;
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
@@ -32,6 +34,8 @@ pub enum ZeroCopy {
     /// Where all of the NICs can; else the kernel copies, and [`PortInfo::mode`] says why.
     #[default]
     Prefer,
+    /// Where one NIC cannot, none is opened: [`XdpError::ZeroCopyRefused`] says why.
+    Require,
     /// The kernel copies.
     Off,
 }
@@ -59,11 +63,8 @@ pub struct XdpConfig {
 pub enum Mode {
     /// The NIC writes there itself.
     ZeroCopy,
-    /// The kernel copies.
-    Copy {
-        /// Why not zero-copy.
-        reason: String,
-    },
+    /// The kernel copies; why not zero-copy.
+    Copy(Refusal),
 }
 
 /// A NIC that is open.

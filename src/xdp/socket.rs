@@ -272,9 +272,13 @@ pub(crate) enum BindError {
 }
 
 impl BindError {
-    /// Whether zero-copy is what was refused: drivers say EOPNOTSUPP and EINVAL alike.
+    /// Whether zero-copy may be what was refused. Drivers have many ways to say so, EBUSY among them; where it was
+    /// something else, copy mode is refused as well.
     pub(crate) fn refuses_zero_copy(self) -> bool {
-        matches!(self, BindError::Refused(libc::EOPNOTSUPP | libc::EINVAL))
+        match self {
+            BindError::Refused(_) | BindError::Busy => true,
+            BindError::Guest(_) => false,
+        }
     }
 
     pub(crate) fn errno(self) -> i32 {

@@ -342,9 +342,9 @@ fn cpu_value(host: CpuUse, remote: Option<CpuUse>) -> Value {
 }
 
 fn port_value(port: &PortInfo) -> Value {
-    let reason = match &port.mode {
+    let why = match &port.mode {
         Mode::ZeroCopy => None,
-        Mode::Copy { reason } => Some(reason),
+        Mode::Copy(why) => Some(why),
     };
     json!({
         "nic": port.name,
@@ -352,7 +352,11 @@ fn port_value(port: &PortInfo) -> Value {
         "mtu": port.mtu,
         "native_xdp": port.native,
         "zero_copy": port.mode == Mode::ZeroCopy,
-        "copy_reason": reason,
+        "copy_reason": why.map(|why| &why.reason),
+        "copy_remedy": why.map(|why| &why.remedy),
+        "copy_because_of": why.and_then(|why| why.nic.as_ref()).map(|nic| {
+            json!({ "nic": nic, "queue": why.and_then(|why| why.queue) })
+        }),
         "queues": port.queues,
         "checksum": match port.checksum {
             ChecksumMode::Software => "software",
