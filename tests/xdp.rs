@@ -4,7 +4,11 @@
 use braid::base::{Frame, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use braid::port::{PinError, Port, Steering};
 use braid::wire::{ChecksumMode, Endpoint, FourTuple};
-use braid::xdp::{Mode, Xdp, XdpConfig, XdpError, XdpPort, XdpSteering, ZeroCopy, probe_nic};
+use braid::xdp::probe::Answer;
+use braid::xdp::{
+    Mode, NicReport, Trial, Xdp, XdpConfig, XdpError, XdpPort, XdpSteering, ZeroCopy, probe_nic,
+    try_zero_copy,
+};
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
@@ -365,6 +369,26 @@ fn zero_copy_is_refused_and_switched_off_in_words() {
         let xdp = opened(ZeroCopy::Off).expect("root may, and the NIC is free");
         let mode = &xdp.ports()[0].mode;
         assert!(matches!(mode, Mode::Copy(why) if why.reason == "switched off"), "{mode:?}");
+    });
+}
+
+#[test]
+fn a_trial_of_zero_copy_tells_what_the_kernel_answers_and_leaves_the_nic_as_it_was() {
+    with_pair("a_trial_of_zero_copy_tells_what_the_kernel_answers_and_leaves_the_nic_as_it_was", 2, || {
+        let nic = probe_nic("left").expect("it is there");
+        let Trial::Refused(why) = try_zero_copy(&nic) else { panic!("veth says that it has none") };
+        assert_eq!((why.queue, why.reason.as_str()), (None, "driver veth has no zero-copy"));
+        // A driver that does not say so is asked.
+        let silent = NicReport { zero_copy: Answer::Unknown, ..nic };
+        let Trial::Refused(why) = try_zero_copy(&silent) else { panic!("veth has none") };
+        assert_eq!(why.queue, Some(0));
+        assert!(why.reason.contains("queue 0") && why.reason.contains("EOPNOTSUPP"), "{why:?}");
+
+        let xdp = Xdp::open(&config("left", 1)).expect("a trial leaves the queues free");
+        let in_use = NicReport { zero_copy: Answer::Unknown, ..probe_nic("left").expect("it is there") };
+        let Trial::NotTried(why) = try_zero_copy(&in_use) else { panic!("nobody may be disturbed") };
+        assert!(why.contains("XDP program"), "{why}");
+        drop(xdp);
     });
 }
 

@@ -14,6 +14,7 @@ pub mod raw;
 pub mod refusal;
 mod socket;
 pub mod steering;
+pub mod trial;
 mod umem;
 
 pub use error::XdpError;
@@ -21,6 +22,7 @@ pub use port::XdpPort;
 pub use probe::{HostReport, NicReport, probe_host, probe_nic};
 pub use refusal::Refusal;
 pub use steering::XdpSteering;
+pub use trial::{Trial, try_zero_copy};
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
 use crate::stack::owner::{Reason, local_key};
