@@ -6,6 +6,7 @@ use super::control::{Control, ControlParts};
 use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
+use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
 use crate::base::{FramePool, PoolCache, WorkerId};
@@ -27,6 +28,7 @@ const IDLE_SPELL: Duration = Duration::from_micros(50);
 pub struct Runtime {
     control: ControlHandle,
     xdp: Arc<Xdp>,
+    stalls: Stalls,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -67,6 +69,7 @@ impl Runtime {
             addresses: config.max_addresses,
             connections: config.max_connections.saturating_mul(config.workers),
         };
+        let stalls = Stalls::new(xdp.ports().len());
         let parts = ControlParts {
             clock,
             requests,
@@ -74,12 +77,13 @@ impl Runtime {
             doorbell,
             network,
             manager: Manager::new(limits, seed),
+            stalls: stalls.clone(),
             workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
             xdp: Arc::clone(&xdp),
             accept_backlog: config.backlog,
             stop: Arc::clone(&stop),
         };
-        let mut runtime = Runtime { control, xdp, threads: Vec::new() };
+        let mut runtime = Runtime { control, xdp, stalls, threads: Vec::new() };
         for (place, thread) in workers.into_iter().enumerate() {
             let core = core_of(&config, place);
             runtime.spawn(&stop, format!("braid-worker-{place}"), move || {
@@ -97,6 +101,11 @@ impl Runtime {
     /// The NICs: driver, zero-copy or not, queues, checksums.
     pub fn ports(&self) -> &[PortInfo] {
         self.xdp.ports()
+    }
+
+    /// Which of the NICs give nothing back, now and later.
+    pub fn stalls(&self) -> &Stalls {
+        &self.stalls
     }
 
     /// What the steering program did, by reason: how many packets since the start.

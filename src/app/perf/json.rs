@@ -1,5 +1,5 @@
 //! A test as one JSON document in iperf3's shape, with more where Braid knows more: `start.transport`,
-//! `start.ports`, and `mptcp` and `file_sha256` of streams.
+//! `start.ports`, `warnings`, and `mptcp` and `file_sha256` of streams.
 
 use crate::app::perf::control::Role;
 use crate::app::perf::error::PerfError;
@@ -19,6 +19,7 @@ pub struct JsonReport {
     output: Output,
     start: Option<Start>,
     intervals: Vec<Value>,
+    warnings: Vec<String>,
     end: Option<End>,
 }
 
@@ -39,7 +40,7 @@ fn pretty(value: &Value) -> String {
 impl JsonReport {
     /// Writes to `output`.
     pub fn new(output: Output) -> Self {
-        Self { output, start: None, intervals: Vec::new(), end: None }
+        Self { output, start: None, intervals: Vec::new(), warnings: Vec::new(), end: None }
     }
 
     /// Data begins to flow.
@@ -51,6 +52,11 @@ impl JsonReport {
     pub fn interval(&mut self, interval: &Interval) {
         let value = self.interval_value(interval);
         self.intervals.push(value);
+    }
+
+    /// Something that the reader should do something about.
+    pub fn warn(&mut self, line: &str) {
+        self.warnings.push(line.to_owned());
     }
 
     /// The test is over.
@@ -69,6 +75,9 @@ impl JsonReport {
             "intervals": intervals,
             "end": self.end_value(),
         });
+        if !self.warnings.is_empty() {
+            document["warnings"] = json!(self.warnings);
+        }
         if let Some(error) = error {
             document["error"] = json!(error.to_string());
         }
