@@ -103,6 +103,49 @@ fn zero_copy_that_cannot_be_had() {
     }
 }
 
+/// A macvlan over p2 at a: what it sends waits in p2's queue, and p2's shaper decides when it is completed.
+fn put_a_queue_below_p2(lab: &Lab) {
+    for words in [
+        "ip addr flush dev p2",
+        "ip link add m2 link p2 type macvlan mode bridge",
+        "ip addr add 10.71.2.1/24 dev m2",
+        "ip link set dev m2 up",
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(lab.exec(Host::A).args(&words), LIMIT).expect_success(words[1]);
+    }
+}
+
+/// A packet takes minutes from now on; or nothing is in the way again.
+fn hold_up_p2(lab: &Lab, held_up: bool) {
+    let words = if held_up {
+        "tc qdisc replace dev p2 root tbf rate 100bit burst 1600 limit 20000000"
+    } else {
+        "tc qdisc del dev p2 root"
+    };
+    let words: Vec<&str> = words.split(' ').collect();
+    run(lab.exec(Host::A).args(&words), LIMIT).expect_success("tc");
+}
+
+#[test]
+fn a_nic_that_completes_nothing() {
+    let _alone = alone();
+    let tools = [("tc", "iproute2")];
+    let Some(lab) = support::lab("completes_nothing", &tools, &LabOptions::default()) else { return };
+    put_a_queue_below_p2(&lab);
+    let _server = serve(&lab);
+    let words = ["client", "10.71.1.2", "--nic", "p1", "--nic", "m2", "-t", "15"];
+    let mut client = Background::start(&mut braid(&lab, Host::A, &words));
+    client.wait_for("1.00", LIMIT);
+    hold_up_p2(&lab, true);
+    client.wait_for("NIC m2 completes no transmissions any more", LIMIT);
+    hold_up_p2(&lab, false);
+    client.wait_for("NIC m2 completes transmissions again", LIMIT);
+    let text = client.finish(LIMIT).expect_success("the other path carries on").stdout;
+    assert!(text.contains("3 subflows, MPTCP"), "it ended, and was joined again: {text}");
+    expect_detached(&lab, Host::A);
+}
+
 /// Compiles a program that passes everything and attaches it to p1 at a; it goes with the lab.
 fn attach_a_stranger(lab: &Lab) {
     let folder = tempfile::tempdir().unwrap();

@@ -69,6 +69,11 @@ impl JsonReport {
     /// # Errors
     /// Nobody reads it any more.
     pub fn finish(mut self, error: Option<&PerfError>) -> Result<(), PerfError> {
+        let document = self.document(error);
+        self.output.write(&pretty(&document))
+    }
+
+    fn document(&mut self, error: Option<&PerfError>) -> Value {
         let intervals = std::mem::take(&mut self.intervals);
         let mut document = json!({
             "start": self.start_value(),
@@ -85,7 +90,7 @@ impl JsonReport {
         if let Some(title) = title {
             document["title"] = json!(title);
         }
-        self.output.write(&pretty(&document))
+        document
     }
 
     fn start_value(&self) -> Value {
@@ -433,6 +438,14 @@ mod tests {
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(http_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(http_date(1_735_603_200), "Tue, 31 Dec 2024 00:00:00 GMT");
+    }
+
+    #[test]
+    fn warnings_are_told_where_there_are_any() {
+        let mut report = JsonReport::new(Output::default());
+        assert_eq!(report.document(None).get("warnings"), None);
+        report.warn("NIC p1 gives nothing back");
+        assert_eq!(report.document(None)["warnings"], json!(["NIC p1 gives nothing back"]));
     }
 
     #[test]

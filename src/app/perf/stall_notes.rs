@@ -3,7 +3,7 @@
 use crate::app::perf::net::Net;
 use crate::base::PortId;
 use crate::runtime::Stalls;
-use crate::xdp::PortInfo;
+use crate::xdp::{Mode, PortInfo};
 
 /// The NICs of a test, and what was told of each.
 #[derive(Debug)]
@@ -39,23 +39,28 @@ impl StallNotes {
 }
 
 fn describe(port: &PortInfo, stalled: bool) -> String {
-    let name = &port.name;
-    if stalled {
-        format!(
-            "NIC {name} completes no transmissions any more: its path counts as down until it does. Driver {} may lack \
-             a CPU for each queue (--queues N, no more than CPUs), or fail at zero-copy (--zero-copy off)",
-            port.driver
-        )
-    } else {
-        format!("NIC {name} completes transmissions again: its path is used again")
+    let (name, driver) = (&port.name, &port.driver);
+    if !stalled {
+        return format!("NIC {name} completes transmissions again: its path is used again");
     }
+    let remedy = match &port.mode {
+        Mode::ZeroCopy => format!(
+            "driver {driver} may lack a CPU for each queue (--queues N, no more than CPUs), or fail at zero-copy \
+             (--zero-copy off)"
+        ),
+        Mode::Copy(_) => format!(
+            "driver {driver} may lack a CPU for each queue (--queues N, no more than CPUs), or be held up by what lies \
+             below it (tc -s qdisc shows queues)"
+        ),
+    };
+    format!("NIC {name} completes no transmissions any more: its path counts as down until it does; {remedy}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::{ChecksumMode, MacAddr};
-    use crate::xdp::Mode;
+    use crate::xdp::Refusal;
 
     #[test]
     fn a_nic_is_told_of_once_with_what_to_do() {
@@ -81,5 +86,9 @@ mod tests {
         }
         assert!(notes.note(|_| true).is_empty(), "once is enough");
         assert!(notes.note(|_| false)[0].contains("again"));
+        let why = Refusal { nic: None, queue: None, reason: String::new(), remedy: String::new() };
+        notes.ports[0].0.mode = Mode::Copy(why);
+        let told = notes.note(|_| true);
+        assert!(told[0].contains("tc -s qdisc") && !told[0].contains("--zero-copy"), "{told:?}");
     }
 }
