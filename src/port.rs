@@ -28,6 +28,9 @@ pub trait Port: Debug {
 
     /// Transmissions that have not completed.
     fn pending(&self) -> usize;
+
+    /// Transmissions that have completed since the port was opened. It may count those of others at the same queue.
+    fn completed(&self) -> u64;
 }
 
 /// Why a flow could not be pinned.

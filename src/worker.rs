@@ -3,6 +3,9 @@
 //!
 //! One turn, always in this order, each step with a budget: commands, receive, timers, settle (carry data between
 //! connections and applications), actions, transmit, reports.
+//!
+//! A port that gives back nothing of what it was given for a while has *stalled*: it is a dead path. Control is told, and
+//! what is sent there meanwhile is lost as on any dead path, so that nobody waits for room that never comes.
 
 use crate::base::{Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::port::{Port, Steering};
@@ -11,6 +14,10 @@ use crate::stack::{Action, Command, Counters, PortConfig, Report, Stack, StackCo
 use crate::tcp::TcpConfig;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
+use std::time::Duration;
+use watch::Watch;
+
+mod watch;
 
 /// Packets taken from one port in one turn.
 const RECEIVE_BUDGET: usize = 256;
@@ -105,6 +112,9 @@ pub struct Worker<P, S> {
     batch: Vec<RxFrame>,
     rooms: Vec<usize>,
     sent: Vec<bool>,
+    watches: Vec<Watch>,
+    /// Packets that were lost at ports that had stalled.
+    lost: u64,
 }
 
 impl<P: Port, S: Steering> Worker<P, S> {
@@ -128,6 +138,8 @@ impl<P: Port, S: Steering> Worker<P, S> {
             stack: Stack::new(stack_config, Arc::clone(&handle.doorbell)),
             rooms: vec![0; ports.len()],
             sent: vec![false; ports.len()],
+            watches: ports.iter().map(|_| Watch::default()).collect(),
+            lost: 0,
             ports,
             steering,
             cache,
@@ -146,16 +158,28 @@ impl<P: Port, S: Steering> Worker<P, S> {
         self.stack.settle(now, &mut self.cache);
         self.steer(now);
         busy |= self.transmit(now);
+        self.watch(now);
         self.report();
-        Turn { busy, data_packets, next: self.stack.poll_timeout() }
+        let watches = self.watches.iter().filter_map(Watch::poll_timeout);
+        Turn { busy, data_packets, next: watches.chain(self.stack.poll_timeout()).min() }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
         for taken in 0..COMMAND_BUDGET {
             let Some(command) = self.handle.commands.pop() else { return taken > 0 };
+            if let Command::PortState { port, up: true } = command {
+                self.forgive(port);
+            }
             self.stack.handle_command(now, command, &mut self.cache);
         }
         true
+    }
+
+    /// A port can be used again, says control.
+    fn forgive(&mut self, port: PortId) {
+        if self.watches.get_mut(port.index()).is_some_and(Watch::reset) {
+            self.stack.queue_report(Report::PortStalled { port, stalled: false });
+        }
     }
 
     /// How many packets arrived, and how many of them were longer than an ACK.
@@ -188,25 +212,61 @@ impl<P: Port, S: Steering> Worker<P, S> {
 
     fn transmit(&mut self, now: Instant) -> bool {
         let cache = &mut self.cache;
-        for (room, port) in self.rooms.iter_mut().zip(&mut self.ports) {
+        for (index, (room, port)) in self.rooms.iter_mut().zip(&mut self.ports).enumerate() {
             *room = port.transmit_room(cache);
+            if self.watches[index].is_stalled() {
+                *room = TRANSMIT_BUDGET;
+            }
         }
         let mut any = false;
         for _ in 0..TRANSMIT_BUDGET {
             let Some((port, packet)) = self.stack.poll_transmit(now, &self.rooms, cache) else { break };
             let index = port.index();
             self.rooms[index] -= 1;
+            any = true;
+            if self.watches[index].is_stalled() {
+                // A dead path loses what it is given; and a frame that goes in there does not come out.
+                self.lost += 1;
+                cache.complete(packet.index);
+                continue;
+            }
             self.sent[index] = true;
             self.ports[index].transmit(now, packet, cache);
-            any = true;
         }
-        for (sent, port) in self.sent.iter_mut().zip(&mut self.ports) {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let watch = &mut self.watches[index];
             // Also without new packets: a NIC may not have taken all of the last ones yet.
-            if std::mem::take(sent) || port.pending() > 0 {
+            let is_wanted = self.sent[index] || port.pending() > 0;
+            if is_wanted && (!watch.is_stalled() || watch.take_kick(now)) {
                 any |= port.flush(now);
             }
         }
         any
+    }
+
+    /// Whether ports give back what they are given.
+    fn watch(&mut self, now: Instant) {
+        for (index, port) in self.ports.iter().enumerate() {
+            let sent = std::mem::take(&mut self.sent[index]);
+            let change = self.watches[index].look(now, sent, port.pending(), port.completed());
+            if let Some(stalled) = change {
+                self.stack.queue_report(Report::PortStalled { port: port.id(), stalled });
+            }
+        }
+    }
+
+    /// How soon to look for completions, which wake nobody: `usually`, or later where only ports that have stalled owe
+    /// some.
+    pub fn reclaim_within(&self, usually: Duration) -> Option<Duration> {
+        let owing = self.ports.iter().zip(&self.watches).filter(|(port, _)| port.pending() > 0);
+        owing
+            .map(|(_, watch)| if watch.is_stalled() { usually.max(watch::KICK_INTERVAL) } else { usually })
+            .min()
+    }
+
+    /// Packets that were lost at ports that had stalled.
+    pub fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn report(&mut self) {

@@ -75,6 +75,77 @@ fn a_nic_that_does_not_exist() {
     }
 }
 
+#[test]
+fn zero_copy_that_cannot_be_had() {
+    let _alone = alone();
+    let Some(lab) = lab("zero_copy") else { return };
+    for words in [&["server"][..], &["client", "10.71.1.2"]] {
+        let words = [words, &["--zero-copy", "require"]].concat();
+        let outcome = run(&mut braid(&lab, Host::A, &words), LIMIT);
+        outcome.expect_failure("zero-copy on veth", &["p1 cannot"]);
+        for part in ["veth has no zero-copy", "newer kernel", "--zero-copy prefer"] {
+            assert!(outcome.stderr.contains(part), "{part}: {}", outcome.stderr);
+        }
+        expect_detached(&lab, Host::A);
+    }
+    // What is refused when it is required is told when it is only preferred, and not when it is not wanted.
+    let _server = serve(&lab);
+    for (how, reason) in [("prefer", "driver veth has no zero-copy"), ("off", "switched off")] {
+        let words = ["client", "10.71.1.2", "-n", "1M", "--zero-copy", how];
+        let text = run(&mut braid(&lab, Host::A, &words), LIMIT).expect_success(how).stdout;
+        assert!(text.contains(&format!("copy ({reason}; ")), "{text}");
+        let words = ["client", "10.71.1.2", "-n", "1M", "-J", "--zero-copy", how];
+        let text = run(&mut braid(&lab, Host::A, &words), LIMIT).expect_success(how).stdout;
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let port = &report["start"]["ports"][0];
+        assert!(port["copy_reason"].as_str().is_some_and(|told| told.contains(reason)), "{port}");
+        assert!(port["copy_remedy"].is_string() && port["zero_copy"] == false, "{port}");
+    }
+}
+
+/// A macvlan over p2 at a: what it sends waits in p2's queue, and p2's shaper decides when it is completed.
+fn put_a_queue_below_p2(lab: &Lab) {
+    for words in [
+        "ip addr flush dev p2",
+        "ip link add m2 link p2 type macvlan mode bridge",
+        "ip addr add 10.71.2.1/24 dev m2",
+        "ip link set dev m2 up",
+    ] {
+        let words: Vec<&str> = words.split(' ').collect();
+        run(lab.exec(Host::A).args(&words), LIMIT).expect_success(words[1]);
+    }
+}
+
+/// A packet takes minutes from now on; or nothing is in the way again.
+fn hold_up_p2(lab: &Lab, held_up: bool) {
+    let words = if held_up {
+        "tc qdisc replace dev p2 root tbf rate 100bit burst 1600 limit 20000000"
+    } else {
+        "tc qdisc del dev p2 root"
+    };
+    let words: Vec<&str> = words.split(' ').collect();
+    run(lab.exec(Host::A).args(&words), LIMIT).expect_success("tc");
+}
+
+#[test]
+fn a_nic_that_completes_nothing() {
+    let _alone = alone();
+    let tools = [("tc", "iproute2")];
+    let Some(lab) = support::lab("completes_nothing", &tools, &LabOptions::default()) else { return };
+    put_a_queue_below_p2(&lab);
+    let _server = serve(&lab);
+    let words = ["client", "10.71.1.2", "--nic", "p1", "--nic", "m2", "-t", "15"];
+    let mut client = Background::start(&mut braid(&lab, Host::A, &words));
+    client.wait_for("1.00", LIMIT);
+    hold_up_p2(&lab, true);
+    client.wait_for("NIC m2 completes no transmissions any more", LIMIT);
+    hold_up_p2(&lab, false);
+    client.wait_for("NIC m2 completes transmissions again", LIMIT);
+    let text = client.finish(LIMIT).expect_success("the other path carries on").stdout;
+    assert!(text.contains("3 subflows, MPTCP"), "it ended, and was joined again: {text}");
+    expect_detached(&lab, Host::A);
+}
+
 /// Compiles a program that passes everything and attaches it to p1 at a; it goes with the lab.
 fn attach_a_stranger(lab: &Lab) {
     let folder = tempfile::tempdir().unwrap();

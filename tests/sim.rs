@@ -5,7 +5,9 @@
 //! again.
 
 use braid::base::time::Duration;
-use braid::sim::scenario::{Fault, SeenBy, When};
+use braid::base::{Instant, PortId};
+use braid::sim::network::{HostId, Nic};
+use braid::sim::scenario::{Fault, SeenBy, Stop, When};
 use braid::sim::{Kind, Outcome, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -169,6 +171,13 @@ fn everything() {
     suite(Kind::Everything);
 }
 
+#[test]
+fn nic_stalls() {
+    let outcomes = suite(Kind::NicStalls);
+    let stalled = outcomes.iter().filter(|outcome| outcome.stalled > 0).count();
+    assert!(!is_many(&outcomes) || stalled > outcomes.len() / 4, "{stalled} of {} stalled", outcomes.len());
+}
+
 /// `paths` links of 10 Mbit/s, and an upload of `bytes`.
 fn slow_links(paths: usize, bytes: u64) -> Scenario {
     let mut scenario = Scenario::plain(1, paths, bytes);
@@ -230,4 +239,50 @@ fn a_path_that_dies_for_good_does_not_stop_the_other() {
             outcome.finished
         );
     }
+}
+
+/// A slow upload over two links during which completions stop at a NIC, for ever or for a while.
+fn stopped(host: usize, port: u16, bytes: u64, lasts: Option<Duration>) -> Outcome {
+    let mut scenario = slow_links(2, bytes);
+    let nic = Nic { host: HostId(host), port: PortId(port) };
+    scenario.stops.push(Stop { nic, at: Instant::from_millis(500), lasts });
+    finish(&scenario)
+}
+
+#[test]
+fn a_nic_that_gives_nothing_back_is_a_dead_path() {
+    // The sender's NICs, of the first subflow and of the other, and the receiver's, which acknowledges on them.
+    for (host, port) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let outcome = stopped(host, port, 4_000_000, None);
+        assert_eq!((outcome.stalled, outcome.bytes), (1, 4_000_000), "host {host}, port {port}");
+        // At most 4 MB are left for 10 Mbit/s: 3.2 s, and time to notice.
+        assert!(outcome.finished.as_millis() < 6_500, "host {host}, port {port}: {}", outcome.finished);
+    }
+}
+
+#[test]
+fn a_nic_that_gives_frames_back_again_is_used_again() {
+    let lasts = Some(Duration::from_secs(3));
+    for (host, port) in [(0, 1), (1, 1)] {
+        let outcome = stopped(host, port, 10_000_000, lasts);
+        assert_eq!((outcome.stalled, outcome.joined), (1, 2), "host {host}, port {port}");
+        // It carried at most half of 2 MB before, and half of what was left 4 s later.
+        assert!(outcome.pipe_bytes[2] > 2_500_000, "host {host}, port {port}: {:?}", outcome.pipe_bytes);
+    }
+}
+
+#[test]
+fn a_hiccup_of_a_nic_is_no_dead_path() {
+    let outcome = stopped(0, 1, 4_000_000, Some(Duration::from_millis(900)));
+    assert_eq!((outcome.stalled, outcome.joined, outcome.bytes), (0, 1, 4_000_000));
+}
+
+#[test]
+fn a_connection_whose_only_nic_stalls_lives_on_when_it_is_back() {
+    let mut scenario = slow_links(1, 2_000_000);
+    let nic = Nic { host: HostId(0), port: PortId(0) };
+    let lasts = Some(Duration::from_secs(3));
+    scenario.stops.push(Stop { nic, at: Instant::from_millis(500), lasts });
+    let outcome = finish(&scenario);
+    assert_eq!((outcome.stalled, outcome.bytes), (1, 2_000_000));
 }

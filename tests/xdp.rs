@@ -4,7 +4,11 @@
 use braid::base::{Frame, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use braid::port::{PinError, Port, Steering};
 use braid::wire::{ChecksumMode, Endpoint, FourTuple};
-use braid::xdp::{Mode, Xdp, XdpConfig, XdpError, XdpPort, XdpSteering, ZeroCopy, probe_nic};
+use braid::xdp::probe::Answer;
+use braid::xdp::{
+    Mode, NicReport, Trial, Xdp, XdpConfig, XdpError, XdpPort, XdpSteering, ZeroCopy, probe_nic,
+    try_zero_copy,
+};
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Arc;
@@ -350,12 +354,51 @@ fn a_link_that_is_down_loses_packets_but_no_frames() {
 }
 
 #[test]
+fn zero_copy_is_refused_and_switched_off_in_words() {
+    with_pair("zero_copy_is_refused_and_switched_off_in_words", 2, || {
+        let opened = |zero_copy| Xdp::open(&XdpConfig { zero_copy, ..config("left", 1) });
+        let error = opened(ZeroCopy::Require).expect_err("veth has none");
+        assert!(
+            matches!(&error, XdpError::ZeroCopyRefused(why) if why.nic.as_deref() == Some("left")),
+            "{error}"
+        );
+        for words in ["left cannot", "veth has no zero-copy", "newer kernel", "--zero-copy prefer"] {
+            assert!(error.to_string().contains(words), "{words}: {error}");
+        }
+        assert_eq!(probe_nic("left").expect("it is there").xdp_attached, None, "nothing stays attached");
+        let xdp = opened(ZeroCopy::Off).expect("root may, and the NIC is free");
+        let mode = &xdp.ports()[0].mode;
+        assert!(matches!(mode, Mode::Copy(why) if why.reason == "switched off"), "{mode:?}");
+    });
+}
+
+#[test]
+fn a_trial_of_zero_copy_tells_what_the_kernel_answers_and_leaves_the_nic_as_it_was() {
+    with_pair("a_trial_of_zero_copy_tells_what_the_kernel_answers_and_leaves_the_nic_as_it_was", 2, || {
+        let nic = probe_nic("left").expect("it is there");
+        let Trial::Refused(why) = try_zero_copy(&nic) else { panic!("veth says that it has none") };
+        assert_eq!((why.queue, why.reason.as_str()), (None, "driver veth has no zero-copy"));
+        // A driver that does not say so is asked.
+        let silent = NicReport { zero_copy: Answer::Unknown, ..nic };
+        let Trial::Refused(why) = try_zero_copy(&silent) else { panic!("veth has none") };
+        assert_eq!(why.queue, Some(0));
+        assert!(why.reason.contains("queue 0") && why.reason.contains("EOPNOTSUPP"), "{why:?}");
+
+        let xdp = Xdp::open(&config("left", 1)).expect("a trial leaves the queues free");
+        let in_use = NicReport { zero_copy: Answer::Unknown, ..probe_nic("left").expect("it is there") };
+        let Trial::NotTried(why) = try_zero_copy(&in_use) else { panic!("nobody may be disturbed") };
+        assert!(why.contains("XDP program"), "{why}");
+        drop(xdp);
+    });
+}
+
+#[test]
 fn a_nic_is_opened_once_and_released_completely() {
     with_pair("a_nic_is_opened_once_and_released_completely", 1, || {
         let first = Xdp::open(&config("left", 1)).expect("root may, and the NIC is free");
         let port = &first.ports()[0];
         assert_eq!((port.id, port.driver.as_str(), port.native, port.queues), (PortId(0), "veth", true, 1));
-        assert!(matches!(&port.mode, Mode::Copy { reason } if reason.contains("veth")), "{:?}", port.mode);
+        assert!(matches!(&port.mode, Mode::Copy(why) if why.reason.contains("veth")), "{:?}", port.mode);
         assert_eq!(port.mac, probe_nic("left").expect("it is there").mac);
         let attached = probe_nic("left").expect("it is there").xdp_attached;
         assert!(attached.is_some());

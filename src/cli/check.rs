@@ -1,8 +1,8 @@
 //! `braid check`: what this machine and each of its NICs can do, and what to do about what is missing.
 
 use crate::runtime::usable_addresses;
-use crate::xdp::probe::Answer;
-use crate::xdp::{HostReport, NicReport, XdpError, probe_host, probe_nic};
+use crate::xdp::probe::{Answer, processors};
+use crate::xdp::{HostReport, NicReport, Trial, XdpError, probe_host, probe_nic, try_zero_copy};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
@@ -130,7 +130,7 @@ fn nic_section(name: String, addresses: &[(u32, IpAddr)]) -> Result<Section, Xdp
     let report = probe_nic(&name)?;
     let own = addresses.iter().filter(|(ifindex, _)| *ifindex == report.ifindex);
     let own: Vec<String> = own.map(|(_, addr)| addr.to_string()).collect();
-    let rows = nic_rows(&report, &own);
+    let rows = nic_rows(&report, &own, &try_zero_copy(&report), processors());
     Ok(Section { name, rows })
 }
 
@@ -210,7 +210,7 @@ fn hugepages_row((free, total): (u64, u64)) -> Row {
     Row::new(Grade::Ok, "huge pages", found, advice)
 }
 
-fn nic_rows(nic: &NicReport, addresses: &[String]) -> Vec<Row> {
+fn nic_rows(nic: &NicReport, addresses: &[String], trial: &Trial, processors: usize) -> Vec<Row> {
     let name = &nic.name;
     let mut rows =
         vec![Row::ok("driver", nic.driver.clone()), state_row(nic), addresses_row(name, addresses)];
@@ -229,11 +229,8 @@ fn nic_rows(nic: &NicReport, addresses: &[String]) -> Vec<Row> {
         }
         answer @ (Answer::Yes | Answer::Unknown) => Row::ok("native XDP", in_words(answer)),
     });
-    rows.push(match nic.zero_copy {
-        Answer::No => Row::new(Grade::Warn, "zero-copy", "no", "the kernel copies each packet once"),
-        answer @ (Answer::Yes | Answer::Unknown) => Row::ok("zero-copy", in_words(answer)),
-    });
-    rows.push(Row::ok("queues", nic.queues.to_string()));
+    rows.push(zero_copy_row(nic, trial));
+    rows.push(queues_row(nic, processors));
     rows.push(mtu_row(nic));
     if nic.driver == "veth" && nic.tx_checksum_offload == Answer::Yes {
         rows.push(Row::new(
@@ -244,6 +241,36 @@ fn nic_rows(nic: &NicReport, addresses: &[String]) -> Vec<Row> {
         ));
     }
     rows
+}
+
+fn zero_copy_row(nic: &NicReport, trial: &Trial) -> Row {
+    let what = "zero-copy";
+    match trial {
+        Trial::Works => Row::new(Grade::Ok, what, "yes", "tried: every queue takes it"),
+        Trial::NotTried(why) => {
+            let found = match nic.zero_copy {
+                Answer::Yes => "announced",
+                answer @ (Answer::No | Answer::Unknown) => in_words(answer),
+            };
+            Row::new(Grade::Ok, what, found, why.clone())
+        }
+        Trial::Refused(why) => {
+            let advice = format!("the kernel copies each packet once: {}; {}", why.reason, why.remedy);
+            Row::new(Grade::Warn, what, "no", advice)
+        }
+    }
+}
+
+fn queues_row(nic: &NicReport, processors: usize) -> Row {
+    let found = nic.queues.to_string();
+    if nic.driver == "virtio_net" && nic.queues > processors {
+        let name = &nic.name;
+        let advice = format!(
+            "more than the {processors} CPUs: the spare ones may send nothing; --queues {processors}, or ethtool -L {name} combined {processors}"
+        );
+        return Row::new(Grade::Warn, "queues", found, advice);
+    }
+    Row::ok("queues", found)
 }
 
 fn state_row(nic: &NicReport) -> Row {
@@ -342,8 +369,13 @@ mod tests {
         rows.iter().map(|row| row.grade).max().unwrap()
     }
 
+    /// The rows of a NIC that takes zero-copy, on a machine with two CPUs.
+    fn rows_of(nic: &NicReport, addresses: &[String]) -> Vec<Row> {
+        nic_rows(nic, addresses, &Trial::Works, 2)
+    }
+
     fn of_nic(nic: &NicReport) -> Grade {
-        worst(&nic_rows(nic, &["10.0.0.1/24".to_owned()]))
+        worst(&rows_of(nic, &["10.0.0.1/24".to_owned()]))
     }
 
     #[test]
@@ -386,22 +418,45 @@ mod tests {
 
     #[test]
     fn nics_are_graded() {
-        assert_eq!(of_nic(&nic()), Grade::Warn, "it copies");
-        assert_eq!(of_nic(&NicReport { zero_copy: Answer::Yes, ..nic() }), Grade::Ok);
+        assert_eq!(of_nic(&nic()), Grade::Ok);
         assert_eq!(of_nic(&NicReport { xdp_attached: Some(7), ..nic() }), Grade::Missing);
         assert_eq!(of_nic(&NicReport { up: false, ..nic() }), Grade::Missing);
-        assert_eq!(worst(&nic_rows(&nic(), &[])), Grade::Missing, "no address");
+        assert_eq!(worst(&rows_of(&nic(), &[])), Grade::Missing, "no address");
         let half_made = NicReport { tx_checksum_offload: Answer::Yes, ..nic() };
-        let rows = nic_rows(&half_made, &[]);
+        let rows = rows_of(&half_made, &[]);
         assert!(rows.iter().any(|row| row.advice.contains("ethtool -K p1 tx off")), "{rows:?}");
+    }
+
+    #[test]
+    fn zero_copy_is_told_with_what_was_tried_and_what_to_do() {
+        let announced = NicReport { zero_copy: Answer::Yes, ..nic() };
+        let row = |trial| zero_copy_row(&announced, &trial);
+        assert_eq!(row(Trial::Works).found, "yes");
+        let untried = row(Trial::NotTried("not tried, as the link is down".to_owned()));
+        assert_eq!((untried.grade, untried.found.as_str()), (Grade::Ok, "announced"));
+        assert!(untried.advice.contains("link is down"), "{untried:?}");
+        let refused = row(try_zero_copy(&nic()));
+        assert_eq!((refused.grade, refused.found.as_str()), (Grade::Warn, "no"));
+        for part in ["the kernel copies", "veth has no zero-copy", "newer kernel"] {
+            assert!(refused.advice.contains(part), "{part}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn queues_that_virtio_has_no_cpus_for_are_told() {
+        let virtio = |queues| NicReport { driver: "virtio_net".to_owned(), queues, ..nic() };
+        assert_eq!(queues_row(&virtio(2), 2).grade, Grade::Ok);
+        let row = queues_row(&virtio(4), 2);
+        assert!(row.grade == Grade::Warn && row.advice.contains("--queues 2"), "{row:?}");
+        assert_eq!(queues_row(&NicReport { queues: 4, ..nic() }, 2).grade, Grade::Ok, "others cope");
     }
 
     #[test]
     fn one_usable_nic_is_enough_unless_they_were_named() {
         let section = |rows| Section { name: "x".to_owned(), rows };
         let machine = section(machine_rows(&host()));
-        let good = || section(nic_rows(&nic(), &["10.0.0.1/24".to_owned()]));
-        let bad = || section(nic_rows(&nic(), &[]));
+        let good = || section(rows_of(&nic(), &["10.0.0.1/24".to_owned()]));
+        let bad = || section(rows_of(&nic(), &[]));
         assert!(can_run(&machine, &[good(), bad()], false));
         assert!(!can_run(&machine, &[good(), bad()], true));
         assert!(!can_run(&machine, &[bad()], false));

@@ -26,6 +26,9 @@ enum Command {
     /// Serve clients that measure (braid client, or iperf3 -c).
     Server(server::ServerArguments),
     /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
+    ///
+    /// As root it tries zero-copy on every queue of a NIC that announces it, unless an XDP program is attached to the NIC;
+    /// a queue receives nothing for the moment of its trial.
     Check(check::CheckArguments),
     /// Make, use and remove a testbed of two hosts and several paths on this machine.
     #[command(subcommand)]

@@ -7,6 +7,7 @@ use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
+use crate::xdp::ZeroCopy;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use std::time::Duration;
@@ -26,6 +27,17 @@ pub(super) enum Checksum {
     /// The processor.
     Software,
     /// Nobody: only between two Braid hosts that both say so, to see what checksums cost.
+    Off,
+}
+
+/// Whether NICs move packets by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ZeroCopyChoice {
+    /// They must: where a NIC cannot, this ends with the reason and the remedy.
+    Require,
+    /// They do where all of them can; else the kernel copies each packet once, and the report says why.
+    Prefer,
+    /// The kernel copies.
     Off,
 }
 
@@ -61,6 +73,10 @@ pub(super) struct NetArguments {
     /// Let workers spin and never sleep: lowest latency, one processor each.
     #[arg(long)]
     spin: bool,
+    /// Whether NICs read and write packets in Braid's memory themselves, without a copy by the kernel. One NIC that
+    /// cannot makes all copy: they share that memory.
+    #[arg(long, default_value = "prefer", value_name = "HOW")]
+    zero_copy: ZeroCopyChoice,
     /// Who makes and checks TCP checksums.
     #[arg(long, default_value = "software", value_name = "HOW")]
     checksum: Checksum,
@@ -68,7 +84,7 @@ pub(super) struct NetArguments {
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "checksum"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -91,6 +107,11 @@ impl NetArguments {
             cores: self.cores.clone(),
             spin: self.spin,
             idle_spell: self.idle_spell.map(Duration::from_micros),
+            zero_copy: match self.zero_copy {
+                ZeroCopyChoice::Require => ZeroCopy::Require,
+                ZeroCopyChoice::Prefer => ZeroCopy::Prefer,
+                ZeroCopyChoice::Off => ZeroCopy::Off,
+            },
             checksum: match self.checksum {
                 Checksum::Software => ChecksumMode::Software,
                 Checksum::Off => ChecksumMode::Off,

@@ -194,6 +194,8 @@ impl Manager {
                     state.handle_withdrawn(id);
                 }
             }
+            // It comes as a link event, by way of `PortHealth`.
+            Report::PortStalled { .. } => {}
             Report::Closed { connection, reason: _ } => {
                 let state = self.connections.remove(&(worker, connection));
                 if let Some(at) = state.and_then(|state| state.timer) {

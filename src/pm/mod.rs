@@ -7,9 +7,11 @@
 //! is the same convention).
 
 mod connection;
+mod health;
 mod manager;
 mod routes;
 
+pub use health::PortHealth;
 pub use manager::{Manager, PmCounters};
 pub use routes::{Prefix, Route, Routes};
 

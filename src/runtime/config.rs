@@ -1,6 +1,7 @@
 //! What a runtime is started with.
 
 use crate::wire::ChecksumMode;
+use crate::xdp::ZeroCopy;
 use std::time::Duration;
 
 /// How to start a [`super::Runtime`].
@@ -21,6 +22,8 @@ pub struct RuntimeConfig {
     pub idle_spell: Option<Duration>,
     /// Frames of 4096 bytes, for all connections and NICs together.
     pub frames: usize,
+    /// Whether NICs move packets by themselves, or the kernel copies them.
+    pub zero_copy: ZeroCopy,
     /// Who makes and checks TCP checksums.
     pub checksum: ChecksumMode,
     /// Connections of one worker.
@@ -43,6 +46,7 @@ impl Default for RuntimeConfig {
             spin: false,
             idle_spell: None,
             frames: 32768,
+            zero_copy: ZeroCopy::default(),
             checksum: ChecksumMode::Software,
             max_connections: 16384,
             max_subflows: 8,

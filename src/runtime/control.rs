@@ -7,10 +7,11 @@ use super::handle::{Bound, Opening, Request};
 use super::local_ports::{Key, LocalPorts};
 use super::network::{Change, Network, NoWay};
 use super::openings::{RESOLVE_TIMEOUT, WAITING_MAX, Waiting, Wanted};
+use super::stalls::Stalls;
 use super::wake::{WakeFd, readable, sleep};
-use crate::base::{Instant, WorkerId};
+use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{Manager, PmCommand};
+use crate::pm::{LinkEvent, Manager, PmCommand, PortHealth};
 use crate::stack::{
     AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
 };
@@ -93,6 +94,8 @@ pub(super) struct Control {
     doorbell: Arc<Doorbell>,
     network: Network,
     manager: Manager,
+    health: PortHealth,
+    stalls: Stalls,
     workers: Vec<WorkerLink>,
     next_worker: usize,
     ports: LocalPorts<Xdp>,
@@ -116,6 +119,7 @@ pub(super) struct ControlParts {
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) network: Network,
     pub(super) manager: Manager,
+    pub(super) stalls: Stalls,
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) xdp: Arc<Xdp>,
     pub(super) accept_backlog: usize,
@@ -132,6 +136,8 @@ impl Control {
             doorbell: parts.doorbell,
             network: parts.network,
             manager: parts.manager,
+            health: PortHealth::default(),
+            stalls: parts.stalls,
             workers: workers.map(WorkerLink::new).collect(),
             next_worker: 0,
             ports: LocalPorts::new(parts.xdp),
@@ -265,6 +271,9 @@ impl Control {
             NoWay::Local => ConnectError::LocalAddress { addr },
             NoWay::OtherNic(nic) => ConnectError::OtherNic { addr, nic },
         })?;
+        if self.health.is_stalled(way.port) {
+            return Err(ConnectError::NicStalled { remote, nic: self.network.name(way.port) });
+        }
         let remote = SocketAddr::new(addr, remote.port());
         let deadline = now + timeout.min(RESOLVE_TIMEOUT);
         let wanted = Wanted::Connect { remote, options, reply: reply.clone() };
@@ -301,10 +310,8 @@ impl Control {
         for change in changes {
             match change {
                 Change::Link(event) => {
-                    for worker in &mut self.workers {
-                        worker.push(Command::PortState { port: event.port, up: event.up });
-                    }
-                    self.manager.handle_link(now, event);
+                    let change = self.health.handle_link(event);
+                    self.handle_health(now, event.port, change);
                 }
                 Change::Address(event) => self.manager.handle_address(now, event),
                 Change::Routes(routes) => self.manager.set_routes(now, routes),
@@ -315,6 +322,16 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// What is known of a NIC may have changed: whoever needs it is told.
+    fn handle_health(&mut self, now: Instant, port: PortId, change: Option<LinkEvent>) {
+        self.stalls.set(port, self.health.is_stalled(port));
+        let Some(event) = change else { return };
+        for worker in &mut self.workers {
+            worker.push(Command::PortState { port: event.port, up: event.up });
+        }
+        self.manager.handle_link(now, event);
     }
 
     fn handle_reports(&mut self, now: Instant) {
@@ -340,6 +357,10 @@ impl Control {
                             |w| !matches!(w.wanted, Wanted::Join { connection, .. } if connection == key),
                         );
                         self.ports.handle_closed(key);
+                    }
+                    Report::PortStalled { port, stalled } => {
+                        let change = self.health.handle_stalled(worker, port, stalled);
+                        self.handle_health(now, port, change);
                     }
                     Report::JoinsAllowed { .. }
                     | Report::SubflowEstablished { .. }

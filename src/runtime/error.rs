@@ -93,6 +93,16 @@ pub enum ConnectError {
         /// The NIC.
         nic: String,
     },
+    /// The NIC of the route gives nothing back.
+    #[error(
+        "{remote} cannot be reached: {nic}, where the route leaves, completes no transmissions (fewer queues may help: --queues N; or --zero-copy off)"
+    )]
+    NicStalled {
+        /// The destination.
+        remote: SocketAddr,
+        /// The NIC.
+        nic: String,
+    },
     /// No local port.
     #[error("no local port for {remote}: {source}")]
     LocalPort {

@@ -6,13 +6,14 @@ use super::control::{Control, ControlParts};
 use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
+use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
 use crate::base::{FramePool, PoolCache, WorkerId};
 use crate::pm::{Limits, Manager};
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerConfig, WorkerHandle};
-use crate::xdp::{PortInfo, Xdp, XdpConfig, ZeroCopy};
+use crate::xdp::{PortInfo, Xdp, XdpConfig};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,7 @@ const IDLE_SPELL: Duration = Duration::from_micros(50);
 pub struct Runtime {
     control: ControlHandle,
     xdp: Arc<Xdp>,
+    stalls: Stalls,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -44,7 +46,7 @@ impl Runtime {
             workers: config.workers,
             queues: config.queues,
             frames: config.frames,
-            zero_copy: ZeroCopy::Prefer,
+            zero_copy: config.zero_copy,
             checksum: config.checksum,
         })?;
         let changes = network
@@ -67,6 +69,7 @@ impl Runtime {
             addresses: config.max_addresses,
             connections: config.max_connections.saturating_mul(config.workers),
         };
+        let stalls = Stalls::new(xdp.ports().len());
         let parts = ControlParts {
             clock,
             requests,
@@ -74,12 +77,13 @@ impl Runtime {
             doorbell,
             network,
             manager: Manager::new(limits, seed),
+            stalls: stalls.clone(),
             workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
             xdp: Arc::clone(&xdp),
             accept_backlog: config.backlog,
             stop: Arc::clone(&stop),
         };
-        let mut runtime = Runtime { control, xdp, threads: Vec::new() };
+        let mut runtime = Runtime { control, xdp, stalls, threads: Vec::new() };
         for (place, thread) in workers.into_iter().enumerate() {
             let core = core_of(&config, place);
             runtime.spawn(&stop, format!("braid-worker-{place}"), move || {
@@ -97,6 +101,11 @@ impl Runtime {
     /// The NICs: driver, zero-copy or not, queues, checksums.
     pub fn ports(&self) -> &[PortInfo] {
         self.xdp.ports()
+    }
+
+    /// Which of the NICs give nothing back, now and later.
+    pub fn stalls(&self) -> &Stalls {
+        &self.stalls
     }
 
     /// What the steering program did, by reason: how many packets since the start.

@@ -15,6 +15,7 @@ pub(crate) mod netns;
 mod network;
 mod openings;
 mod reserve;
+mod stalls;
 mod thread;
 mod wake;
 
@@ -24,3 +25,4 @@ pub use error::{ConnectError, ListenError, PortError, StartError};
 pub use handle::{Bound, ControlHandle, Opening};
 pub use launch::Runtime;
 pub use netlink::usable_addresses;
+pub use stalls::Stalls;

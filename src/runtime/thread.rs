@@ -3,7 +3,6 @@
 use super::clock::Clock;
 use super::wake::{WakeFd, readable, sleep};
 use crate::base::Instant;
-use crate::port::Port;
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerHandle};
 use crate::xdp::{XdpPort, XdpSteering};
@@ -83,8 +82,7 @@ impl WorkerThread {
         self.handle.doorbell.prepare_sleep();
         if self.worker.is_quiet() && !self.stop.load(Ordering::SeqCst) {
             let next = next.map(|at| at.since(self.clock.now()));
-            let pending = self.worker.ports().iter().any(|port| port.pending() > 0);
-            let timeout = if pending { Some(next.map_or(RECLAIM, |next| next.min(RECLAIM))) } else { next };
+            let timeout = next.into_iter().chain(self.worker.reclaim_within(RECLAIM)).min();
             let sockets = self.worker.ports().iter().flat_map(XdpPort::poll_fds);
             let mut fds: Vec<PollFd<'_>> =
                 sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();

@@ -3,7 +3,7 @@
 
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, Prefix, Route, Routes};
+use crate::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, PortHealth, Prefix, Route, Routes};
 use crate::stack::{Command, Report};
 use crate::wire::{Endpoint, FourTuple};
 use std::collections::BTreeSet;
@@ -32,12 +32,15 @@ pub struct ControlCounters {
     pub closed: u64,
     /// Subflows that joined.
     pub joined: u64,
+    /// How often a NIC stalled.
+    pub stalled: u64,
 }
 
 /// The control plane of a host.
 #[derive(Debug)]
 pub struct SimControl {
     manager: Manager,
+    health: PortHealth,
     nics: Vec<LocalNic>,
     next_port: u16,
     /// Established subflows, the first ones included.
@@ -49,18 +52,21 @@ impl SimControl {
     /// The control plane of a host with `nics`, each of which leads to the hosts of its own network and no further.
     pub fn new(nics: Vec<LocalNic>, seed: u64) -> Self {
         let mut manager = Manager::new(Limits::default(), seed);
+        let mut health = PortHealth::default();
         let start = Instant::ZERO;
         let mut routes = Vec::new();
         for nic in &nics {
             let port = nic.path.port;
-            manager.handle_link(start, LinkEvent { port, up: true });
+            if let Some(event) = health.handle_link(LinkEvent { port, up: true }) {
+                manager.handle_link(start, event);
+            }
             manager.handle_address(start, AddressEvent { port, addr: nic.addr, added: true });
             let prefix = Prefix::new(nic.addr, if nic.addr.is_ipv4() { 24 } else { 64 });
             routes.push(Route { port: Some(port), prefix, via: None });
         }
         manager.set_routes(start, Routes::new(routes));
         let (up, counters) = (BTreeSet::new(), ControlCounters::default());
-        Self { manager, nics, next_port: FIRST_PORT, up, counters }
+        Self { manager, health, nics, next_port: FIRST_PORT, up, counters }
     }
 
     /// What it has seen.
@@ -93,6 +99,11 @@ impl SimControl {
                 self.up.remove(&tuple);
             }
             Report::Closed { .. } => self.counters.closed += 1,
+            Report::PortStalled { port, stalled } => {
+                self.counters.stalled += u64::from(stalled);
+                let event = self.health.handle_stalled(WORKER, port, stalled);
+                self.handle_link(now, event, commands);
+            }
             Report::JoinsAllowed { .. }
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. } => {}
@@ -103,9 +114,16 @@ impl SimControl {
 
     /// A NIC lost its carrier, or has it again.
     pub fn handle_port_state(&mut self, now: Instant, port: PortId, up: bool, commands: &mut Vec<Command>) {
+        let event = self.health.handle_link(LinkEvent { port, up });
+        self.handle_link(now, event, commands);
+        self.carry_out(commands);
+    }
+
+    /// A NIC can be used no more, or again.
+    fn handle_link(&mut self, now: Instant, event: Option<LinkEvent>, commands: &mut Vec<Command>) {
+        let Some(LinkEvent { port, up }) = event else { return };
         commands.push(Command::PortState { port, up });
         self.manager.handle_link(now, LinkEvent { port, up });
-        self.carry_out(commands);
     }
 
     /// Does what is due.

@@ -166,6 +166,14 @@ impl Host {
         self.port_mut(port).complete(index)
     }
 
+    /// A NIC says no more of what it has sent that it has; or says it again.
+    pub fn set_completions(&mut self, port: PortId, come: bool) {
+        match come {
+            true => self.port_mut(port).resume_completions(),
+            false => self.port_mut(port).stop_completions(),
+        }
+    }
+
     /// A NIC lost its carrier, or has it again.
     pub fn port_state(&mut self, now: Instant, port: PortId, up: bool) {
         self.control.handle_port_state(now, port, up, &mut self.commands);
@@ -225,8 +233,9 @@ impl Host {
         self.worker.clear(now);
         let mut held = 0;
         for port in self.worker.ports() {
-            held += port.held();
-            if port.pending() != 0 {
+            // What a NIC never says that it has read stays with it.
+            held += port.held() + port.stuck();
+            if port.pending() != port.stuck() {
                 return Err(format!(
                     "{} has {} transmissions that never completed",
                     port.id(),
@@ -238,7 +247,7 @@ impl Host {
         let used = self.pool.used();
         if used != held {
             return Err(format!(
-                "{used} frames are in use, {held} of them as receive buffers: frames were lost"
+                "{used} frames are in use, {held} of them as receive buffers or at a dead NIC: frames were lost"
             ));
         }
         Ok(())

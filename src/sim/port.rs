@@ -53,6 +53,10 @@ pub struct SimPort {
     outbox: VecDeque<TxFrame>,
     /// Numbers of frames whose transmission has completed, until the worker reclaims them.
     completed: VecDeque<u32>,
+    /// Those of transmissions whose completion the worker does not get to see, since completions stopped.
+    withheld: Option<VecDeque<u32>>,
+    /// Completions that the worker has reclaimed.
+    reclaimed: u64,
     /// Transmissions that have neither completed nor been dropped.
     in_flight: usize,
     /// The worker filled the ring, or saw no room: it wants to know when there is some.
@@ -71,6 +75,8 @@ impl SimPort {
             inbox: VecDeque::new(),
             outbox: VecDeque::new(),
             completed: VecDeque::new(),
+            withheld: None,
+            reclaimed: 0,
             in_flight: 0,
             wants_room: false,
             counters: PortCounters::default(),
@@ -103,9 +109,30 @@ impl SimPort {
 
     /// The NIC has read a packet that was taken out. True when the worker waits for room.
     pub fn complete(&mut self, index: u32) -> bool {
+        if let Some(withheld) = &mut self.withheld {
+            withheld.push_back(index);
+            return false;
+        }
         self.in_flight -= 1;
         self.completed.push_back(index);
         std::mem::take(&mut self.wants_room)
+    }
+
+    /// From now on the NIC reads packets, and never says so.
+    pub fn stop_completions(&mut self) {
+        self.withheld.get_or_insert_default();
+    }
+
+    /// The NIC says so again, also of those that it has read meanwhile.
+    pub fn resume_completions(&mut self) {
+        let withheld = self.withheld.take().unwrap_or_default();
+        self.in_flight -= withheld.len();
+        self.completed.extend(withheld);
+    }
+
+    /// Frames in flight whose completion never comes.
+    pub fn stuck(&self) -> usize {
+        self.withheld.as_ref().map_or(0, VecDeque::len)
     }
 
     /// Frames that the NIC holds a hold on: receive buffers, and packets received that the worker has not taken.
@@ -144,6 +171,7 @@ impl Port for SimPort {
     fn transmit_room(&mut self, cache: &mut PoolCache) -> usize {
         for index in self.completed.drain(..) {
             cache.complete(index);
+            self.reclaimed += 1;
         }
         let room = self.rings.transmit.saturating_sub(self.in_flight);
         self.wants_room |= room == 0;
@@ -168,6 +196,10 @@ impl Port for SimPort {
 
     fn pending(&self) -> usize {
         self.in_flight + self.completed.len()
+    }
+
+    fn completed(&self) -> u64 {
+        self.reclaimed
     }
 }
 
@@ -278,6 +310,20 @@ mod tests {
         assert!(!port.complete(tx.index), "nobody waits");
         assert_eq!(port.transmit_room(&mut cache), 2);
         assert_eq!(cache.pool().used(), port.held());
+    }
+
+    #[test]
+    fn a_port_whose_completions_stop_keeps_what_it_sent_until_they_come_again() {
+        let (mut port, mut cache) = port(8);
+        port.stop_completions();
+        send(&mut port, &mut cache, 1);
+        let tx = port.take_transmitted().expect("it leaves all the same");
+        assert!(!port.complete(tx.index));
+        assert_eq!((port.transmit_room(&mut cache), port.pending(), port.stuck()), (1, 1, 1));
+        assert_eq!((cache.pool().used(), port.completed()), (3, 0));
+        port.resume_completions();
+        assert_eq!((port.transmit_room(&mut cache), port.pending(), port.stuck()), (2, 0, 0));
+        assert_eq!((cache.pool().used(), port.completed()), (2, 1));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum Kind {
     SlowReader,
     /// All of it together.
     Everything,
+    /// A NIC gives nothing back any more, for ever or for a while.
+    NicStalls,
 }
 
 impl Kind {
@@ -57,6 +59,7 @@ impl Kind {
         ("fallback", Kind::Fallback),
         ("slow_reader", Kind::SlowReader),
         ("everything", Kind::Everything),
+        ("nic_stalls", Kind::NicStalls),
     ];
 
     /// The name.
@@ -85,6 +88,17 @@ pub struct Fault {
     pub lasts: Option<Duration>,
     /// Who sees that the carrier is lost.
     pub seen_by: SeenBy,
+}
+
+/// A NIC that reads what it is given, and does not say so any more: it gives no frame back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// Which NIC.
+    pub nic: Nic,
+    /// From when on.
+    pub at: Instant,
+    /// For how long; `None`: for ever.
+    pub lasts: Option<Duration>,
 }
 
 /// Which ends of a link see that it fails. To the others packets just vanish.
@@ -145,6 +159,8 @@ pub struct Scenario {
     pub connections: Vec<ConnectionSpec>,
     /// What fails.
     pub faults: Vec<Fault>,
+    /// Where completions stop.
+    pub stops: Vec<Stop>,
     /// How late at most a worker looks at what has arrived.
     pub poll_delay: Duration,
     /// When all applications must have finished.
@@ -184,6 +200,7 @@ impl Scenario {
                 server: AppSpec::new(0, bytes),
             }],
             faults: Vec::new(),
+            stops: Vec::new(),
             poll_delay: Duration::from_micros(20),
             deadline: Duration::from_secs(600),
             linger: Duration::from_secs(1200),
@@ -195,7 +212,7 @@ impl Scenario {
     pub fn random(kind: Kind, seed: u64) -> Self {
         let mut prng = Prng::new(seed ^ (kind as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let paths = match kind {
-            Kind::PathDies | Kind::PathReturns => 2 + prng.below(2) as usize,
+            Kind::PathDies | Kind::PathReturns | Kind::NicStalls => 2 + prng.below(2) as usize,
             _ => 1 + prng.below(3) as usize,
         };
         let mut scenario = Scenario::plain(prng.next_u64(), paths, 0);
@@ -235,6 +252,7 @@ impl Scenario {
             Kind::PathReturns => scenario.draw_fault(&mut prng, bytes, true),
             Kind::SlowReader => scenario.draw_slow_reader(&mut prng),
             Kind::Everything => scenario.draw_everything(&mut prng, bytes),
+            Kind::NicStalls => scenario.draw_stop(&mut prng),
             Kind::Clean
             | Kind::Loss
             | Kind::Reordering
@@ -329,6 +347,14 @@ impl Scenario {
         let when = When::AfterBytes(bytes / 10 + prng.below(bytes / 2));
         let lasts = returns.then(|| Duration::from_millis(100 + prng.below(6_000)));
         self.faults.push(Fault { link, when, lasts, seen_by: SeenBy::ALL[prng.below(4) as usize] });
+    }
+
+    fn draw_stop(&mut self, prng: &mut Prng) {
+        let host = HostId(prng.below(2) as usize);
+        let port = PortId(prng.below(self.links.len() as u64) as u16);
+        let at = Instant::from_millis(prng.below(1_000));
+        let lasts = prng.chance(0.5).then(|| Duration::from_millis(100 + prng.below(6_000)));
+        self.stops.push(Stop { nic: Nic { host, port }, at, lasts });
     }
 
     fn draw_slow_reader(&mut self, prng: &mut Prng) {

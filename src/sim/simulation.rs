@@ -39,6 +39,13 @@ pub enum Event {
     Fail(usize),
     /// The hosts notice that a link is back.
     Restore(usize),
+    /// Completions stop at a NIC, or come again.
+    Completions {
+        /// Which stop.
+        stop: usize,
+        /// Whether they come.
+        come: bool,
+    },
 }
 
 impl From<NetworkEvent> for Event {
@@ -62,6 +69,8 @@ pub struct Outcome {
     pub bytes: u64,
     /// Further subflows that joined, at the client.
     pub joined: u64,
+    /// How often a NIC stalled, at both ends.
+    pub stalled: u64,
     /// MPTCP connections seen on the wire.
     pub mptcp: usize,
     /// Data acknowledgments checked.
@@ -157,6 +166,12 @@ impl<'a> Simulation<'a> {
                 simulation.events.push(at, Event::Fail(number));
             }
         }
+        for (number, stop) in scenario.stops.iter().enumerate() {
+            simulation.events.push(stop.at, Event::Completions { stop: number, come: false });
+            if let Some(lasts) = stop.lasts {
+                simulation.events.push(stop.at + lasts, Event::Completions { stop: number, come: true });
+            }
+        }
         simulation
     }
 
@@ -195,6 +210,12 @@ impl<'a> Simulation<'a> {
             }
             Event::Fail(number) => {
                 self.fail(number);
+                Ok(())
+            }
+            Event::Completions { stop, come } => {
+                let nic = self.scenario.stops[stop].nic;
+                self.hosts[nic.host.0].set_completions(nic.port, come);
+                self.wake(nic.host, self.now);
                 Ok(())
             }
             Event::Restore(number) => {
@@ -332,6 +353,7 @@ impl<'a> Simulation<'a> {
             idle: self.now,
             bytes: self.received(),
             joined: self.hosts[CLIENT.0].control().counters().joined,
+            stalled: self.hosts.iter().map(|host| host.control().counters().stalled).sum(),
             mptcp: self.check.connections(),
             data_acks: self.check.data_acks(),
             faults: self.faults.iter().filter(|state| **state == FaultState::Happened).count(),

@@ -531,6 +531,11 @@ impl Stack {
         self.reports.pop_front()
     }
 
+    /// A report of the worker itself, behind those that wait.
+    pub fn queue_report(&mut self, report: Report) {
+        self.reports.push_back(report);
+    }
+
     /// Puts a report back that control's ring had no room for.
     pub fn return_report(&mut self, report: Report) {
         self.reports.push_front(report);

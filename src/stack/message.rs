@@ -95,7 +95,7 @@ pub enum Command {
         /// Our id of the address.
         id: AddressId,
     },
-    /// A NIC lost its carrier or was set down (`up: false`), or is back.
+    /// A NIC lost its carrier, was set down or gives nothing back (`up: false`), or can be used again.
     PortState {
         /// The NIC.
         port: PortId,
@@ -179,6 +179,13 @@ pub enum Report {
         connection: ConnectionId,
         /// The peer's id of it.
         id: AddressId,
+    },
+    /// Nothing that was given to a NIC comes back from it, or something does again.
+    PortStalled {
+        /// The NIC.
+        port: PortId,
+        /// Whether nothing does.
+        stalled: bool,
     },
     /// A connection has ended; its id is void. Every subflow was reported closed before.
     Closed {

@@ -1,5 +1,6 @@
 //! What can go wrong when NICs are opened. Each message says what to do about it.
 
+use crate::xdp::Refusal;
 use std::io;
 
 /// Why NICs could not be opened, or the steering program could not be changed.
@@ -68,6 +69,12 @@ pub enum XdpError {
         /// The queue.
         queue: u32,
     },
+    /// Zero-copy was required, and a NIC cannot.
+    #[error(
+        "zero-copy is required, but {} cannot: {}; {}; or let the kernel copy: --zero-copy prefer",
+        .0.nic.as_deref().unwrap_or("Braid"), .0.reason, .0.remedy
+    )]
+    ZeroCopyRefused(Box<Refusal>),
     /// The kernel refused something else.
     #[error("cannot {doing}: {error}")]
     Kernel {

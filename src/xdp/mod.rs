@@ -11,14 +11,18 @@ mod privilege;
 pub mod probe;
 mod program;
 pub mod raw;
+pub mod refusal;
 mod socket;
 pub mod steering;
+pub mod trial;
 mod umem;
 
 pub use error::XdpError;
 pub use port::XdpPort;
 pub use probe::{HostReport, NicReport, probe_host, probe_nic};
+pub use refusal::Refusal;
 pub use steering::XdpSteering;
+pub use trial::{Trial, try_zero_copy};
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
 use crate::stack::owner::{Reason, local_key};
@@ -32,6 +36,8 @@ pub enum ZeroCopy {
     /// Where all of the NICs can; else the kernel copies, and [`PortInfo::mode`] says why.
     #[default]
     Prefer,
+    /// Where one NIC cannot, none is opened: [`XdpError::ZeroCopyRefused`] says why.
+    Require,
     /// The kernel copies.
     Off,
 }
@@ -59,11 +65,8 @@ pub struct XdpConfig {
 pub enum Mode {
     /// The NIC writes there itself.
     ZeroCopy,
-    /// The kernel copies.
-    Copy {
-        /// Why not zero-copy.
-        reason: String,
-    },
+    /// The kernel copies; why not zero-copy.
+    Copy(Refusal),
 }
 
 /// A NIC that is open.

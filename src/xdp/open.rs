@@ -6,7 +6,7 @@ use crate::xdp::ethtool::{Nic, nic_names};
 use crate::xdp::program::{Constants, Hook, PORTS_MAX, Program};
 use crate::xdp::socket::{BindError, Place, QueueSocket};
 use crate::xdp::umem::SharedUmem;
-use crate::xdp::{Mode, PortInfo, Xdp, XdpConfig, XdpError, XdpPort, ZeroCopy, privilege, probe};
+use crate::xdp::{Mode, PortInfo, Refusal, Xdp, XdpConfig, XdpError, XdpPort, ZeroCopy, privilege, probe};
 use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -80,7 +80,7 @@ fn look_up(id: PortId, name: &str, config: &XdpConfig) -> Result<PortInfo, XdpEr
         mac: nic.mac().map_err(failed)?,
         mtu: nic.mtu().map_err(failed)?,
         driver: nic.driver().unwrap_or_else(|_| "unknown".to_owned()),
-        mode: Mode::Copy { reason: String::new() },
+        mode: Mode::Copy(Refusal::switched_off()),
         native: false,
         queues,
         checksum: config.checksum,
@@ -90,50 +90,49 @@ fn look_up(id: PortId, name: &str, config: &XdpConfig) -> Result<PortInfo, XdpEr
 /// By NIC, queue and worker.
 type Sockets = Vec<Vec<Vec<QueueSocket>>>;
 
-/// Makes the memory and binds all sockets: with zero-copy if that is wanted and all NICs can, else in copy mode. One
-/// UMEM has one mode, that of the first socket on it.
+/// Makes the memory and binds all sockets: with zero-copy if that is wanted and all NICs can, else in copy mode unless
+/// that is ruled out. One UMEM has one mode, that of the first socket on it.
 fn bind(config: &XdpConfig, ports: &mut [PortInfo]) -> Result<(SharedUmem, Sockets), XdpError> {
-    let mut refusal = why_not_zero_copy(config, ports);
-    if refusal.is_none() {
-        let umem = SharedUmem::new(config.frames)?;
-        match bind_all(config, ports, &umem, true) {
-            Ok(sockets) => {
-                ports.iter_mut().for_each(|port| port.mode = Mode::ZeroCopy);
-                return Ok((umem, sockets));
+    let refusal = match why_not_zero_copy(config, ports) {
+        Some(refusal) => refusal,
+        None => {
+            let umem = SharedUmem::new(config.frames)?;
+            match bind_all(config, ports, &umem, true) {
+                Ok(sockets) => {
+                    ports.iter_mut().for_each(|port| port.mode = Mode::ZeroCopy);
+                    return Ok((umem, sockets));
+                }
+                Err((port, queue, error)) if error.refuses_zero_copy() => {
+                    Refusal::at_queue(&ports[port].name, &ports[port].driver, queue, error.errno())
+                }
+                Err((port, queue, error)) => return Err(error.explain(&ports[port].name, queue)),
             }
-            Err((port, _, error)) if error.refuses_zero_copy() => {
-                let errno = io::Error::from_raw_os_error(error.errno());
-                refusal = Some((Some(port), format!("its driver refuses zero-copy: {errno}")));
-            }
-            Err((port, queue, error)) => return Err(error.explain(&ports[port].name, queue)),
         }
+    };
+    match config.zero_copy {
+        ZeroCopy::Require => return Err(XdpError::ZeroCopyRefused(Box::new(refusal))),
+        ZeroCopy::Prefer | ZeroCopy::Off => {}
     }
     let umem = SharedUmem::new(config.frames)?;
     let sockets = bind_all(config, ports, &umem, false)
         .map_err(|(port, queue, error)| error.explain(&ports[port].name, queue))?;
-    if let Some((who, reason)) = refusal {
-        let culprit = who.map(|port| ports[port].name.clone());
-        for port in ports {
-            let reason = match &culprit {
-                Some(name) if *name != port.name => format!("{name} cannot, and all share one memory"),
-                _ => reason.clone(),
-            };
-            port.mode = Mode::Copy { reason };
-        }
+    for port in ports {
+        port.mode = Mode::Copy(refusal.seen_from(&port.name));
     }
     Ok((umem, sockets))
 }
 
-/// Why zero-copy is not even tried: which NIC is to blame, and for what.
-fn why_not_zero_copy(config: &XdpConfig, ports: &[PortInfo]) -> Option<(Option<usize>, String)> {
-    if config.zero_copy == ZeroCopy::Off {
-        return Some((None, "switched off".to_owned()));
+/// Why zero-copy is not even tried.
+fn why_not_zero_copy(config: &XdpConfig, ports: &[PortInfo]) -> Option<Refusal> {
+    match config.zero_copy {
+        ZeroCopy::Off => return Some(Refusal::switched_off()),
+        ZeroCopy::Prefer | ZeroCopy::Require => {}
     }
-    ports.iter().enumerate().find_map(|(number, port)| {
+    ports.iter().find_map(|port| {
         if !port.native {
-            Some((Some(number), "its driver does not run XDP programs itself".to_owned()))
+            Some(Refusal::not_native(&port.name, &port.driver))
         } else if probe::offers_zero_copy(port.ifindex) == probe::Answer::No {
-            Some((Some(number), format!("driver {} has no zero-copy", port.driver)))
+            Some(Refusal::not_offered(&port.name, &port.driver))
         } else {
             None
         }

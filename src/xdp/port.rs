@@ -137,6 +137,10 @@ impl Port for XdpPort {
     fn pending(&self) -> usize {
         self.staged.len() + self.sockets[self.transmitter].outstanding()
     }
+
+    fn completed(&self) -> u64 {
+        self.sockets[self.transmitter].completed()
+    }
 }
 
 /// A worker's thread takes its ports along.

@@ -105,6 +105,13 @@ pub fn nics() -> Vec<String> {
     nic_names()
 }
 
+/// Processors that the machine runs on, those included that this process may not use.
+pub fn processors() -> usize {
+    // SAFETY: the call takes a number and touches no memory of ours.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(online).unwrap_or(1).max(1)
+}
+
 /// Looks at the machine.
 pub fn probe_host() -> HostReport {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();

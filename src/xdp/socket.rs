@@ -12,7 +12,7 @@ use crate::xdp::umem::{DescLayout, RING, SharedUmem};
 use std::error::Error as _;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use xsk_rs::config::{BindFlags, Interface, LibxdpFlags, QueueSize, SocketConfig};
@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     rings: Mutex<Rings>,
     /// Descriptors in the transmit and completion rings.
     outstanding: AtomicUsize,
+    /// Descriptors that the completion ring has given back since the beginning.
+    completed: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -131,7 +133,11 @@ impl QueueSocket {
             layout: umem.layout,
             batch: Vec::with_capacity(BATCH),
         };
-        let queue = Arc::new(Queue { rings: Mutex::new(rings), outstanding: AtomicUsize::new(0) });
+        let queue = Arc::new(Queue {
+            rings: Mutex::new(rings),
+            outstanding: AtomicUsize::new(0),
+            completed: AtomicU64::new(0),
+        });
         let zero_copy = place.zero_copy;
         let mut sockets = vec![Self { tx, rx, queue: Arc::clone(&queue), zero_copy }];
         let _stand_in = StandIn::new(umem, sockets[0].raw_fd()).map_err(BindError::Refused)?;
@@ -161,6 +167,7 @@ impl QueueSocket {
         let reaped = rings.reap(cache);
         if reaped > 0 {
             self.queue.outstanding.fetch_sub(reaped, Ordering::Relaxed);
+            self.queue.completed.fetch_add(reaped as u64, Ordering::Relaxed);
         }
         rings.refill(cache);
         // Checked with every visit and not only after filling: the NIC may have found the ring empty in between.
@@ -212,6 +219,11 @@ impl QueueSocket {
     /// Transmissions of this queue, of all workers, that have not completed.
     pub(crate) fn outstanding(&self) -> usize {
         self.queue.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Transmissions of this queue, of all workers, that have completed.
+    pub(crate) fn completed(&self) -> u64 {
+        self.queue.completed.load(Ordering::Relaxed)
     }
 }
 
@@ -272,9 +284,13 @@ pub(crate) enum BindError {
 }
 
 impl BindError {
-    /// Whether zero-copy is what was refused: drivers say EOPNOTSUPP and EINVAL alike.
+    /// Whether zero-copy may be what was refused. Drivers have many ways to say so, EBUSY among them; where it was
+    /// something else, copy mode is refused as well.
     pub(crate) fn refuses_zero_copy(self) -> bool {
-        matches!(self, BindError::Refused(libc::EOPNOTSUPP | libc::EINVAL))
+        match self {
+            BindError::Refused(_) | BindError::Busy => true,
+            BindError::Guest(_) => false,
+        }
     }
 
     pub(crate) fn errno(self) -> i32 {

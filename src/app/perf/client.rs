@@ -87,7 +87,8 @@ pub fn run(
 
     let cpu = CpuMeter::start(clock.now());
     let began = clock.now();
-    let mut run = Run::start(clock, &options.parameters, Role::Client, options.timing, streams, &sender)?;
+    let mut run =
+        Run::start(net, clock, &options.parameters, Role::Client, options.timing, streams, &sender)?;
     let result = client.drive(&mut run, began, cpu, report);
     if let Err(error) = &result {
         client.give_up(error, &mut run, cpu, report)?;

@@ -1,5 +1,5 @@
 //! A test as one JSON document in iperf3's shape, with more where Braid knows more: `start.transport`,
-//! `start.ports`, and `mptcp` and `file_sha256` of streams.
+//! `start.ports`, `warnings`, and `mptcp` and `file_sha256` of streams.
 
 use crate::app::perf::control::Role;
 use crate::app::perf::error::PerfError;
@@ -19,6 +19,7 @@ pub struct JsonReport {
     output: Output,
     start: Option<Start>,
     intervals: Vec<Value>,
+    warnings: Vec<String>,
     end: Option<End>,
 }
 
@@ -39,7 +40,7 @@ fn pretty(value: &Value) -> String {
 impl JsonReport {
     /// Writes to `output`.
     pub fn new(output: Output) -> Self {
-        Self { output, start: None, intervals: Vec::new(), end: None }
+        Self { output, start: None, intervals: Vec::new(), warnings: Vec::new(), end: None }
     }
 
     /// Data begins to flow.
@@ -53,6 +54,11 @@ impl JsonReport {
         self.intervals.push(value);
     }
 
+    /// Something that the reader should do something about.
+    pub fn warn(&mut self, line: &str) {
+        self.warnings.push(line.to_owned());
+    }
+
     /// The test is over.
     pub fn end(&mut self, end: End) {
         self.end = Some(end);
@@ -63,12 +69,20 @@ impl JsonReport {
     /// # Errors
     /// Nobody reads it any more.
     pub fn finish(mut self, error: Option<&PerfError>) -> Result<(), PerfError> {
+        let document = self.document(error);
+        self.output.write(&pretty(&document))
+    }
+
+    fn document(&mut self, error: Option<&PerfError>) -> Value {
         let intervals = std::mem::take(&mut self.intervals);
         let mut document = json!({
             "start": self.start_value(),
             "intervals": intervals,
             "end": self.end_value(),
         });
+        if !self.warnings.is_empty() {
+            document["warnings"] = json!(self.warnings);
+        }
         if let Some(error) = error {
             document["error"] = json!(error.to_string());
         }
@@ -76,7 +90,7 @@ impl JsonReport {
         if let Some(title) = title {
             document["title"] = json!(title);
         }
-        self.output.write(&pretty(&document))
+        document
     }
 
     fn start_value(&self) -> Value {
@@ -343,9 +357,9 @@ fn cpu_value(host: CpuUse, remote: Option<CpuUse>) -> Value {
 }
 
 fn port_value(port: &PortInfo) -> Value {
-    let reason = match &port.mode {
+    let why = match &port.mode {
         Mode::ZeroCopy => None,
-        Mode::Copy { reason } => Some(reason),
+        Mode::Copy(why) => Some(why),
     };
     json!({
         "nic": port.name,
@@ -353,7 +367,11 @@ fn port_value(port: &PortInfo) -> Value {
         "mtu": port.mtu,
         "native_xdp": port.native,
         "zero_copy": port.mode == Mode::ZeroCopy,
-        "copy_reason": reason,
+        "copy_reason": why.map(|why| &why.reason),
+        "copy_remedy": why.map(|why| &why.remedy),
+        "copy_because_of": why.and_then(|why| why.nic.as_ref()).map(|nic| {
+            json!({ "nic": nic, "queue": why.and_then(|why| why.queue) })
+        }),
         "queues": port.queues,
         "checksum": match port.checksum {
             ChecksumMode::Software => "software",
@@ -421,6 +439,14 @@ mod tests {
         assert_eq!(http_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(http_date(951_782_400), "Tue, 29 Feb 2000 00:00:00 GMT");
         assert_eq!(http_date(1_735_603_200), "Tue, 31 Dec 2024 00:00:00 GMT");
+    }
+
+    #[test]
+    fn warnings_are_told_where_there_are_any() {
+        let mut report = JsonReport::new(Output::default());
+        assert_eq!(report.document(None).get("warnings"), None);
+        report.warn("NIC p1 gives nothing back");
+        assert_eq!(report.document(None)["warnings"], json!(["NIC p1 gives nothing back"]));
     }
 
     #[test]

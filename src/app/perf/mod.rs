@@ -21,6 +21,7 @@ pub mod results;
 pub mod run;
 pub mod server;
 mod session;
+mod stall_notes;
 pub mod stream_task;
 pub mod text;
 pub mod units;

@@ -5,7 +5,7 @@ use crate::app::perf::kernel::{self, KernelNet, KernelStream};
 use crate::app::{Listener as BraidListener, Stream};
 use crate::base::Instant;
 use crate::cc::CongestionAlgorithm;
-use crate::runtime::{Clock, Runtime};
+use crate::runtime::{Clock, Runtime, Stalls};
 use crate::stack::stream::{ConnectionInfo, SubflowInfo};
 use crate::stack::{ConnectOptions, FallbackReason, ListenOptions};
 use crate::xdp::PortInfo;
@@ -63,6 +63,14 @@ impl Net {
         match self {
             Net::Braid(net) => net.runtime.ports(),
             Net::Kernel(_) => &[],
+        }
+    }
+
+    /// Which of the NICs give nothing back.
+    pub fn stalls(&self) -> Option<Stalls> {
+        match self {
+            Net::Braid(net) => Some(net.runtime.stalls().clone()),
+            Net::Kernel(_) => None,
         }
     }
 

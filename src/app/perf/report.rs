@@ -165,6 +165,20 @@ impl Report {
         }
     }
 
+    /// Something that the reader should do something about.
+    ///
+    /// # Errors
+    /// Nobody reads the report any more.
+    pub fn warn(&mut self, line: &str) -> Result<(), PerfError> {
+        match self {
+            Report::Text(text) => text.note(line),
+            Report::Json(json) => {
+                json.warn(line);
+                Ok(())
+            }
+        }
+    }
+
     /// Data begins to flow.
     ///
     /// # Errors

@@ -3,11 +3,12 @@
 use crate::app::perf::control::{Event, Interrupt, Role};
 use crate::app::perf::error::PerfError;
 use crate::app::perf::interval::{Meter, Sample, Totals};
-use crate::app::perf::net::{Connection, Multipath};
+use crate::app::perf::net::{Connection, Multipath, Net};
 use crate::app::perf::parameters::Parameters;
 use crate::app::perf::protocol::stream_id;
 use crate::app::perf::report::{ConnectionReport, Report};
 use crate::app::perf::results::{Results, StreamResult};
+use crate::app::perf::stall_notes::StallNotes;
 use crate::app::perf::stream_task::{Shared, StreamTask, Work};
 use crate::base::Instant;
 use crate::runtime::Clock;
@@ -19,6 +20,9 @@ use std::time::Duration;
 pub const SENDERS_PATIENCE: Duration = Duration::from_secs(2);
 /// The same when a test ends before its time.
 pub const SENDERS_HASTE: Duration = Duration::from_millis(150);
+
+/// How often the NICs are looked at.
+const STALLS_EVERY: Duration = Duration::from_secs(1);
 
 /// Why [`Run::wait`] returned.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub struct Run {
     shared: Arc<Shared>,
     tasks: Vec<StreamTask>,
     meter: Meter,
+    stalls: StallNotes,
     idle_timeout: Duration,
     /// Bytes over all streams when they last moved, and when that was.
     moved: (u64, Instant),
@@ -66,6 +71,7 @@ impl Run {
     /// # Errors
     /// There are no threads to be had.
     pub fn start(
+        net: &Net,
         clock: Clock,
         parameters: &Parameters,
         role: Role,
@@ -86,6 +92,7 @@ impl Run {
             shared: Arc::clone(&shared),
             tasks: Vec::with_capacity(streams.len()),
             meter: Meter::new(now, omit, timing.interval, directions),
+            stalls: StallNotes::new(net),
             idle_timeout: timing.idle_timeout,
             moved: (0, now),
             totals: None,
@@ -113,7 +120,8 @@ impl Run {
                 return Ok(Wake::Deadline);
             }
             self.handle_timeout(now, report)?;
-            let own = self.meter.poll_timeout().into_iter().chain([self.moved.1 + self.idle_timeout]);
+            let own = [self.moved.1 + self.idle_timeout, now + STALLS_EVERY];
+            let own = self.meter.poll_timeout().into_iter().chain(own);
             let next = own.chain(deadline).min();
             match wait(events, interrupt, self.clock, next) {
                 Wake::Deadline => {}
@@ -132,6 +140,9 @@ impl Run {
             if let Some(interval) = interval {
                 report.interval(&interval)?;
             }
+        }
+        for line in self.stalls.changes() {
+            report.warn(&line)?;
         }
         let bytes = self.bytes();
         if bytes != self.moved.0 {

@@ -106,7 +106,8 @@ impl Session<'_> {
         let cpu = CpuMeter::start(self.clock().now());
         let streams = connections.into_iter().zip(works).collect();
         let timing = self.server.options.timing;
-        let mut run = Run::start(self.clock(), parameters, Role::Server, timing, streams, &sender)?;
+        let mut run =
+            Run::start(&self.server.net, self.clock(), parameters, Role::Server, timing, streams, &sender)?;
         control.send_state(State::TestRunning)?;
         report.start(self.start_report(parameters, &run, (peer.ip().to_string(), peer.port()), timing))?;
         let test = Test { session: self, parameters, control, events: &receiver };

@@ -343,7 +343,7 @@ fn describe_port(port: &PortInfo) -> String {
         port.driver,
         match &port.mode {
             Mode::ZeroCopy => "zero-copy".to_owned(),
-            Mode::Copy { reason } => format!("copy ({reason})"),
+            Mode::Copy(why) => format!("copy ({}; {})", why.reason, why.remedy),
         },
         if port.native { "" } else { ", generic XDP (slow)" },
         port.queues,
