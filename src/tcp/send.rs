@@ -1,7 +1,7 @@
 //! The send queue: segments in flight, then segments that were never sent; and what is known of each. Sequence
 //! numbers are given out when a segment is queued. The FIN is a segment without payload.
 
-use crate::base::{Chunk, DataSeq, Frame, Instant, PoolCache, SeqNum};
+use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::tcp::scoreboard::Scoreboard;
 use std::collections::VecDeque;
 
@@ -57,7 +57,7 @@ impl Segment {
     fn release(self, cache: &mut PoolCache) {
         match self.chunk {
             Some(chunk) if self.lent => {
-                chunk.frame.into_index();
+                chunk.frame.give_up_alias();
             }
             Some(chunk) => cache.free_chunk(chunk),
             None => {}
@@ -481,7 +481,7 @@ impl SendQueue {
         let Some(front) = &mut segment.chunk else { return };
         let part = len as u32;
         let chunk = Chunk {
-            frame: Frame::from_index(front.frame.index()),
+            frame: front.frame.alias(),
             offset: front.offset + len as u16,
             len: front.len - len as u16,
         };
