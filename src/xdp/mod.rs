@@ -59,7 +59,7 @@ pub use steering::XdpSteering;
 pub use trial::{Trial, try_zero_copy};
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
-use crate::stack::owner::{Reason, local_key};
+use crate::stack::owner::Reason;
 use crate::wire::{ChecksumMode, Endpoint, MacAddr};
 use program::Program;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -187,12 +187,12 @@ impl Xdp {
     /// # Errors
     /// [`XdpError::LocalFull`] when the table is full.
     pub fn steer_local(&self, local: Endpoint, mptcp_only: bool) -> Result<(), XdpError> {
-        self.program.steer_local(&local_key(local), mptcp_only)
+        self.program.steer_local(local, mptcp_only)
     }
 
     /// Forgets [`Xdp::steer_local`].
     pub fn unsteer_local(&self, local: Endpoint) {
-        self.program.unsteer_local(&local_key(local));
+        self.program.unsteer_local(local);
     }
 
     /// What the steering program did, by reason: how many packets since it was loaded.
