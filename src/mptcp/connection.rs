@@ -332,6 +332,11 @@ impl Connection {
         self.send_edge.distance(self.send.una()).max(0) as u64
     }
 
+    /// Bytes of the application that the peer has acknowledged.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.send.una().distance(self.local.first_byte()).max(0) as u64
+    }
+
     /// The next data byte expected.
     pub fn data_ack(&self) -> DataSeq {
         self.receive.next()

@@ -9,12 +9,14 @@ pub mod data_send;
 pub mod mapping;
 pub mod sched;
 pub mod subflow;
+pub mod tuning;
 
 pub use connection::{Connection, ConnectionEvent, Setup, Transmit};
+pub use tuning::Tuning;
 
 use crate::base::PortId;
 use crate::cc::CongestionAlgorithm;
-use crate::wire::LinkHeader;
+use crate::wire::{LinkHeader, Mss};
 use std::fmt;
 
 /// Names a subflow of one connection; counts up, never reused.
@@ -44,6 +46,10 @@ pub struct ConnectOptions {
     pub receive_buffer: u32,
     /// Send buffer of the connection, in bytes.
     pub send_buffer: u32,
+    /// No larger segment is asked for or sent, whatever the path would take.
+    pub max_segment: Option<Mss>,
+    /// What can be changed later, too.
+    pub tuning: Tuning,
 }
 
 impl Default for ConnectOptions {
@@ -53,6 +59,8 @@ impl Default for ConnectOptions {
             congestion: CongestionAlgorithm::default(),
             receive_buffer: 6 << 20,
             send_buffer: 6 << 20,
+            max_segment: None,
+            tuning: Tuning::default(),
         }
     }
 }
