@@ -108,6 +108,8 @@ pub struct Connection {
     fast_close: bool,
     joins_allowed: bool,
     closed: bool,
+    /// A SYN has ended TIME-WAIT: it is for a listener.
+    reopened: bool,
     /// Where the turn over subflows begins, so that none starves.
     turn: usize,
     history: Vec<SubflowFigures>,
@@ -169,6 +171,7 @@ impl Connection {
             fast_close: false,
             joins_allowed: false,
             closed: false,
+            reopened: false,
             turn: 0,
             history: Vec::new(),
             misbehaviour: Misbehaviour::default(),
@@ -193,6 +196,8 @@ impl Connection {
         // One frame holds a segment in both directions: no descriptor chains are needed.
         let frame = crate::base::pool::RX_PACKET_MAX - 18 - headers;
         let mss = usize::from(path.mtu).saturating_sub(headers).min(frame);
+        // RFC 9293 §3.7.1: and no more than the application wants.
+        let mss = self.options.max_segment.map_or(mss, |most| mss.min(most.get()));
         // The smallest shift with which 16 bits can say the whole buffer.
         let buffer = self.options.receive_buffer.max(1);
         let window_scale = (0..14).find(|shift| buffer >> shift <= 0xffff).unwrap_or(14) as u8;

@@ -194,7 +194,14 @@ impl Stack {
                 && !slot.connection.is_closed()
             {
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
-                return self.touch(connection);
+                let reopened = slot.connection.is_reopened();
+                self.touch(connection);
+                if reopened {
+                    // Its flow is free once its end was passed on.
+                    self.drain_events(now, connection, cache);
+                    self.handle_syn(now, port, packet, cache);
+                }
+                return;
             }
             // It is over, and only its last words wait for room.
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));

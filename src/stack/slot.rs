@@ -151,7 +151,9 @@ impl Slot {
             cache.free_chunk(chunk);
         }
         let over = self.linger_until.is_some_and(|until| until <= now);
-        if (unread || self.connection.has_data() || over) && !self.connection.is_closed() {
+        // RFC 9293 §3.10.4: in SYN-SENT there is nothing to deliver, and nobody to tell.
+        let at_once = stream.is_aborting() || self.connection.is_opening();
+        if (unread || self.connection.has_data() || over || at_once) && !self.connection.is_closed() {
             self.connection.abort(now, CloseReason::Aborted, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {

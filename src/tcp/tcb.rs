@@ -76,6 +76,8 @@ pub struct Tcb {
     timeouts: u32,
     /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191).
     mss: Mss,
+    /// The caller has more to queue behind what is queued.
+    more_behind: bool,
     /// When something was sent last.
     sent_at: Instant,
     /// The latest `now`, for calls that have none.
@@ -130,6 +132,7 @@ impl Tcb {
             reset: None,
             timeouts: 0,
             mss: config.mss.min(agreed.peer_mss),
+            more_behind: false,
             sent_at: now,
             now,
             counters: TcpCounters::default(),
@@ -212,6 +215,12 @@ impl Tcb {
         assert!(!self.send.has_fin(), "nothing is queued behind the FIN");
         self.send.push(chunk, data_seq);
         self.update_persist();
+    }
+
+    /// Whether the caller has more to queue behind what is queued: then the last segment queued is not the end of what
+    /// was given, and has no PSH.
+    pub fn set_more_behind(&mut self, more: bool) {
+        self.more_behind = more;
     }
 
     /// An ACK without payload leaves at the next [`Tcb::poll_transmit`], before any data.

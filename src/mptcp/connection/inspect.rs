@@ -4,6 +4,7 @@ use super::{Connection, Mode, SubflowFigures};
 use crate::base::DataSeq;
 use crate::mptcp::subflow::Subflow;
 use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId};
+use crate::tcp::State;
 use crate::wire::FourTuple;
 use crate::wire::mptcp::{AddressId, Token};
 
@@ -39,6 +40,16 @@ impl Connection {
     /// Flag C of the peer: no subflow may be opened to the first subflow's remote address and port.
     pub fn no_join_remote(&self) -> bool {
         self.no_join_remote
+    }
+
+    /// We opened it, and the peer has not answered.
+    pub fn is_opening(&self) -> bool {
+        !self.closed && self.subflows.iter().any(|s| s.is_initial() && s.tcb.state() == State::SynSent)
+    }
+
+    /// A SYN that begins a new connection has ended its TIME-WAIT (RFC 9293 §3.6.1): it is for a listener.
+    pub fn is_reopened(&self) -> bool {
+        self.reopened
     }
 
     /// It is over; nothing more happens.

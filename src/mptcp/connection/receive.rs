@@ -46,6 +46,7 @@ impl Connection {
         if fast_close {
             return self.handle_fast_close(now, cache);
         }
+        self.reopened |= verdict.reopen;
         if !verdict.accepted {
             return;
         }

@@ -103,12 +103,17 @@ impl Connection {
     ) -> Scheduled {
         match self.mode {
             Mode::Offering | Mode::Answering => Scheduled::Nothing,
-            Mode::Plain(_) => self.schedule_plain(room_at, cache),
+            Mode::Plain(_) => self.schedule_plain(now, room_at, cache),
             Mode::Multipath { .. } => self.schedule_multipath(now, room_at, cache),
         }
     }
 
-    fn schedule_plain(&mut self, room_at: impl Fn(PortId) -> usize, cache: &mut PoolCache) -> Scheduled {
+    fn schedule_plain(
+        &mut self,
+        now: Instant,
+        room_at: impl Fn(PortId) -> usize,
+        cache: &mut PoolCache,
+    ) -> Scheduled {
         let Some(len) = self.send.unsent_len() else { return Scheduled::Nothing };
         let Some(subflow) = self.subflows.first_mut() else { return Scheduled::Nothing };
         if subflow.phase != Phase::Ready || !subflow.tcb.is_established() {
@@ -122,6 +127,12 @@ impl Connection {
             return Scheduled::Nothing;
         };
         subflow.tcb.enqueue(piece.chunk, piece.data_seq);
+        subflow.tcb.set_more_behind(self.send.has_unsent());
+        if self.send_side == SendSide::Closing && !self.send.has_unsent() {
+            // The FIN rides on the last data.
+            self.send_side = SendSide::FinSent;
+            subflow.tcb.close(now);
+        }
         Scheduled::On(0)
     }
 
@@ -182,6 +193,7 @@ impl Connection {
         let Some(limit) = segment_limit(&self.subflows[index], len, window, true) else { return nothing };
         let Some(piece) = self.send.take_new(limit, id, cache.pool()) else { return nothing };
         self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
+        self.subflows[index].tcb.set_more_behind(self.send.has_unsent());
         self.arm_data_timer(now);
         Scheduled::On(index)
     }
