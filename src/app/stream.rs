@@ -378,7 +378,7 @@ impl Write for &Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }
@@ -395,7 +395,7 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }

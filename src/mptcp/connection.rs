@@ -7,8 +7,10 @@
 
 use crate::base::time::Duration;
 use crate::base::{DataSeq, Instant};
+use crate::mptcp::Tuning;
 use crate::mptcp::addr::Addresses;
 use crate::mptcp::autotune::Autotune;
+use crate::mptcp::batching::Batching;
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
@@ -91,6 +93,7 @@ pub struct Connection {
     /// The first data byte that the peer's window does not cover.
     send_edge: DataSeq,
     send_side: SendSide,
+    batching: Batching,
     /// Bytes of the receive buffer that the application holds, or that wait for it elsewhere.
     unread: u64,
     /// What the receive buffer may be now: what the paths need, and what the worker has frames for.
@@ -159,6 +162,7 @@ impl Connection {
             receive_base: DataSeq::default(),
             send_edge: first,
             send_side: SendSide::Open,
+            batching: Batching::new(&setup.options.tuning),
             unread: 0,
             receive_limit,
             autotune,
@@ -201,7 +205,9 @@ impl Connection {
         // The smallest shift with which 16 bits can say the whole buffer.
         let buffer = self.options.receive_buffer.max(1);
         let window_scale = (0..14).find(|shift| buffer >> shift <= 0xffff).unwrap_or(14) as u8;
-        TcpConfig { mss: Mss::new(mss as u16), window_scale, window_owner, ..self.tcp }
+        let Tuning { keep_alive, user_timeout, .. } = self.options.tuning;
+        let mss = Mss::new(mss as u16);
+        TcpConfig { mss, window_scale, window_owner, keep_alive, user_timeout, ..self.tcp }
     }
     fn index(&self, id: SubflowId) -> Option<usize> {
         self.subflows.iter().position(|subflow| subflow.id == id)

@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod autotune;
+pub mod batching;
 pub mod connection;
 pub mod crypto;
 pub mod data_recv;

@@ -397,6 +397,12 @@ impl StreamShared {
         self.knobs.set_more(more);
     }
 
+    /// What was pushed leaves now, even where Nagle's algorithm, a cork or announced data would have it wait.
+    pub fn flush(&self) {
+        self.knobs.flush();
+        self.ring();
+    }
+
     /// The peer has finished and everything has been read.
     pub fn is_drained(&self) -> bool {
         // The flag first: what was pushed before it was set is then visible.
@@ -558,6 +564,11 @@ impl StreamShared {
     /// What the application has turned since the worker looked last.
     pub fn take_turned(&self) -> Option<Turned> {
         self.knobs.take_turned()
+    }
+
+    /// Whether what was pushed so far has to leave now.
+    pub fn take_flush(&self) -> bool {
+        self.knobs.take_flush()
     }
 
     /// Whether what was pushed last is not the end of a message.

@@ -1,8 +1,10 @@
 //! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
-//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings.
+//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings, `liveness.rs` how long
+//! a silent peer is borne with.
 
 mod expiry;
 mod input;
+mod liveness;
 mod output;
 
 pub use input::Accepted;
@@ -15,6 +17,7 @@ use crate::cc::{CongestionControl, Controller};
 use crate::tcp::ack::{AckSchedule, ChallengeLimit};
 use crate::tcp::event::Events;
 use crate::tcp::handshake::{Agreed, Handshake};
+use crate::tcp::keep_alive::Keeper;
 use crate::tcp::recovery::Recovery;
 use crate::tcp::recv::Receiver;
 use crate::tcp::rtt::RttEstimator;
@@ -70,6 +73,9 @@ pub struct Tcb {
     challenges: ChallengeLimit,
     timers: Timers,
     persist: Persist,
+    keeper: Keeper,
+    /// When an acceptable segment arrived last.
+    heard_at: Instant,
     events: Events,
     reset: Option<PendingReset>,
     /// Expirations of the retransmission timer since the last advance of SND.UNA.
@@ -128,6 +134,8 @@ impl Tcb {
             challenges: ChallengeLimit::default(),
             timers: Timers::default(),
             persist: Persist::default(),
+            keeper: Keeper::default(),
+            heard_at: now,
             events: Events::default(),
             reset: None,
             timeouts: 0,
@@ -169,6 +177,8 @@ impl Tcb {
             // RFC 9293 §3.10.4: a CLOSE in SYN-RECEIVED takes effect now.
             self.state = self.state.after_close();
         }
+        self.heard_at = now;
+        self.start_keep_alive();
         self.events.push(TcpEvent::Established);
     }
 
@@ -357,6 +367,7 @@ impl Tcb {
             let wait = self.rtt.rto_doubled(self.persist.rounds);
             self.timers.set(Timer::Persist, self.now + wait);
         }
+        self.update_user_timeout();
     }
 
     /// State of the connection.

@@ -98,6 +98,7 @@ impl World {
         if !known {
             self.keep_option(fd, level, name, value)?;
         }
+        self.listen_again(fd);
         self.settle();
         Ok(())
     }
@@ -277,6 +278,10 @@ impl Socket {
             libc::TCP_NODELAY => {
                 let on = number(value)? != 0;
                 self.tune(|tuning| tuning.nodelay = on);
+                if let (true, State::Connected(connected)) = (on, &self.state) {
+                    // Linux sends what waits, cork or not.
+                    connected.shared.flush();
+                }
             }
             libc::TCP_CORK => {
                 let on = number(value)? != 0;

@@ -121,6 +121,17 @@ impl Sockets {
         fd
     }
 
+    /// The connections of all sockets.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.files.values().filter_map(|file| match file {
+            File::Socket(socket) => match &socket.state {
+                State::Connected(connected) => connected.id(),
+                State::Fresh | State::Listening { .. } => None,
+            },
+            File::Epoll(_) => None,
+        })
+    }
+
     /// Whether it is ours.
     pub fn has(&self, fd: RawFd) -> bool {
         self.files.contains_key(&fd)
@@ -340,6 +351,19 @@ impl World {
         socket.state = State::Listening { id, accept: Arc::clone(&accept), next: None };
         self.command(Command::Listen { id, port: bound.port, addr, options, accept });
         Ok(())
+    }
+
+    /// What a listening socket's connections are like has changed.
+    pub fn listen_again(&mut self, fd: RawFd) {
+        let Some(socket) = self.sockets.peek(fd) else { return };
+        let (State::Listening { id, accept, .. }, Some(bound)) = (&socket.state, socket.bound) else {
+            return;
+        };
+        let (id, accept) = (*id, Arc::clone(accept));
+        let addr = Some(bound.addr).filter(|addr| !addr.is_unspecified());
+        let options = ListenOptions { connection: socket.options };
+        self.command(Command::Unlisten(id));
+        self.command(Command::Listen { id, port: bound.port, addr, options, accept });
     }
 
     /// `accept`: the new socket, over the real descriptor `make` gives, and the peer.

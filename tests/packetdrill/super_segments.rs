@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 
-/// Segments in a super-segment at the low rates of the scripts (Linux's `tcp_min_tso_segs`).
-const SEGMENTS: usize = 2;
 const PSH: u8 = 0x08;
 
 /// What of a packet matters here.
@@ -28,8 +26,9 @@ pub struct SuperSegments {
 }
 
 impl SuperSegments {
-    /// Marks the ends of super-segments in `burst`: what left at one time, in order, without Ethernet headers.
-    pub fn mark(&mut self, burst: &mut [Vec<u8>]) {
+    /// Marks the ends of super-segments, of `segments` segments at most, in `burst`: what left at one time, in order,
+    /// without Ethernet headers.
+    pub fn mark(&mut self, burst: &mut [Vec<u8>], segments: usize) {
         let mut run: Vec<(usize, Data)> = Vec::new();
         for place in 0..=burst.len() {
             let data = burst.get(place).and_then(|packet| read(packet));
@@ -40,7 +39,7 @@ impl SuperSegments {
                 }
                 _ => false,
             };
-            if !follows || run.len() == SEGMENTS {
+            if !follows || run.len() >= segments {
                 self.finish(&run, burst);
                 run.clear();
             }

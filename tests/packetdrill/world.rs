@@ -289,6 +289,21 @@ impl World {
         stack.handle_command(now, command, cache);
     }
 
+    /// How many segments Linux would put into one super-segment: as many as `tcp_min_tso_segs` says at the rates of the
+    /// scripts, but at most half of the window.
+    fn super_segment(&self, tuple: &FourTuple) -> usize {
+        let least = self.persona.get("net.ipv4.tcp_min_tso_segs").and_then(|value| value.parse().ok());
+        let mut segments: usize = least.unwrap_or(2);
+        if let Some(host) = &self.host {
+            let connections = self.sockets.connections().filter_map(|id| host.stack.connection(id));
+            let mut flows = connections.flat_map(|connection| connection.figures());
+            if let Some(flow) = flows.find(|flow| flow.tuple == *tuple) {
+                segments = segments.min(flow.tcp.cwnd as usize / flow.mss.get().max(1) / 2);
+            }
+        }
+        segments.max(1)
+    }
+
     fn emit(&mut self, now: Instant, sent: Vec<Vec<u8>>) {
         let mut by_flow: BTreeMap<FourTuple, Vec<usize>> = BTreeMap::new();
         let mut sent = sent;
@@ -298,7 +313,8 @@ impl World {
         for (tuple, places) in by_flow {
             let mut burst: Vec<Vec<u8>> =
                 places.iter().map(|place| std::mem::take(&mut sent[*place])).collect();
-            self.bursts.entry(tuple).or_default().mark(&mut burst);
+            let segments = self.super_segment(&tuple);
+            self.bursts.entry(tuple).or_default().mark(&mut burst, segments);
             for (place, packet) in places.into_iter().zip(burst) {
                 sent[place] = packet;
             }

@@ -125,6 +125,7 @@ impl Driver {
             Action::Close => self.stream()?.abandon(),
             Action::Abort => self.stream()?.abort(),
             Action::Set(setting) => self.set(setting)?,
+            Action::Flush => self.stream()?.flush(),
             Action::Open => self.expect_state(StreamState::Open)?,
             Action::Sent => {
                 if !self.stream()?.is_sent() {
@@ -147,6 +148,11 @@ impl Driver {
         }
         if let Some(stream) = self.stream.take() {
             stream.abort();
+            self.turn();
+            // What a connection that was over already had delivered is the application's.
+            while let Some(chunk) = stream.pop() {
+                self.cache.free_chunk(chunk);
+            }
         }
         self.turn();
         self.stack.clear(self.now, &mut self.cache);

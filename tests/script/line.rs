@@ -12,6 +12,7 @@
 //! | `write N`, `write N more` | N bytes; `more`: the rest of a message follows |
 //! | `read N` | N bytes, and no more, are there; they are read |
 //! | `end` | the peer has finished, and all is read |
+//! | `flush` | what was written leaves now |
 //! | `shutdown`, `close`, `abort` | ends our direction; gives the connection up; the same with a reset |
 //! | `set nodelay on`, `set cork off`, `set keep-alive TIME TIME N`, `set user-timeout TIME`, `set send-buffer N` | |
 //! | `open`, `sent`, `closed REASON`, `refused N` | where the connection stands; N bytes cannot be written now |
@@ -89,6 +90,7 @@ pub enum Action {
     Close,
     Abort,
     Set(Setting),
+    Flush,
     Open,
     Sent,
     Closed(String),
@@ -182,6 +184,7 @@ pub fn parse(text: &str) -> Result<Option<Line>, String> {
         "close" => Action::Close,
         "abort" => Action::Abort,
         "set" => Action::Set(setting(&mut words)?),
+        "flush" => Action::Flush,
         "open" => Action::Open,
         "sent" => Action::Sent,
         "closed" => Action::Closed(words.next()?.to_owned()),

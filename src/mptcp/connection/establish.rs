@@ -335,6 +335,8 @@ impl Connection {
     pub(super) fn settle_plain_acknowledgment(&mut self, index: usize, cache: &mut PoolCache) {
         let base: DataSeq = self.local.first_byte();
         let acked = base + self.subflows[index].tcb.acked_bytes();
-        self.send.acknowledge(acked, cache);
+        if self.send.acknowledge(acked, cache) {
+            self.batching.on_acknowledged();
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Connection, Mode, SubflowFigures};
 use crate::base::DataSeq;
 use crate::mptcp::subflow::Subflow;
-use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId};
+use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId, Tuning};
 use crate::tcp::State;
 use crate::wire::FourTuple;
 use crate::wire::mptcp::{AddressId, Token};
@@ -50,6 +50,11 @@ impl Connection {
     /// A SYN that begins a new connection has ended its TIME-WAIT (RFC 9293 §3.6.1): it is for a listener.
     pub fn is_reopened(&self) -> bool {
         self.reopened
+    }
+
+    /// The settings that may change while it runs.
+    pub fn tuning(&self) -> Tuning {
+        self.options.tuning
     }
 
     /// It is over; nothing more happens.

@@ -188,6 +188,7 @@ impl Connection {
         }
         let acked = if fin_acked { self.send.end() } else { data_ack };
         if self.send.acknowledge(acked, cache) {
+            self.batching.on_acknowledged();
             self.data_backoff = 0;
             self.rearm_data_timer(now);
         }

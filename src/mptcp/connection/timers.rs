@@ -18,7 +18,7 @@ impl Connection {
             };
             [subflow.tcb.poll_timeout(), repeat, subflow.removal_at()]
         });
-        let own = [self.data_timer, self.orphan_at, self.announce_at()];
+        let own = [self.data_timer, self.orphan_at, self.announce_at(), self.batching.poll_timeout()];
         subflows.chain(own).flatten().min()
     }
 
@@ -37,6 +37,7 @@ impl Connection {
             self.handle_subflow_timers(now, index);
             self.drain_events(now, id, None, cache);
         }
+        self.batching.handle_timeout(now, self.send.end());
         if self.data_timer.is_some_and(|at| at <= now) {
             self.handle_data_timer(now);
         }

@@ -18,6 +18,7 @@ pub(super) struct Knobs {
     receive_buffer: AtomicU32,
     turned: AtomicBool,
     more: AtomicBool,
+    flushing: AtomicBool,
     aborting: AtomicBool,
 }
 
@@ -60,6 +61,14 @@ impl Knobs {
 
     pub(super) fn has_more(&self) -> bool {
         self.more.load(Ordering::Acquire)
+    }
+
+    pub(super) fn flush(&self) {
+        self.flushing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn take_flush(&self) -> bool {
+        self.flushing.load(Ordering::Relaxed) && self.flushing.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn abort(&self) {

@@ -152,6 +152,7 @@ impl Tcb {
         if has(TcpFlags::RST) {
             return self.handle_reset(now, tcp);
         }
+        self.on_heard(now);
         // Fifth: the ACK field.
         let mut syn_acked = false;
         if !has(TcpFlags::ACK) {
@@ -324,6 +325,8 @@ impl Tcb {
     /// SND.UNA advanced: round trip and retransmission timer.
     fn on_advance(&mut self, now: Instant, options: &TcpOptions, acked: &Acked) {
         self.timeouts = 0;
+        // It begins anew with what is still unacknowledged.
+        self.timers.stop(Timer::UserTimeout);
         let by_echo = || {
             let timestamps = options.timestamps.filter(|_| self.agreed.timestamps)?;
             self.clock.round_trip(now, timestamps.echo)

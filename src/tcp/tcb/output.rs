@@ -208,6 +208,7 @@ impl Tcb {
         if !self.timers.is_running(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
+        self.update_user_timeout();
         let window = self.window.show_on_syn();
         let timestamps = self.clock.option(now);
         let (flags, ack, options, kind) = if self.state == State::SynSent {
@@ -321,6 +322,7 @@ impl Tcb {
         if !self.timers.is_running(Timer::Retransmit) || (retransmission && index == 0) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
+        self.update_user_timeout();
         self.congestion.on_sent(now, payload_len as u64, u64::from(self.send.pipe()));
     }
 
