@@ -2,9 +2,19 @@
 //! HMACs with them. What it does is enough: bind to a name, set a key, accept, send the bytes, receive the digest.
 
 use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
+
+/// The algorithms.
+#[derive(Debug, Clone, Copy)]
+enum Algorithm {
+    Sha1,
+    HmacSha1,
+    Sha256,
+    HmacSha256,
+}
 
 /// What a descriptor stands for.
 #[derive(Debug, Clone)]
@@ -12,9 +22,9 @@ enum Hash {
     /// Made, and not bound.
     Fresh,
     /// Bound to an algorithm, maybe with a key.
-    Bound { keyed: bool, key: Vec<u8> },
+    Bound { algorithm: Algorithm, key: Vec<u8> },
     /// One computation.
-    Computing { keyed: bool, key: Vec<u8>, bytes: Vec<u8> },
+    Computing { algorithm: Algorithm, key: Vec<u8>, bytes: Vec<u8> },
 }
 
 /// The hash sockets of the process.
@@ -44,12 +54,14 @@ impl Hashes {
 
     /// `bind` to the algorithm `name`. False for one that there is not.
     pub fn bind(&mut self, fd: RawFd, name: &str) -> bool {
-        let keyed = match name {
-            "sha256" => false,
-            "hmac(sha256)" => true,
+        let algorithm = match name {
+            "sha1" => Algorithm::Sha1,
+            "hmac(sha1)" => Algorithm::HmacSha1,
+            "sha256" => Algorithm::Sha256,
+            "hmac(sha256)" => Algorithm::HmacSha256,
             _ => return false,
         };
-        self.0.insert(fd, Hash::Bound { keyed, key: Vec::new() });
+        self.0.insert(fd, Hash::Bound { algorithm, key: Vec::new() });
         true
     }
 
@@ -64,8 +76,8 @@ impl Hashes {
 
     /// `accept`: `new` computes one digest.
     pub fn accept(&mut self, fd: RawFd, new: RawFd) -> bool {
-        let Some(Hash::Bound { keyed, key }) = self.0.get(&fd).cloned() else { return false };
-        self.0.insert(new, Hash::Computing { keyed, key, bytes: Vec::new() });
+        let Some(Hash::Bound { algorithm, key }) = self.0.get(&fd).cloned() else { return false };
+        self.0.insert(new, Hash::Computing { algorithm, key, bytes: Vec::new() });
         true
     }
 
@@ -80,14 +92,16 @@ impl Hashes {
 
     /// `recv`.
     pub fn digest(&self, fd: RawFd) -> Option<Vec<u8>> {
-        match self.0.get(&fd)? {
-            Hash::Computing { keyed: false, bytes, .. } => Some(Sha256::digest(bytes).to_vec()),
-            Hash::Computing { keyed: true, key, bytes } => {
-                let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-                mac.update(bytes);
-                Some(mac.finalize().into_bytes().to_vec())
+        let Hash::Computing { algorithm, key, bytes } = self.0.get(&fd)? else { return None };
+        Some(match algorithm {
+            Algorithm::Sha1 => Sha1::digest(bytes).to_vec(),
+            Algorithm::HmacSha1 => {
+                Hmac::<Sha1>::new_from_slice(key).ok()?.chain_update(bytes).finalize().into_bytes().to_vec()
             }
-            Hash::Fresh | Hash::Bound { .. } => None,
-        }
+            Algorithm::Sha256 => Sha256::digest(bytes).to_vec(),
+            Algorithm::HmacSha256 => {
+                Hmac::<Sha256>::new_from_slice(key).ok()?.chain_update(bytes).finalize().into_bytes().to_vec()
+            }
+        })
     }
 }

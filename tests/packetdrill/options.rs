@@ -171,8 +171,10 @@ impl World {
                 Some(value) => int(*value),
                 None if KEPT.contains(&(level, name)) => int(0),
                 None => {
+                    // Linux's MPTCP sockets have another word for it.
+                    let errno = if socket.options.mptcp { libc::EOPNOTSUPP } else { libc::ENOPROTOOPT };
                     self.wants.add(format!("getsockopt level {level} option {name}"));
-                    Err(Errno(libc::ENOPROTOOPT))
+                    Err(Errno(errno))
                 }
             },
         }

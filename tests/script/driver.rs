@@ -114,6 +114,7 @@ impl Driver {
             Action::Arrives(said) => self.arrives(said),
             Action::Leaves(_) => {}
             Action::Quiet(time) => self.pass(*time)?,
+            Action::Ignore(time) => self.ignore(*time),
             Action::Write { len, more } => self.write(*len, *more)?,
             Action::Read(len) => self.read(*len)?,
             Action::End => {
@@ -217,6 +218,15 @@ impl Driver {
                 Err(format!("{} left {:?} after the last event", describe(packet), at.since(begin)))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Lets `time` pass, whatever leaves.
+    fn ignore(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.pass_until(end);
+            self.sent.clear();
         }
     }
 

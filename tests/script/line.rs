@@ -8,7 +8,7 @@
 //! | `accept` | the connection is there to be taken |
 //! | `< PACKET` | arrives |
 //! | `> PACKET` | leaves now, or exactly at the line's TIME after the last event, and nothing before it |
-//! | `quiet TIME` | nothing leaves for so long |
+//! | `quiet TIME`, `ignore TIME` | nothing leaves for so long; whatever leaves does not matter |
 //! | `write N`, `write N more` | N bytes; `more`: the rest of a message follows |
 //! | `read N` | N bytes, and no more, are there; they are read |
 //! | `end` | the peer has finished, and all is read |
@@ -83,6 +83,7 @@ pub enum Action {
     Arrives(Said),
     Leaves(Said),
     Quiet(Duration),
+    Ignore(Duration),
     Write { len: usize, more: bool },
     Read(usize),
     End,
@@ -174,6 +175,7 @@ pub fn parse(text: &str) -> Result<Option<Line>, String> {
         "<" => Action::Arrives(packet(&mut words)?),
         ">" => Action::Leaves(packet(&mut words)?),
         "quiet" => Action::Quiet(words.time()?),
+        "ignore" => Action::Ignore(words.time()?),
         "write" => {
             let len = words.number()?;
             Action::Write { len, more: words.0.next_if_eq(&"more").is_some() }

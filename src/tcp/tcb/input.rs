@@ -477,9 +477,11 @@ impl Tcb {
         match error.kind {
             IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
             // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
-            IcmpErrorKind::Unreachable { .. } => {
+            IcmpErrorKind::Unreachable { code } => {
                 if self.state == State::SynSent {
-                    self.finish(CloseReason::Unreachable);
+                    let port_unreachable = if error.tuple.local.addr.is_ipv6() { 4 } else { 3 };
+                    let refused = code == port_unreachable;
+                    self.finish(if refused { CloseReason::Refused } else { CloseReason::Unreachable });
                 }
             }
         }
