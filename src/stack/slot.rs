@@ -3,7 +3,7 @@
 
 use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache};
-use crate::mptcp::Connection;
+use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::ListenerId;
 use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo, Turned};
 use crate::tcp::CloseReason;
@@ -167,7 +167,7 @@ impl Slot {
         // RFC 9293 §3.10.4: in SYN-SENT there is nothing to deliver, and nobody to tell.
         let at_once = stream.is_aborting() || self.connection.is_opening();
         if (unread || self.connection.has_data() || over || at_once) && !self.connection.is_closed() {
-            self.connection.abort(now, CloseReason::Aborted, cache);
+            self.connection.abort(now, CloseReason::Aborted, AbortBy::Ack, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {
             self.linger_until = Some(now + LINGER);
