@@ -315,7 +315,7 @@ impl Subflow {
         let Self {
             tcb, role, phase, signals, syns, tuple, path, local_id, local_backup, reset_reason, ..
         } = self;
-        let Outgoing { tcp, mut options, payload, kind, retransmission: _ } =
+        let Outgoing { tcp, mut options, payload, kind, retransmission: _, ecn } =
             tcb.poll_transmit(now, reserved_ack, reserved_data)?;
         let data = payload.as_ref().map(|payload| Data {
             data_seq: payload.data_seq,
@@ -346,7 +346,7 @@ impl Subflow {
                 options.mptcp.push(option);
             }
         }
-        let segment = SegmentRepr { link: &path.link, tuple: *tuple, ecn: 0, tcp, options: &options };
+        let segment = SegmentRepr { link: &path.link, tuple: *tuple, ecn, tcp, options: &options };
         let packet = emitter.write(&segment, path, payload.map(|payload| payload.chunk), cache);
         if !self.signals.is_empty() {
             self.tcb.request_ack();
