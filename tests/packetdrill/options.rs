@@ -2,10 +2,9 @@
 //! are counted as wishes.
 
 use crate::info::{Beside, tcp_info};
-use crate::sockets::{Connected, Errno, Outcome, Socket, State};
+use crate::sockets::{Errno, Outcome, Socket, State};
 use crate::world::World;
 use braid::base::time::Duration;
-use braid::stack::stream::StreamState;
 use braid::tcp::KeepAlive;
 use braid::wire::Mss;
 use libc::c_int;
@@ -203,31 +202,11 @@ impl World {
         let Some(figures) = connection.figures().next() else { return Ok(nothing_but_state(7)) };
         let advertised = socket.options.max_segment.map_or(1460, Mss::raw).min(1460);
         let beside = Beside {
-            state: state_of(connected),
-            mss: figures.mss,
             advertised_mss: advertised,
             payload_max: connection.chunk_len(),
             unsent: connected.queued(host).saturating_sub(u64::from(figures.tcp.in_flight)),
         };
         Ok(tcp_info(&figures.tcp, &beside).to_vec())
-    }
-}
-
-/// The state as far as the application's side tells it.
-fn state_of(connected: &Connected) -> braid::tcp::State {
-    use braid::tcp::State as Tcp;
-    let shared = &connected.shared;
-    let (peer_finished, finished) = (shared.is_drained(), connected.write_shut);
-    match shared.state() {
-        StreamState::Connecting => Tcp::SynSent,
-        StreamState::Closed => Tcp::Closed,
-        StreamState::Open => match (finished, peer_finished) {
-            (false, false) => Tcp::Established,
-            (false, true) => Tcp::CloseWait,
-            (true, true) => Tcp::LastAck,
-            (true, false) if shared.is_sent() => Tcp::FinWait2,
-            (true, false) => Tcp::FinWait1,
-        },
     }
 }
 

@@ -2,8 +2,9 @@
 //! own defaults are free to differ.
 
 use braid::base::time::Duration;
-use braid::mptcp::ConnectOptions;
-use braid::tcp::TcpConfig;
+use braid::cc::CongestionAlgorithm;
+use braid::mptcp::{ConnectOptions, Tuning};
+use braid::tcp::{EcnMode, TcpConfig};
 use std::collections::BTreeMap;
 
 /// Linux's `tcp_rmem` maximum in the scripts: its window scale is 8.
@@ -33,7 +34,6 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("net.ipv4.tcp_reordering", "3"),
     ("net.ipv4.tcp_early_retrans", "4"),
     ("net.ipv4.tcp_recovery", "1"),
-    ("net.ipv4.tcp_ecn", "0"),
     ("net.ipv4.tcp_ecn_option", "2"),
     ("net.ipv4.tcp_fastopen", "0x70403"),
     ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"),
@@ -44,6 +44,7 @@ const DEFAULTS: &[(&str, &str)] = &[
 pub struct Persona {
     tcp: TcpConfig,
     send_buffer: u32,
+    congestion: CongestionAlgorithm,
     /// By name with dots, for those who read them back.
     values: BTreeMap<String, String>,
 }
@@ -57,9 +58,18 @@ impl Persona {
             max_rto: Duration::from_secs(120),
             syn_retries: 6,
             delayed_ack: Duration::from_millis(40),
+            // Linux's loss probe for a lone segment waits for its shortest time-out on top of two round trips.
+            peer_ack_delay: Duration::from_millis(200),
+            // Without the queueing discipline that does it.
+            pacing: None,
             ..TcpConfig::default()
         };
-        Self { tcp, send_buffer: SEND_BUFFER, values: BTreeMap::new() }
+        Self {
+            tcp,
+            send_buffer: SEND_BUFFER,
+            congestion: CongestionAlgorithm::Cubic,
+            values: BTreeMap::new(),
+        }
     }
 
     /// TCP's settings for the stack.
@@ -73,6 +83,8 @@ impl Persona {
             mptcp,
             receive_buffer: RECEIVE_BUFFER,
             send_buffer: self.send_buffer,
+            congestion: self.congestion,
+            tuning: Tuning { nodelay: false, ..Tuning::default() },
             ..ConnectOptions::default()
         }
     }
@@ -101,7 +113,19 @@ impl Persona {
                 let default = value.split_whitespace().nth(1).and_then(|word| word.parse().ok());
                 self.send_buffer = default.unwrap_or(SEND_BUFFER);
             }
-            "net.ipv4.tcp_congestion_control" => return value == "reno" || value == "cubic",
+            "net.ipv4.tcp_congestion_control" => {
+                let known = CongestionAlgorithm::ALL.iter().find(|(name, _)| *name == value);
+                let Some((_, algorithm)) = known else { return false };
+                self.congestion = *algorithm;
+            }
+            "net.ipv4.tcp_ecn" => {
+                self.tcp.ecn = match value {
+                    "0" => EcnMode::Off,
+                    "1" => EcnMode::Request,
+                    "2" => EcnMode::Accept,
+                    _ => return false,
+                };
+            }
             "net.ipv4.tcp_slow_start_after_idle" => return value == "1",
             name => {
                 return INDIFFERENT.contains(&name)
