@@ -305,13 +305,19 @@ impl Tcb {
         let payload_max = self.payload_max(reserved).min(window);
         let snapshot = self.delivery.snapshot(now, self.send.flight() == 0);
         let departure = self.send.depart(now, index, payload_max, snapshot);
+        // What is sent again for want of an acknowledgment of the end should get one of all of it. (A FIN on its own
+        // may tell a peer nothing that it can report.)
+        let with_fin = retransmission && self.send.fin_follows(departure.index);
+        if with_fin {
+            self.send.depart(now, departure.index + 1, payload_max, snapshot);
+        }
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
         let is_new_data = !retransmission && !departure.fin;
         let ecn = self.ecn.codepoint(is_new_data);
         let mut flags = TcpFlags::ACK | self.ecn.flags(is_new_data);
-        if departure.fin {
+        if departure.fin || with_fin {
             flags = flags | TcpFlags::FIN;
         } else if departure.last {
             flags = flags | TcpFlags::PSH;
