@@ -2,6 +2,7 @@
 
 use crate::base::time::Duration;
 use crate::tcp::{RecoveryPhase, State};
+use std::ops::AddAssign;
 
 /// What happened so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -40,6 +41,47 @@ pub struct TcpCounters {
     pub probes: u64,
     /// Packets that arrived with a congestion mark (RFC 3168).
     pub congestion_marks: u64,
+}
+
+impl AddAssign for TcpCounters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            segments_received,
+            segments_sent,
+            retransmits,
+            lost,
+            fast_recoveries,
+            timeouts,
+            loss_probes,
+            undone,
+            bytes_retransmitted,
+            out_of_order,
+            duplicates,
+            dropped,
+            not_acceptable,
+            paws,
+            challenges,
+            probes,
+            congestion_marks,
+        } = other;
+        self.segments_received += segments_received;
+        self.segments_sent += segments_sent;
+        self.retransmits += retransmits;
+        self.lost += lost;
+        self.fast_recoveries += fast_recoveries;
+        self.timeouts += timeouts;
+        self.loss_probes += loss_probes;
+        self.undone += undone;
+        self.bytes_retransmitted += bytes_retransmitted;
+        self.out_of_order += out_of_order;
+        self.duplicates += duplicates;
+        self.dropped += dropped;
+        self.not_acceptable += not_acceptable;
+        self.paws += paws;
+        self.challenges += challenges;
+        self.probes += probes;
+        self.congestion_marks += congestion_marks;
+    }
 }
 
 /// The figures now: what Linux tells in `struct tcp_info`, in bytes where that counts segments and we know bytes.

@@ -97,7 +97,12 @@ impl Receiver {
 
     /// Whether the peer should hear of ranges beyond RCV.NXT, or of duplicates.
     pub(super) fn has_sack(&self) -> bool {
-        self.duplicate.is_some() || !self.assembler.is_empty()
+        self.duplicate.is_some() || !self.assembler.is_empty() || self.has_early_fin()
+    }
+
+    /// Whether the FIN came before some of what precedes it.
+    fn has_early_fin(&self) -> bool {
+        self.fin.is_some_and(|fin| fin > self.received)
     }
 
     /// Chunks that wait for a gap to be filled.
@@ -218,8 +223,16 @@ impl Receiver {
         let mut blocks = SackBlocks::new();
         let room = room.min(blocks.capacity());
         blocks.extend(self.duplicate.take().into_iter().take(room));
+        let mut tells_fin = !self.has_early_fin();
         for (start, end) in self.assembler.report(room - blocks.len()) {
-            blocks.push((self.seq_of(start), self.seq_of(end)));
+            // RFC 2018 §3 is about sequence space, of which the FIN takes one: its sender may have nothing else to learn
+            // from that what precedes it is lost.
+            let ends_stream = self.fin == Some(end);
+            tells_fin |= ends_stream;
+            blocks.push((self.seq_of(start), self.seq_of(end) + u32::from(ends_stream)));
+        }
+        if let Some(fin) = self.fin.filter(|_| !tells_fin && blocks.len() < room) {
+            blocks.push((self.seq_of(fin), self.seq_of(fin) + 1));
         }
         blocks
     }

@@ -324,6 +324,20 @@ impl SendQueue {
         losses
     }
 
+    /// Whether [`SendQueue::detect_lost`] would find something.
+    pub(super) fn has_late(&self, now: Instant, rack: &Rack) -> bool {
+        let is_late = |sent_at, order| rack.is_sent_before(order) && rack.is_late_at(sent_at) <= now;
+        self.segments
+            .iter()
+            .take(self.sent)
+            .find(|segment| segment.is_original_in_flight())
+            .is_some_and(|segment| is_late(segment.sent_at, segment.order))
+            || self
+                .resent
+                .iter()
+                .any(|resent| is_late(resent.sent_at, resent.order) && self.is_in_network(resent))
+    }
+
     /// The places of the segments of a retransmission, as far as they are not acknowledged.
     fn places(&self, resent: &Resent) -> std::ops::Range<usize> {
         let first = self.index_of(resent.start.max(self.una));
@@ -442,9 +456,16 @@ impl SendQueue {
         (self.sent < self.segments.len()).then_some(self.sent)
     }
 
-    /// The last segment that was sent.
+    /// Whether a FIN that was sent follows a segment: then a retransmission of it can carry the FIN, too.
+    pub(super) fn fin_follows(&self, index: usize) -> bool {
+        index + 1 < self.sent && self.segments[index + 1].chunk.is_none()
+    }
+
+    /// The last segment that was sent; the last one with payload, if there is one, with which the FIN goes.
     pub(super) fn last_sent(&self) -> Option<usize> {
-        self.sent.checked_sub(1)
+        let last = self.sent.checked_sub(1)?;
+        let is_fin = self.segments[last].chunk.is_none();
+        Some(if is_fin && last > 0 { last - 1 } else { last })
     }
 
     /// Length of a segment of the queue in sequence space, and whether it is the FIN.

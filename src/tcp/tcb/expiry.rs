@@ -88,7 +88,21 @@ impl Tcb {
         self.events.push(TcpEvent::RetransmissionTimeout);
     }
 
+    /// Whether RACK or TLP should have dealt with what the retransmission timer is about to: something is known to be late
+    /// enough, or nothing is known and nobody has asked.
+    fn is_timeout_avoidable(&self, now: Instant) -> bool {
+        let (held, _) = self.send.sacked();
+        let nothing_missing = self.recovery.is_open() && held == 0 && !self.send.is_repairing();
+        // A probe that is due and has not left yet waits for the NIC.
+        let unasked = nothing_missing && self.probe.is_allowed() && !self.probe.is_due();
+        self.agreed.sack && (unasked || self.send.has_late(now, &self.rack))
+    }
+
     fn begin_timeout_recovery(&mut self, now: Instant) {
+        debug_assert!(
+            !self.is_timeout_avoidable(now),
+            "a time-out that RACK-TLP could have avoided: {self:?}"
+        );
         let una = self.send.una();
         let again = self.timeouts > 1;
         // RFC 5682 §2.1 step 1: not if a recovery was under way, unless it is a time-out of the same segment.

@@ -306,14 +306,14 @@ impl Tcb {
         let payload_max = self.payload_max(reserved).min(window);
         let snapshot = self.delivery.snapshot(now, self.send.flight() == 0);
         let departure = self.send.depart(now, index, payload_max, snapshot);
+        let with_fin = !departure.fin && self.fin_rides(now, departure.index, retransmission);
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
-        let fin_rides = !departure.fin && !retransmission && self.fin_rides(now);
         let is_new_data = !retransmission && !departure.fin;
         let ecn = self.ecn.codepoint(is_new_data);
         let mut flags = TcpFlags::ACK | self.ecn.flags(is_new_data);
-        if departure.fin || fin_rides {
+        if departure.fin || with_fin {
             flags = flags | TcpFlags::FIN;
         }
         // RFC 9293 §3.9.1.2: the end of what was given, and nothing before it.
@@ -341,14 +341,19 @@ impl Tcb {
         })
     }
 
-    /// A segment leaves for the first time, and the FIN behind it need not have one of its own. It stays one in the
-    /// queue: if it is lost it is sent again alone.
-    fn fin_rides(&mut self, now: Instant) -> bool {
-        let Some(index) = self.send.next_new() else { return false };
-        let rides = self.send.shape(index).1 && self.window_for(index).is_some();
+    /// The segment at `index` leaves, and the FIN behind it with it, if there is one; in the queue it stays a segment of
+    /// its own. What leaves for the first time saves the FIN's packet. What is sent again for want of an acknowledgment
+    /// of the end should get one of all of it: a FIN on its own may tell a peer nothing that it can report.
+    fn fin_rides(&mut self, now: Instant, index: usize, retransmission: bool) -> bool {
+        let rides = if retransmission {
+            self.send.fin_follows(index)
+        } else {
+            let next = self.send.next_new().filter(|next| self.send.shape(*next).1);
+            next.is_some_and(|next| self.window_for(next).is_some())
+        };
         if rides {
             let snapshot = self.delivery.snapshot(now, false);
-            self.send.depart(now, index, 1, snapshot);
+            self.send.depart(now, index + 1, 1, snapshot);
         }
         rides
     }

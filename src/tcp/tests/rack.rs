@@ -243,10 +243,31 @@ fn the_fin_is_probed_for_too() {
     script.tcb.close(script.now);
     assert_eq!(script.sent_one().kind, crate::tcp::OutgoingKind::Fin);
     script.pass_to_timer();
-    assert_eq!(script.sent_one().kind, crate::tcp::OutgoingKind::Fin, "the last one that was sent");
+    let probe = script.sent_one();
+    assert_eq!((probe.seq, probe.len), (1, 1000), "not every peer can say that it holds a FIN");
+    assert!(probe.flags.contains(super::script::FIN), "both at once");
     script.pass(20);
-    script.arrive(arriving(ACK, 1, 1).sack(&[]));
-    assert_eq!(script.tcb.info().counters.timeouts, 0);
+    script.arrive(arriving(ACK, 1, 1002));
+    assert_eq!((script.tcb.in_flight(), script.tcb.info().counters.timeouts), (0, 0));
+    // On its own.
+    let mut script = Script::established(plain());
+    script.tcb.close(script.now);
+    script.sent();
+    assert_eq!(script.pass_to_timer(), Some(ms(90)));
+    assert_eq!(script.sent_one().kind, crate::tcp::OutgoingKind::Fin);
+}
+
+#[test]
+fn a_fin_that_arrives_tells_of_what_precedes_it() {
+    let mut script = Script::established(plain());
+    send(&mut script, 2);
+    script.tcb.close(script.now);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(2001, 2002)]));
+    script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(1, 1000)]);
+    assert_eq!(script.tcb.info().lost_segments, 2);
 }
 
 #[test]
