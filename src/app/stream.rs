@@ -127,6 +127,12 @@ impl Stream {
         self.shared.close_send();
     }
 
+    /// Ends the connection at once, in both directions: what was not delivered is not, and the peer is told by MP_FASTCLOSE
+    /// (or a reset, on plain TCP). What a socket with a linger time of 0 does when it is closed.
+    pub fn abort(self) {
+        self.shared.reset();
+    }
+
     /// Like [`std::net::TcpStream::shutdown`]; only the sending direction can be ended on its own.
     ///
     /// # Errors

@@ -553,5 +553,4 @@ impl Stack {
 }
 
 #[cfg(test)]
-#[path = "core/tests.rs"]
 mod tests;

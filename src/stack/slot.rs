@@ -151,7 +151,8 @@ impl Slot {
             cache.free_chunk(chunk);
         }
         let over = self.linger_until.is_some_and(|until| until <= now);
-        if (unread || self.connection.has_data() || over) && !self.connection.is_closed() {
+        let unread = unread || self.connection.has_data();
+        if (unread || over || stream.is_reset()) && !self.connection.is_closed() {
             self.connection.abort(now, CloseReason::Aborted, AbortBy::Ack, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {

@@ -219,6 +219,8 @@ pub struct StreamShared {
     send_closed: AtomicBool,
     /// The application is gone: it neither reads nor writes.
     abandoned: AtomicBool,
+    /// And wants the connection to end at once.
+    reset: AtomicBool,
     /// All that the peer will ever send is in the ring.
     receive_finished: AtomicBool,
     /// Everything sent has been acknowledged, the FIN too.
@@ -259,6 +261,7 @@ impl StreamShared {
             reason: AtomicU8::new(0),
             send_closed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
             receive_finished: AtomicBool::new(false),
             send_finished: AtomicBool::new(false),
             bytes_read: AtomicU64::new(0),
@@ -373,6 +376,13 @@ impl StreamShared {
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         self.close_send();
+    }
+
+    /// The application goes and wants nothing delivered any more, as with a linger time of 0: the peer gets MP_FASTCLOSE
+    /// (RFC 8684 §3.5), or a reset on plain TCP.
+    pub fn reset(&self) {
+        self.reset.store(true, Ordering::Release);
+        self.abandon();
     }
 
     /// Waits until there is something to read, the peer has finished, or the connection is closed. False when
@@ -500,6 +510,11 @@ impl StreamShared {
     /// Whether the application is gone.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Whether the application wants the connection to end at once.
+    pub fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Acquire)
     }
 
     /// The connection is over.

@@ -198,6 +198,11 @@ impl Connection {
         let Some(piece) = self.send.take_new(limit, id, cache.pool()) else { return nothing };
         self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
         self.arm_data_timer(now);
+        // RFC 8684 §3.3.3: the DATA_FIN comes with the last data, where that has a DSS and not the keys.
+        let has_dss = !self.initiator || self.mode == Mode::Multipath { confirmed: true };
+        if self.send_side == SendSide::Closing && !self.send.has_unsent() && has_dss {
+            self.send_side = SendSide::FinSent;
+        }
         Scheduled::On(index)
     }
 
