@@ -138,14 +138,15 @@ impl Stream {
         self.shared.set_buffers(send, receive);
     }
 
-    /// Gives the connection up at once: the peer gets a reset, and what it has not acknowledged may be lost.
-    pub fn abort(self) {
-        self.shared.abort();
-    }
-
     /// Ends our direction: the peer reads the end after all that was written.
     pub fn close_send(&self) {
         self.shared.close_send();
+    }
+
+    /// Ends the connection at once, in both directions: what was not delivered is not, and the peer is told by MP_FASTCLOSE
+    /// (or a reset, on plain TCP). What a socket with a linger time of 0 does when it is closed.
+    pub fn abort(self) {
+        self.shared.reset();
     }
 
     /// Like [`std::net::TcpStream::shutdown`]; only the sending direction can be ended on its own.

@@ -92,6 +92,8 @@ pub struct Connection {
     failure: Option<Failure>,
     /// What we still say after falling back.
     farewell: Option<Farewell>,
+    /// MP_FAILs that were answered after that.
+    fail_answers: u8,
     local: KeyMaterial,
     remote: Option<KeyMaterial>,
     subflows: Vec<Subflow>,
@@ -168,6 +170,7 @@ impl Connection {
             negotiation: Negotiation::new(&setup.options),
             failure: None,
             farewell: None,
+            fail_answers: 0,
             local: setup.key,
             remote: None,
             subflows: Vec::new(),

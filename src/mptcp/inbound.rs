@@ -21,7 +21,8 @@ struct Held {
 pub enum Delivery {
     /// Bytes of the data stream.
     Data(DataSeq, Chunk),
-    /// The mapping that begins here is complete, and its checksum is wrong. Nothing of it, nor of what follows, is given.
+    /// The mapping that begins here is complete, and its checksum is wrong. Said once; nothing of it, nor of what follows, is
+    /// given.
     Damaged(DataSeq),
     /// Nothing now.
     Nothing,
@@ -37,6 +38,8 @@ pub struct Inbound {
     delivered: u64,
     /// Since when the next byte has had no mapping.
     unmapped_since: Option<Instant>,
+    /// A checksum was wrong: nothing more is given.
+    damaged: bool,
 }
 
 impl Inbound {
@@ -67,6 +70,9 @@ impl Inbound {
 
     /// The next bytes whose place in the data stream is known.
     pub fn poll(&mut self, now: Instant, pool: &FramePool) -> Delivery {
+        if self.damaged {
+            return Delivery::Nothing;
+        }
         let Some(mut held) = self.held.pop_front() else {
             self.unmapped_since = None;
             return Delivery::Nothing;
@@ -85,6 +91,7 @@ impl Inbound {
             // Where a mapping begins before what was given, its sum is no longer to be had: it cannot be believed.
             let is_whole = mapping.offset == self.delivered;
             if !is_whole || !mapping.is_intact(self.sum(mapping.len as usize, pool)) {
+                self.damaged = true;
                 return Delivery::Damaged(mapping.data_seq);
             }
             if let Some(mapping) = self.mappings.at(self.delivered) {
@@ -125,6 +132,7 @@ impl Inbound {
 
     /// The next bytes with their offset, whatever mappings say: on a connection that has fallen back.
     pub fn poll_unmapped(&mut self) -> Option<(u64, Chunk)> {
+        self.unmapped_since = None;
         let Held { offset, chunk, .. } = self.held.pop_front()?;
         self.held_bytes -= chunk.len();
         self.delivered += chunk.len() as u64;

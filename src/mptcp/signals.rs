@@ -75,6 +75,13 @@ impl SignalQueue {
         self.resume_at.filter(|_| !self.queue.is_empty())
     }
 
+    /// Takes what is about the connection and would be lost with the subflow: the announcements of addresses are repeated,
+    /// their removal is not.
+    pub fn take_removals(&mut self) -> Option<MptcpOption> {
+        let place = self.queue.iter().position(|signal| matches!(signal, MptcpOption::RemoveAddr(_)))?;
+        self.queue.remove(place)
+    }
+
     /// Nothing is to be said any more.
     pub fn clear(&mut self) {
         self.queue.clear();

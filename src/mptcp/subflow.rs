@@ -10,7 +10,7 @@ use crate::mptcp::signalling::{
 };
 use crate::mptcp::signals::SignalQueue;
 use crate::mptcp::{Path, SubflowId};
-use crate::tcp::{Outgoing, OutgoingKind, State, Tcb};
+use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
 use crate::wire::mptcp::AddressId;
 use crate::wire::{FourTuple, MptcpOption, SegmentRepr};
@@ -90,10 +90,12 @@ pub struct Subflow {
     pub inbound: Inbound,
     /// What a reset of ours says.
     pub reset_words: ResetWords,
+    /// Why it ends, where we end it by a reset.
+    pub close_reason: CloseReason,
     /// A DSS has come on it: options pass.
     pub dss_seen: bool,
-    /// Segments in a row that came without any option of MPTCP.
-    pub bare_segments: u32,
+    /// The last segment came without any option of MPTCP.
+    pub bare: bool,
     signals: SignalQueue,
     /// The peer has withdrawn its address.
     removal: Option<Removal>,
@@ -119,8 +121,9 @@ impl Subflow {
             remote_backup: false,
             inbound: Inbound::default(),
             reset_words: ResetWords::default(),
+            close_reason: CloseReason::Aborted,
             dss_seen: false,
-            bare_segments: 0,
+            bare: false,
             signals: SignalQueue::default(),
             removal: None,
             established: false,
@@ -183,6 +186,11 @@ impl Subflow {
     pub fn signal(&mut self, now: Instant, signal: MptcpOption) {
         self.signals.push(signal);
         self.handle_signal_timer(now);
+    }
+
+    /// Removals of addresses that it was to tell of, one after the other.
+    pub fn take_removals(&mut self) -> Option<MptcpOption> {
+        self.signals.take_removals()
     }
 
     /// Nothing is to be signalled any more.

@@ -565,5 +565,4 @@ impl Stack {
 }
 
 #[cfg(test)]
-#[path = "core/tests.rs"]
 mod tests;

@@ -164,9 +164,10 @@ impl Slot {
             cache.free_chunk(chunk);
         }
         let over = self.linger_until.is_some_and(|until| until <= now);
+        let unread = unread || self.connection.has_data();
         // RFC 9293 §3.10.4: in SYN-SENT there is nothing to deliver, and nobody to tell.
-        let at_once = stream.is_aborting() || self.connection.is_opening();
-        if (unread || self.connection.has_data() || over || at_once) && !self.connection.is_closed() {
+        let at_once = stream.is_reset() || self.connection.is_opening();
+        if (unread || over || at_once) && !self.connection.is_closed() {
             self.connection.abort(now, CloseReason::Aborted, AbortBy::Ack, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {

@@ -224,6 +224,8 @@ pub struct StreamShared {
     send_closed: AtomicBool,
     /// The application is gone: it neither reads nor writes.
     abandoned: AtomicBool,
+    /// And wants the connection to end at once.
+    reset: AtomicBool,
     /// All that the peer will ever send is in the ring.
     receive_finished: AtomicBool,
     /// Everything sent has been acknowledged, the FIN too.
@@ -271,6 +273,7 @@ impl StreamShared {
             reason: AtomicU8::new(0),
             send_closed: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
             receive_finished: AtomicBool::new(false),
             send_finished: AtomicBool::new(false),
             bytes_read: AtomicU64::new(0),
@@ -427,10 +430,10 @@ impl StreamShared {
         self.close_send();
     }
 
-    /// The application goes, and the connection with it, at once: the peer gets a reset, and what was not sent is lost
-    /// (RFC 9293 §3.10.5; Linux's `SO_LINGER` with zero seconds).
-    pub fn abort(&self) {
-        self.knobs.abort();
+    /// The application goes and wants nothing delivered any more, as with a linger time of 0: the peer gets MP_FASTCLOSE
+    /// (RFC 8684 §3.5), or a reset on plain TCP.
+    pub fn reset(&self) {
+        self.reset.store(true, Ordering::Release);
         self.abandon();
     }
 
@@ -576,14 +579,14 @@ impl StreamShared {
         self.knobs.has_more()
     }
 
-    /// Whether the application wants no orderly end.
-    pub fn is_aborting(&self) -> bool {
-        self.knobs.is_aborting()
-    }
-
     /// Whether the application is gone.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Acquire)
+    }
+
+    /// Whether the application wants the connection to end at once.
+    pub fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Acquire)
     }
 
     /// The connection is over.

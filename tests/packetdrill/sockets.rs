@@ -451,7 +451,7 @@ impl World {
                     State::Listening { id, accept, next } => {
                         accept.close();
                         for shared in next.into_iter().chain(std::iter::from_fn(|| accept.pop())) {
-                            shared.abort();
+                            shared.reset();
                         }
                         self.command(Command::Unlisten(id));
                     }
@@ -469,7 +469,7 @@ impl World {
         let cache = &mut self.host().cache;
         left.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         if abort || unread {
-            shared.abort();
+            shared.reset();
         } else {
             shared.abandon();
         }

@@ -125,7 +125,7 @@ impl Driver {
             }
             Action::Shutdown => self.stream()?.close_send(),
             Action::Close => self.stream()?.abandon(),
-            Action::Abort => self.stream()?.abort(),
+            Action::Abort => self.stream()?.reset(),
             Action::Set(setting) => self.set(setting)?,
             Action::Flush => self.stream()?.flush(),
             Action::Open => self.expect_state(StreamState::Open)?,
@@ -149,7 +149,7 @@ impl Driver {
             return Err(format!("at the end: {} has left, and nobody expected it", describe(&sent.1)));
         }
         if let Some(stream) = self.stream.take() {
-            stream.abort();
+            stream.reset();
             self.turn();
             // What a connection that was over already had delivered is the application's.
             while let Some(chunk) = stream.pop() {

@@ -277,7 +277,7 @@ fn the_worker_hears_once_of_what_was_turned() {
     (&pair.stream).flush().expect("open");
     assert!(pair.shared.take_flush() && !pair.shared.take_flush());
     pair.stream.abort();
-    assert!(pair.shared.is_aborting() && pair.shared.is_abandoned());
+    assert!(pair.shared.is_reset() && pair.shared.is_abandoned());
 }
 
 #[test]

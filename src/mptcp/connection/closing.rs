@@ -224,12 +224,18 @@ impl Connection {
             return self.finish(reason, cache);
         }
         let mut subflow = self.subflows.remove(index);
+        while let Some(removal) = subflow.take_removals() {
+            self.signal_on_survivor(now, &[], removal);
+        }
         subflow.release(cache);
         if self.history.len() < HISTORY_MAX && subflow.established {
             self.history.push(figures(&subflow, false));
         }
         self.events.push_back(subflow_closed(&subflow, reason, words));
         self.failure.take_if(|failure| failure.subflow == id);
+        if self.subflows.iter().all(|other| other.remote_id != subflow.remote_id) {
+            self.addresses.forget_seen(subflow.remote_id);
+        }
         self.send.reinject_from(id);
         if !self.subflows.is_empty() {
             return;

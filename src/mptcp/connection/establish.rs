@@ -6,7 +6,7 @@ use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::mapping::Mapping;
 use crate::mptcp::signalling::CAPABLE_SYNS;
-use crate::mptcp::subflow::{Phase, Role};
+use crate::mptcp::subflow::{Phase, Role, Subflow};
 use crate::mptcp::{FallbackReason, Path, SubflowId};
 use crate::tcp::{State, Tcb, WindowOwner};
 use crate::wire::mptcp::{AddressId, MpCapable, MpJoin, ResetReason};
@@ -101,13 +101,13 @@ impl Connection {
         let config = self.subflow_config(&setup.path, setup.tuple, WindowOwner::Connection);
         let tcb = Tcb::accept(now, config, setup.iss, &syn.tcp, &syn.options);
         let id = self.push_subflow(tcb, setup.tuple, setup.path, Role::JoinPassive { nonce, remote_nonce });
+        // Our id of the address that was joined: 0 for that of the first subflow.
+        let local_id = match setup.tuple.local.addr == self.first_tuple.local.addr {
+            true => AddressId(0),
+            false => self.addresses.id_of(setup.tuple.local.addr),
+        };
         if let Some(subflow) = self.subflows.last_mut() {
-            subflow.remote_id = address_id;
-            subflow.remote_backup = backup;
-            // Our id of the address that was joined: 0 for that of the first subflow.
-            if setup.tuple.local.addr != self.first_tuple.local.addr {
-                subflow.local_id = self.addresses.id_of(setup.tuple.local.addr).unwrap_or(AddressId(0));
-            }
+            (subflow.local_id, subflow.remote_id, subflow.remote_backup) = (local_id, address_id, backup);
         }
         Ok(id)
     }
@@ -245,6 +245,7 @@ impl Connection {
         // What the SYN promised holds at the connection's level, too.
         self.receive.window(self.receive_free().min(0xffff));
         self.mode = Mode::Multipath { confirmed: false };
+        self.note_addresses(index);
         self.subflows[index].tcb.set_window_owner(WindowOwner::Connection);
     }
 
@@ -276,10 +277,18 @@ impl Connection {
     pub(super) fn join_is_ready(&mut self, index: usize) {
         self.ever_joined = true;
         self.orphan_at = None;
+        self.note_addresses(index);
         let subflow = &mut self.subflows[index];
         subflow.phase = Phase::Ready;
         subflow.established = true;
         self.events.push_back(ConnectionEvent::SubflowEstablished(subflow.id));
+    }
+
+    /// RFC 8684 §3.2: both hosts know now which ids the ends of a subflow have.
+    fn note_addresses(&mut self, index: usize) {
+        let Subflow { local_id, remote_id, tuple, .. } = self.subflows[index];
+        self.addresses.note_joined(local_id);
+        self.addresses.note_seen(remote_id, tuple.remote.addr);
     }
 
     /// A DSS has come: options pass in both directions.

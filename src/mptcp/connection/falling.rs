@@ -115,8 +115,12 @@ impl Connection {
     pub(super) fn handle_plain_options(&mut self, index: usize, packet: &Packet) {
         for option in &packet.options.mptcp {
             match option {
-                MptcpOption::Fail(_) if self.mode == Mode::Plain(FallbackReason::PeerSawBadChecksum) => {
-                    // Our answer was lost.
+                MptcpOption::Fail(_)
+                    if self.mode == Mode::Plain(FallbackReason::PeerSawBadChecksum)
+                        && self.fail_answers < FAIL_ANSWERS =>
+                {
+                    // Our answer was lost. Two that answer each other would never end.
+                    self.fail_answers += 1;
                     self.farewell = Some(self.farewell(index, Some(self.receive.next())));
                     self.subflows[index].tcb.request_ack();
                 }
@@ -225,7 +229,7 @@ impl Connection {
     /// options: the same, seen by the sender. True if we have fallen back.
     pub(super) fn fall_back_without_data_acks(&mut self, now: Instant, cache: &mut PoolCache) -> bool {
         let [subflow] = &self.subflows[..] else { return false };
-        let lost = subflow.bare_segments >= BARE_SEGMENTS || self.data_backoff >= DATA_REPEATS;
+        let lost = subflow.bare || self.data_backoff >= DATA_REPEATS;
         if !lost || subflow.tcb.in_flight() > 0 || !self.can_fall_back(0) || !self.is_received_contiguous(0) {
             return false;
         }
@@ -252,7 +256,7 @@ impl Connection {
     }
 }
 
-/// So many segments in a row without an option of MPTCP, and options have stopped passing.
-const BARE_SEGMENTS: u32 = 2;
+/// How often a MP_FAIL that comes again is answered again.
+const FAIL_ANSWERS: u8 = 8;
 /// So often data, or the DATA_FIN, was repeated in vain, and ours have.
 const DATA_REPEATS: u32 = 5;

@@ -23,20 +23,37 @@ impl Connection {
             return;
         }
         let known = self.addresses.withdraw(id);
-        let leaving =
-            |subflow: &Subflow| subflow.local_id == id && (id != AddressId(0) || subflow.is_initial());
-        let used: Vec<SubflowId> = self.subflows.iter().filter(|s| leaving(s)).map(|s| s.id).collect();
+        // Pitfall 26: the address of the first subflow has the id 0.
+        let leaving = |subflow: &&Subflow| subflow.local_id == id;
+        let used: Vec<SubflowId> = self.subflows.iter().filter(leaving).map(|s| s.id).collect();
         if known || !used.is_empty() {
-            // Pitfall 27: on a subflow that stays.
-            let stays = self.subflows.iter_mut().find(|s| !used.contains(&s.id) && s.is_usable());
-            if let Some(subflow) = stays {
-                let mut removal = RemoveAddr { address_ids: Default::default() };
-                removal.address_ids.push(id);
-                subflow.signal(now, MptcpOption::RemoveAddr(removal));
+            let mut removal = RemoveAddr { address_ids: Default::default() };
+            removal.address_ids.push(id);
+            self.signal_on_survivor(now, &used, MptcpOption::RemoveAddr(removal));
+        }
+        for &subflow in &used {
+            while let Some(index) = self.index(subflow)
+                && let Some(removal) = self.subflows[index].take_removals()
+            {
+                self.signal_on_survivor(now, &used, removal);
             }
         }
         for subflow in used {
-            self.end_subflow(now, subflow, CloseReason::PathDown, None, cache);
+            // RFC 8684 §3.4.2: resets on the affected subflows, as a courtesy. What they held does not wait for that.
+            self.send.reinject_from(subflow);
+            if let Some(index) = self.index(subflow) {
+                self.subflows[index].close_reason = CloseReason::PathDown;
+                self.subflows[index].reset(now, ResetReason::Unspecified.into());
+                self.drain_events(now, subflow, None, cache);
+            }
+        }
+    }
+
+    /// Pitfall 27: signals about an address that goes leave on a subflow that stays, if there is one.
+    pub(super) fn signal_on_survivor(&mut self, now: Instant, dying: &[SubflowId], signal: MptcpOption) {
+        let stays = |subflow: &&mut Subflow| !dying.contains(&subflow.id) && subflow.is_usable();
+        if let Some(subflow) = self.subflows.iter_mut().find(stays) {
+            subflow.signal(now, signal);
         }
     }
 

@@ -3,13 +3,14 @@
 use super::establish::Admission;
 use super::{Connection, ConnectionEvent, Mode, SendSide};
 use crate::base::{Chunk, DataSeq, Instant, PoolCache};
+use crate::mptcp::addr::News;
 use crate::mptcp::inbound::Delivery;
 use crate::mptcp::mapping::{Mapping, MappingError};
 use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{CloseReason, TcpEvent};
 use crate::wire::mptcp::{
-    AddAddr, AddressId, Dss, DssMapping, MpCapable, MpTcpRst, ResetReason, ShortOrLong,
+    AddAddr, AddressId, Dss, DssMapping, MpCapable, MpJoin, MpTcpRst, ResetReason, ShortOrLong,
 };
 use crate::wire::{Endpoint, MptcpOption, Packet, TcpFlags};
 use arrayvec::ArrayVec;
@@ -116,6 +117,10 @@ impl Connection {
                 TcpEvent::PeerFinished => self.handle_subflow_fin(now, index, packet, cache),
                 TcpEvent::RetransmissionTimeout => self.handle_subflow_timeout(index),
                 TcpEvent::Closed(reason) => {
+                    let reason = match reason {
+                        CloseReason::Aborted => self.subflows[index].close_reason,
+                        other => other,
+                    };
                     let by_reset = matches!(reason, CloseReason::Reset | CloseReason::Refused);
                     let words = packet.filter(|_| by_reset).and_then(reset_words);
                     self.end_subflow(now, id, reason, words, cache);
@@ -147,9 +152,7 @@ impl Connection {
             // RFC 8684 §3.2: the ACK of our third ACK; data may be sent now.
             self.join_is_ready(index);
         }
-        let bare = packet.options.mptcp.is_empty();
-        let subflow = &mut self.subflows[index];
-        subflow.bare_segments = if bare { subflow.bare_segments.saturating_add(1) } else { 0 };
+        self.subflows[index].bare = packet.options.mptcp.is_empty();
         // A DSS, or another sign that the options of a segment without payload are as the peer made them.
         let mut options_pass = false;
         for option in &packet.options.mptcp {
@@ -169,6 +172,8 @@ impl Connection {
                         self.confirm(index);
                     }
                 }
+                // RFC 8684 §3.2: the third ACK of a join triggers an ACK, each time: the last one may have been lost.
+                MptcpOption::Join(MpJoin::Ack { .. }) => self.subflows[index].tcb.request_ack(),
                 // Repeated third ACKs: known already.
                 MptcpOption::Capable(_) | MptcpOption::Join(_) => {}
                 MptcpOption::AddAddr(add) => self.handle_add_addr(now, index, add),
@@ -318,8 +323,6 @@ impl Connection {
 
     fn deliver_mapped(&mut self, now: Instant, index: usize, fresh: Option<Fresh>, cache: &mut PoolCache) {
         let subflow = &mut self.subflows[index];
-        // Nothing of a subflow whose checksum has failed is believed until the peer says what follows.
-        let waits = self.failure.is_some_and(|failure| failure.subflow == subflow.id);
         loop {
             let received = subflow.tcb.poll_received();
             let more = received.is_some();
@@ -327,7 +330,7 @@ impl Connection {
                 let sum = fresh.and_then(|fresh| fresh.sum_of(&chunk));
                 subflow.inbound.push(offset, chunk, sum);
             }
-            while !waits {
+            loop {
                 match subflow.inbound.poll(now, cache.pool()) {
                     Delivery::Data(data_seq, chunk) => self.receive.insert(data_seq, chunk, cache),
                     Delivery::Damaged(data_seq) => return self.handle_damage(now, index, data_seq, cache),
@@ -374,7 +377,7 @@ impl Connection {
         let subflow = &self.subflows[index];
         if !subflow.dss_seen {
             self.fall_back(now, index, FallbackReason::NoDss, cache);
-        } else if self.subflows.len() == 1 && subflow.bare_segments > 0 && !self.receive.has_fin() {
+        } else if self.subflows.len() == 1 && subflow.bare && !self.receive.has_fin() {
             self.handle_lost_options(now, index, cache);
         }
     }
@@ -393,7 +396,11 @@ impl Connection {
                 self.subflows[index].signal(now, MptcpOption::AddAddr(echo));
                 // Pitfall 20: without a port, that of the subflow which carries the signal.
                 let remote = Endpoint::new(addr, port.unwrap_or(self.subflows[index].tuple.remote.port));
-                if self.addresses.handle_announcement(address_id, remote) {
+                let news = self.addresses.handle_announcement(address_id, remote);
+                if news == News::Moved {
+                    self.handle_address_gone(now, address_id);
+                }
+                if news != News::None {
                     self.events.push_back(ConnectionEvent::AddressAnnounced(address_id, remote));
                 }
             }
@@ -402,7 +409,13 @@ impl Connection {
 
     /// RFC 8684 §3.4.2, pitfall 28: a path is first asked whether it still lives; what arrives on it then saves it.
     fn handle_remove_addr(&mut self, now: Instant, id: AddressId) {
-        self.addresses.handle_removal(id);
+        if self.addresses.handle_removal(id) {
+            self.handle_address_gone(now, id);
+        }
+    }
+
+    /// The peer's address `id` is gone, says the peer.
+    fn handle_address_gone(&mut self, now: Instant, id: AddressId) {
         let mut leaving = ArrayVec::<SubflowId, { super::SUBFLOWS_MAX }>::new();
         for subflow in self
             .subflows

@@ -223,6 +223,11 @@ impl Connection {
         subflow.tcb.set_more_behind(self.send.has_unsent() || !self.batching.pushes());
         self.batching.on_sent(self.send.next(), full);
         self.arm_data_timer(now);
+        // RFC 8684 §3.3.3: the DATA_FIN comes with the last data, where that has a DSS and not the keys.
+        let has_dss = !self.initiator || self.mode == Mode::Multipath { confirmed: true };
+        if self.send_side == SendSide::Closing && !self.send.has_unsent() && has_dss {
+            self.send_side = SendSide::FinSent;
+        }
         Scheduled::On(index)
     }
 

@@ -19,7 +19,6 @@ pub(super) struct Knobs {
     turned: AtomicBool,
     more: AtomicBool,
     flushing: AtomicBool,
-    aborting: AtomicBool,
 }
 
 /// What was turned.
@@ -69,14 +68,6 @@ impl Knobs {
 
     pub(super) fn take_flush(&self) -> bool {
         self.flushing.load(Ordering::Relaxed) && self.flushing.swap(false, Ordering::AcqRel)
-    }
-
-    pub(super) fn abort(&self) {
-        self.aborting.store(true, Ordering::Release);
-    }
-
-    pub(super) fn is_aborting(&self) -> bool {
-        self.aborting.load(Ordering::Acquire)
     }
 
     /// The worker: what was turned since it looked last.
