@@ -105,7 +105,8 @@ pub struct Connection {
     receive: ReceiveQueue,
     /// Data sequence number of the first byte of each direction, for plain TCP.
     receive_base: DataSeq,
-    /// The peer's data sequence numbers come with 32 bits: our DATA_ACKs may, too (RFC 8684 §3.3.2).
+    /// No data of the peer has come with a data sequence number of 64 bits, or the latest did not: our DATA_ACKs may have
+    /// 32, too (RFC 8684 §3.3.2).
     short_data_acks: bool,
     /// The first data byte that the peer's window does not cover.
     send_edge: DataSeq,
@@ -180,7 +181,7 @@ impl Connection {
             send: SendQueue::new(first),
             receive: ReceiveQueue::new(DataSeq::default()),
             receive_base: DataSeq::default(),
-            short_data_acks: false,
+            short_data_acks: true,
             send_edge: first,
             send_side: SendSide::Open,
             batching: Batching::new(&setup.options.tuning),

@@ -226,7 +226,10 @@ impl Connection {
             if !self.is_as_agreed(now, index, mapping.checksum) {
                 return;
             }
-            self.short_data_acks = matches!(mapping.data_seq, ShortOrLong::Short(_));
+            // The rule is about data: a DATA_FIN alone has none.
+            if usize::from(mapping.len) > usize::from(dss.data_fin) {
+                self.short_data_acks = matches!(mapping.data_seq, ShortOrLong::Short(_));
+            }
         }
         self.confirm(index);
         if let Some(data_ack) = dss.data_ack {
