@@ -3,6 +3,7 @@
 
 use crate::base::pool::{TX_HEADROOM, TX_PAYLOAD_MAX};
 use crate::base::{Chunk, Frame, FramePool, PoolCache};
+use crate::mptcp::Tuning;
 use crate::runtime::{ConnectError, ControlHandle, ListenError, Runtime};
 use crate::stack::stream::{ConnectionInfo, StreamState};
 use crate::stack::{
@@ -122,9 +123,30 @@ impl Stream {
         lock(&self.writer).timeout = timeout;
     }
 
+    /// The settings that may change while the connection runs.
+    pub fn tuning(&self) -> Tuning {
+        self.shared.tuning()
+    }
+
+    /// Changes settings: Nagle's algorithm, a cork, keep-alive, the user timeout.
+    pub fn tune(&self, change: impl FnOnce(&mut Tuning)) {
+        self.shared.tune(change);
+    }
+
+    /// Changes the sizes of the buffers, in bytes.
+    pub fn set_buffers(&self, send: Option<u32>, receive: Option<u32>) {
+        self.shared.set_buffers(send, receive);
+    }
+
     /// Ends our direction: the peer reads the end after all that was written.
     pub fn close_send(&self) {
         self.shared.close_send();
+    }
+
+    /// Ends the connection at once, in both directions: what was not delivered is not, and the peer is told by MP_FASTCLOSE
+    /// (or a reset, on plain TCP). What a socket with a linger time of 0 does when it is closed.
+    pub fn abort(self) {
+        self.shared.reset();
     }
 
     /// Like [`std::net::TcpStream::shutdown`]; only the sending direction can be ended on its own.
@@ -378,7 +400,7 @@ impl Write for &Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }
@@ -395,7 +417,7 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Addresses signalled within a connection (RFC 8684 §3.4): what we have announced and the peer has not echoed yet, and
-//! what the peer has announced to us.
+//! Addresses within a connection, and their ids (RFC 8684 §3.4): what the peer knows of ours, by announcement or by a join,
+//! and what we know of the peer's.
 
 use crate::base::Instant;
 use crate::base::time::Duration;
@@ -25,11 +25,27 @@ struct Announcement {
     next_at: Instant,
 }
 
+/// What an announcement of the peer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// It is known, or of no use, or there is no room for it.
+    None,
+    /// A place to join.
+    New,
+    /// A place to join, under an id that had another address before: the removal of that one was lost.
+    Moved,
+}
+
 /// The addresses of one connection.
 #[derive(Debug, Default)]
 pub struct Addresses {
     ours: Vec<Announcement>,
+    /// Ids of ours that the peer knows from joins alone.
+    joined: Vec<AddressId>,
+    /// What the peer has announced.
     theirs: Vec<(AddressId, Endpoint)>,
+    /// Where subflows with these ids of the peer were seen to end: a NAT may have changed it.
+    seen: Vec<(AddressId, IpAddr)>,
 }
 
 impl Addresses {
@@ -43,16 +59,40 @@ impl Addresses {
         true
     }
 
-    /// Forgets an announcement; true if there was one.
-    pub fn withdraw(&mut self, id: AddressId) -> bool {
-        let before = self.ours.len();
-        self.ours.retain(|known| known.id != id);
-        before != self.ours.len()
+    /// The peer knows an id of ours from a join.
+    pub fn note_joined(&mut self, id: AddressId) {
+        if !self.joined.contains(&id) && self.joined.len() < ADDRESSES_MAX {
+            self.joined.push(id);
+        }
     }
 
-    /// Our id of an address that we announced.
-    pub fn id_of(&self, addr: IpAddr) -> Option<AddressId> {
-        self.ours.iter().find(|known| known.addr == addr).map(|known| known.id)
+    /// Forgets what the peer was told of an id; true if it was told anything. Pitfall 29: also what is in no use.
+    pub fn withdraw(&mut self, id: AddressId) -> bool {
+        let before = self.ours.len() + self.joined.len();
+        self.ours.retain(|known| known.id != id);
+        self.joined.retain(|known| *known != id);
+        before != self.ours.len() + self.joined.len()
+    }
+
+    /// Our id of an address that the peer joins. One that was never announced gets a fresh one, from the end that the path
+    /// manager, which counts from 0, does not reach.
+    pub fn id_of(&self, addr: IpAddr) -> AddressId {
+        let announced = self.ours.iter().find(|known| known.addr == addr).map(|known| known.id);
+        let is_free =
+            |id: &AddressId| self.ours.iter().all(|known| known.id != *id) && !self.joined.contains(id);
+        announced.or_else(|| (1..=255).rev().map(AddressId).find(is_free)).unwrap_or(AddressId(255))
+    }
+
+    /// A subflow ends at this address of the peer, which has this id for it.
+    pub fn note_seen(&mut self, id: AddressId, addr: IpAddr) {
+        if self.seen.len() < ADDRESSES_MAX && !self.seen.contains(&(id, addr)) {
+            self.seen.push((id, addr));
+        }
+    }
+
+    /// No subflow ends at the peer's address `id` any more.
+    pub fn forget_seen(&mut self, id: AddressId) {
+        self.seen.retain(|(known, _)| *known != id);
     }
 
     /// The peer has repeated an announcement.
@@ -62,25 +102,33 @@ impl Addresses {
         }
     }
 
-    /// The peer has announced an address, with a good HMAC. True when that is news.
-    pub fn handle_announcement(&mut self, id: AddressId, remote: Endpoint) -> bool {
+    /// The peer has announced an address, with a good HMAC.
+    pub fn handle_announcement(&mut self, id: AddressId, remote: Endpoint) -> News {
         if self.theirs.contains(&(id, remote)) {
-            return false;
+            return News::None;
         }
-        // RFC 8684 §3.4.1: an id keeps its address until it is removed; another port is a further place to join.
-        if self.theirs.iter().any(|(known, endpoint)| *known == id && endpoint.addr != remote.addr) {
-            return false;
+        // RFC 8684 §3.4.1: an id keeps its address until it is removed; another port is a further place to join. Pitfall 24:
+        // where the peer itself gives it another address, the removal was lost.
+        let moved = self.theirs.iter().any(|(known, end)| *known == id && end.addr != remote.addr);
+        if moved {
+            self.theirs.retain(|(known, _)| *known != id);
+            self.theirs.push((id, remote));
+            return News::Moved;
         }
-        if self.theirs.len() >= ADDRESSES_MAX {
-            return false;
+        // What a subflow of that id ends at is that address behind a NAT, and is in use.
+        let alias = self.seen.iter().any(|(known, addr)| *known == id && *addr != remote.addr);
+        if alias || self.theirs.len() >= ADDRESSES_MAX {
+            return News::None;
         }
         self.theirs.push((id, remote));
-        true
+        News::New
     }
 
-    /// The peer has withdrawn an address.
-    pub fn handle_removal(&mut self, id: AddressId) {
+    /// The peer has withdrawn an address. False if we do not know it.
+    pub fn handle_removal(&mut self, id: AddressId) -> bool {
+        let before = self.theirs.len();
         self.theirs.retain(|(known, _)| *known != id);
+        before != self.theirs.len() || self.seen.iter().any(|(known, _)| *known == id)
     }
 
     /// When the next announcement is due.
@@ -139,14 +187,49 @@ mod tests {
     }
 
     #[test]
-    fn news_is_told_once_and_an_id_keeps_its_address() {
+    fn news_is_told_once_and_another_port_is_another_place() {
         let mut addresses = Addresses::default();
-        assert!(addresses.handle_announcement(AddressId(1), Endpoint::new(addr(1), 80)));
-        assert!(!addresses.handle_announcement(AddressId(1), Endpoint::new(addr(1), 80)));
-        assert!(addresses.handle_announcement(AddressId(1), Endpoint::new(addr(1), 81)));
-        assert!(!addresses.handle_announcement(AddressId(1), Endpoint::new(addr(2), 80)));
-        addresses.handle_removal(AddressId(1));
-        assert!(addresses.handle_announcement(AddressId(1), Endpoint::new(addr(2), 80)));
+        let at = |last, port| Endpoint::new(addr(last), port);
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(1, 80)), News::New);
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(1, 80)), News::None);
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(1, 81)), News::New);
+        assert!(addresses.handle_removal(AddressId(1)) && !addresses.handle_removal(AddressId(1)));
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(2, 80)), News::New);
+    }
+
+    #[test]
+    fn pitfall_24_an_id_with_another_address_is_a_nat_or_a_removal_that_was_lost() {
+        let mut addresses = Addresses::default();
+        let at = |last| Endpoint::new(addr(last), 80);
+        // The peer joined from behind a NAT, and then announces what it takes for its address.
+        addresses.note_seen(AddressId(1), addr(100));
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(1)), News::None);
+        addresses.forget_seen(AddressId(1));
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(1)), News::New, "not in use any more");
+        // It announced one address, and now another.
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(2)), News::Moved);
+        assert_eq!(addresses.handle_announcement(AddressId(1), at(2)), News::None);
+    }
+
+    #[test]
+    fn pitfall_29_whatever_was_told_is_withdrawn_once() {
+        let mut addresses = Addresses::default();
+        assert!(addresses.announce(Instant::ZERO, AddressId(1), addr(1), None));
+        addresses.note_joined(AddressId(2));
+        for id in [1, 2] {
+            assert!(addresses.withdraw(AddressId(id)) && !addresses.withdraw(AddressId(id)), "{id}");
+        }
+        assert!(!addresses.withdraw(AddressId(3)), "of which nothing was said");
+    }
+
+    #[test]
+    fn an_address_that_was_never_announced_gets_an_id_of_its_own() {
+        let mut addresses = Addresses::default();
+        assert!(addresses.announce(Instant::ZERO, AddressId(1), addr(1), None));
+        assert_eq!(addresses.id_of(addr(1)), AddressId(1));
+        assert_eq!(addresses.id_of(addr(2)), AddressId(255));
+        addresses.note_joined(AddressId(255));
+        assert_eq!(addresses.id_of(addr(3)), AddressId(254));
     }
 
     #[test]
@@ -154,10 +237,16 @@ mod tests {
         let mut addresses = Addresses::default();
         for n in 0..ADDRESSES_MAX as u8 {
             assert!(addresses.announce(Instant::ZERO, AddressId(n), addr(n), None));
-            assert!(addresses.handle_announcement(AddressId(n), Endpoint::new(addr(n), 80)));
+            let news = addresses.handle_announcement(AddressId(n), Endpoint::new(addr(n), 80));
+            assert_eq!(news, News::New);
+            addresses.note_joined(AddressId(n));
+            addresses.note_seen(AddressId(n), addr(n));
         }
         assert!(!addresses.announce(Instant::ZERO, AddressId(200), addr(200), None));
-        assert!(!addresses.handle_announcement(AddressId(200), Endpoint::new(addr(200), 80)));
+        let news = addresses.handle_announcement(AddressId(200), Endpoint::new(addr(200), 80));
+        assert_eq!(news, News::None);
+        addresses.note_joined(AddressId(200));
+        assert!(!addresses.withdraw(AddressId(200)));
         assert!(addresses.withdraw(AddressId(3)) && !addresses.withdraw(AddressId(3)));
     }
 }

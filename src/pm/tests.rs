@@ -110,6 +110,7 @@ impl Host {
             subflow: SubflowId(1),
             tuple: tuple(local, remote),
             reason,
+            reset: None,
             established: true,
         });
     }
@@ -578,4 +579,20 @@ fn random_events_never_break_the_limits() {
             assert!(open.len() <= 3, "seed {seed}: {open:?}");
         }
     }
+}
+
+#[test]
+fn pitfall_23_an_address_that_does_not_answer_takes_no_place_of_one_that_does() {
+    // The first subflow and one more.
+    let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
+    host.initiate();
+    host.announced(1, SECOND.1);
+    assert_eq!(host.opened(), pairs(&[SECOND]));
+    host.announced(2, THIRD.1);
+    assert_eq!(host.opened(), [], "the place is taken while the join is under way");
+    host.closed(SECOND.0, SECOND.1, CloseReason::TimedOut);
+    assert_eq!(host.opened(), pairs(&[THIRD]), "it counted for nothing");
+    host.joined(THIRD.0, THIRD.1);
+    host.announced(1, SECOND.1);
+    assert_eq!(host.opened(), [], "and what is established counts");
 }

@@ -4,15 +4,16 @@
 use crate::base::{Chunk, Instant, PoolCache, PortId, Prng, RxFrame, TxFrame, WorkerId};
 use crate::mptcp::connection::JoinRequest;
 use crate::mptcp::crypto::KeyMaterial;
-use crate::mptcp::subflow::Emitter;
-use crate::mptcp::{Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
+use crate::mptcp::emitter::Emitter;
+use crate::mptcp::signalling::reset_option;
+use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
 use crate::stack::counters::Counters;
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
 use crate::stack::slot::Slot;
 use crate::stack::stream::{AcceptQueue, Doorbell};
 use crate::stack::timers::Timers;
 use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
-use crate::wire::mptcp::{Key, MpJoin, MpTcpRst, ResetReason, Token};
+use crate::wire::mptcp::{Key, MpJoin, ResetReason, Token};
 use crate::wire::{
     ChecksumMode, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions, parse,
 };
@@ -144,6 +145,11 @@ impl Stack {
         self.connections.len()
     }
 
+    /// All connections, to look at.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values().map(|slot| &slot.connection)
+    }
+
     /// A connection, to look at.
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections.get(id).map(|slot| &slot.connection)
@@ -190,13 +196,17 @@ impl Stack {
         cache: &mut PoolCache,
     ) {
         if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
-            if let Some(slot) = self.connections.get_mut(connection)
-                && !slot.connection.is_closed()
-            {
+            if let Some(slot) = self.connections.get_mut(connection) {
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
-                return self.touch(connection);
+                let reopened = slot.connection.is_reopened();
+                self.touch(connection);
+                if reopened {
+                    // Its flow is free once its end was passed on.
+                    self.drain_events(now, connection, cache);
+                    self.handle_syn(now, port, packet, cache);
+                }
+                return;
             }
-            // It is over, and only its last words wait for room.
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }
         let payload_len = packet.payload.len();
@@ -321,9 +331,7 @@ impl Stack {
             return;
         }
         let mut options = TcpOptions::default();
-        options
-            .mptcp
-            .extend(reason.map(|reason| MptcpOption::Reset(MpTcpRst { transient: false, flags: 0, reason })));
+        options.mptcp.extend(reason.map(reset_option));
         let path = self.answering_path(port, packet);
         let segment = SegmentRepr { link: &path.link, tuple: packet.tuple, ecn: 0, tcp, options: &options };
         if let Some(reset) = self.emitter.write_stray(&segment, &path, cache) {
@@ -546,7 +554,7 @@ impl Stack {
         let all: Vec<ConnectionId> = self.connections.keys().collect();
         for id in all {
             if let Some(slot) = self.connections.get_mut(id) {
-                slot.connection.abort(now, CloseReason::Aborted, cache);
+                slot.connection.abort(now, CloseReason::Aborted, AbortBy::Reset, cache);
             }
             self.drain_events(now, id, cache);
             self.retire(now, id, cache);
@@ -557,5 +565,4 @@ impl Stack {
 }
 
 #[cfg(test)]
-#[path = "core/tests.rs"]
 mod tests;

@@ -1,224 +1,27 @@
-//! Two stacks back to back, without ports: frames are carried by hand, and can be looked at, changed or dropped.
+//! Whole lives of connections between two stacks, and frames that no good peer sends.
 
-use super::*;
-use crate::base::FramePool;
-use crate::base::pool::RX_HEADROOM;
+use super::pair::*;
 use crate::base::time::Duration;
+use crate::base::{PortId, Prng};
 use crate::mptcp::{ConnectOptions, FallbackReason};
-use crate::stack::message::Command;
-use crate::stack::stream::{StreamShared, StreamState, Wake};
-use crate::wire::mptcp::{AddressId, MpCapable};
-use crate::wire::{Endpoint, LinkHeader, MacAddr, emit};
+use crate::stack::message::Report;
+use crate::stack::stream::StreamState;
+use crate::tcp::CloseReason;
+use crate::wire::mptcp::{MpCapable, MpJoin};
+use crate::wire::{
+    ChecksumMode, Endpoint, FourTuple, MptcpOption, Parsed, SegmentRepr, TcpFlags, TcpOptions, emit, parse,
+};
 use proptest::prelude::*;
+use std::net::IpAddr;
 
-#[derive(Debug)]
-struct NoWake;
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
-const PORTS: usize = 2;
-
-/// A stack with what it needs.
-struct Host {
-    stack: Stack,
-    cache: PoolCache,
-    doorbell: Arc<Doorbell>,
-    accept: Arc<AcceptQueue>,
-    number: u8,
-}
-
-fn address(host: u8, port: usize) -> IpAddr {
-    IpAddr::from([10, 0, port as u8, host])
-}
-
-impl Host {
-    fn new(number: u8) -> Self {
-        let doorbell = Arc::new(Doorbell::new(64, Box::new(NoWake)));
-        let config = StackConfig {
-            worker: WorkerId(0),
-            workers: 1,
-            seed: u64::from(number),
-            max_connections: 16,
-            tcp: TcpConfig::default(),
-            ports: vec![PortConfig { checksum: ChecksumMode::Software, mtu: 1500 }; PORTS],
-        };
-        let stack = Stack::new(config, Arc::clone(&doorbell));
-        let cache = PoolCache::new(FramePool::new_heap(4096));
-        Self { stack, cache, doorbell, accept: AcceptQueue::new(16), number }
-    }
-
-    fn path(&self, port: usize) -> Path {
-        let link =
-            LinkHeader { src: MacAddr([2, 0, 0, 0, 0, self.number]), dst: MacAddr([2; 6]), vlan: None };
-        Path { port: PortId(port as u16), link, mtu: 1500 }
-    }
-
-    fn listen(&mut self, port: u16, mptcp: bool) {
-        let options = ListenOptions { connection: ConnectOptions { mptcp, ..Default::default() } };
-        let accept = Arc::clone(&self.accept);
-        let command = Command::Listen { id: ListenerId(1), port, addr: None, options, accept };
-        self.stack.handle_command(Instant::ZERO, command, &mut self.cache);
-    }
-
-    fn connect(&mut self, remote: Endpoint, mptcp: bool) -> Arc<StreamShared> {
-        let stream = StreamShared::new(Arc::clone(&self.doorbell));
-        let tuple = FourTuple { local: Endpoint::new(address(self.number, 0), 40_000), remote };
-        let options = ConnectOptions { mptcp, ..Default::default() };
-        let command = Command::Connect { tuple, path: self.path(0), options, stream: Arc::clone(&stream) };
-        self.stack.handle_command(Instant::ZERO, command, &mut self.cache);
-        stream
-    }
-
-    fn deliver(&mut self, now: Instant, port: PortId, bytes: &[u8]) {
-        let mut frame = self.cache.alloc().expect("a frame");
-        let pool = Arc::clone(self.cache.pool_arc());
-        pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(bytes);
-        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16 };
-        self.stack.handle_frame(now, port, received, &mut self.cache);
-    }
-
-    /// Everything that the stack wants to send now.
-    fn turn(&mut self, now: Instant) -> Vec<(PortId, Vec<u8>)> {
-        self.stack.handle_timeout(now, &mut self.cache);
-        self.stack.handle_doorbell();
-        self.stack.settle(now, &mut self.cache);
-        let mut packets = Vec::new();
-        while let Some((port, packet)) = self.stack.poll_transmit(now, &[64; PORTS], &mut self.cache) {
-            packets.push((port, self.cache.pool().tx_bytes(&packet).to_vec()));
-            self.cache.complete(packet.index);
-        }
-        packets
-    }
-
-    fn write(&mut self, stream: &StreamShared, bytes: &[u8]) {
-        for part in bytes.chunks(1000) {
-            let mut frame = self.cache.alloc().expect("a frame");
-            let pool = Arc::clone(self.cache.pool_arc());
-            pool.bytes_mut(&mut frame)[128..128 + part.len()].copy_from_slice(part);
-            stream.push(Chunk { frame, offset: 128, len: part.len() as u16 }).expect("room");
-        }
-        stream.ring();
-    }
-
-    fn read(&mut self, stream: &StreamShared) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while let Some(chunk) = stream.pop() {
-            bytes.extend_from_slice(self.cache.pool().chunk(&chunk));
-            self.cache.free_chunk(chunk);
-        }
-        bytes
-    }
-
-    fn finish(mut self) {
-        self.stack.clear(Instant::from_millis(1 << 30), &mut self.cache);
-        while let Some(stream) = self.accept.pop() {
-            self.read(&stream);
-        }
-        assert_eq!(self.cache.pool().used(), 0, "frames were lost");
-    }
-}
-
-/// Two hosts and the time.
-struct Pair {
-    client: Host,
-    server: Host,
-    now: Instant,
-}
-
-/// What becomes of a packet on the way: `None` drops it.
-type Middlebox<'a> = &'a mut dyn FnMut(bool, Vec<u8>) -> Option<Vec<u8>>;
-
-impl Pair {
-    fn new() -> Self {
-        Self { client: Host::new(1), server: Host::new(2), now: Instant::from_millis(1) }
-    }
-
-    /// Carries packets and lets time pass until nothing happens for `patience`.
-    fn run(&mut self, patience: Duration, middlebox: Middlebox<'_>) {
-        let mut quiet_until = self.now + patience;
-        while self.now < quiet_until {
-            let from_client = self.client.turn(self.now);
-            let from_server = self.server.turn(self.now);
-            if !from_client.is_empty() || !from_server.is_empty() {
-                quiet_until = self.now + patience;
-            }
-            self.now += Duration::from_millis(1);
-            for (port, bytes) in from_client {
-                middlebox(true, bytes)
-                    .into_iter()
-                    .for_each(|bytes| self.server.deliver(self.now, port, &bytes));
-            }
-            for (port, bytes) in from_server {
-                middlebox(false, bytes)
-                    .into_iter()
-                    .for_each(|bytes| self.client.deliver(self.now, port, &bytes));
-            }
-        }
-    }
-
-    fn run_clean(&mut self) {
-        self.run(Duration::from_millis(500), &mut |_, bytes| Some(bytes));
-    }
-
-    fn connect(&mut self, client_mptcp: bool, server_mptcp: bool) -> (Arc<StreamShared>, Arc<StreamShared>) {
-        self.server.listen(80, server_mptcp);
-        let stream = self.client.connect(Endpoint::new(address(2, 0), 80), client_mptcp);
-        self.run_clean();
-        assert_eq!(stream.state(), StreamState::Open);
-        let accepted = self.server.accept.pop().expect("accepted");
-        (stream, accepted)
-    }
-
-    fn reports(host: &mut Host) -> Vec<Report> {
-        std::iter::from_fn(|| host.stack.poll_report()).collect()
-    }
-
-    fn join(&mut self, stream: &StreamShared) {
-        let (connection, first) = stream.identity().expect("named");
-        let tuple = FourTuple {
-            local: Endpoint::new(address(1, 1), 40_001),
-            remote: Endpoint::new(address(2, 1), first.remote.port),
-        };
-        let command = Command::OpenSubflow {
-            connection,
-            tuple,
-            path: self.client.path(1),
-            local_id: AddressId(1),
-            remote_id: AddressId(1),
-            backup: false,
-        };
-        self.client.stack.handle_command(self.now, command, &mut self.client.cache);
-    }
-}
-
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len).map(|n| (n * 7 + n / 251) as u8).collect()
-}
-
-/// Takes the MPTCP options out of a packet, as a middlebox would.
-fn strip(bytes: &[u8], wanted: impl Fn(&MptcpOption) -> bool) -> Vec<u8> {
-    let Ok(Parsed::Tcp(packet)) = parse(bytes, ChecksumMode::Software) else { panic!("a good packet") };
-    let mut options = packet.options.clone();
-    options.mptcp = packet.options.mptcp.iter().filter(|option| !wanted(option)).cloned().collect();
-    let mut frame = vec![0; 4096];
-    let end = 128 + packet.payload.len();
-    frame[128..end].copy_from_slice(&bytes[packet.payload.clone()]);
-    let segment = SegmentRepr {
-        link: &packet.link,
-        tuple: packet.tuple.reversed(),
-        ecn: packet.ecn,
-        tcp: packet.tcp,
-        options: &options,
-    };
-    let start = emit(&segment, &mut frame, 128..end, ChecksumMode::Software);
-    frame[start..end].to_vec()
+fn options(mptcp: bool) -> ConnectOptions {
+    ConnectOptions { mptcp, ..Default::default() }
 }
 
 #[test]
 fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     let mut pair = Pair::new();
-    let (client, server) = pair.connect(true, true);
+    let (client, server) = pair.connect(options(true), options(true));
     assert_eq!((client.fallback(), server.fallback()), (Some(None), Some(None)));
     let (up, down) = (pattern(300_000), pattern(200_000));
     pair.client.write(&client, &up[..1000]);
@@ -226,7 +29,7 @@ fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     assert!(
         Pair::reports(&mut pair.client).iter().any(|report| matches!(report, Report::JoinsAllowed { .. }))
     );
-    pair.join(&client);
+    pair.join(&client, 1, false);
     pair.run_clean();
     let joined = |report: &Report| matches!(report, Report::SubflowEstablished { .. });
     assert!(Pair::reports(&mut pair.client).iter().any(joined));
@@ -268,7 +71,7 @@ fn plain_tcp_where_either_side_wants_it() {
         (true, false, [FallbackReason::SynAckWithoutCapable, FallbackReason::NotWanted]),
     ] {
         let mut pair = Pair::new();
-        let (client, server) = pair.connect(client_mptcp, server_mptcp);
+        let (client, server) = pair.connect(options(client_mptcp), options(server_mptcp));
         assert_eq!([client.fallback(), server.fallback()], expected.map(|reason| Some(Some(reason))));
         let bytes = pattern(100_000);
         pair.client.write(&client, &bytes);
@@ -286,7 +89,7 @@ fn plain_tcp_where_either_side_wants_it() {
 #[test]
 fn an_application_that_leaves_while_its_connection_ends_loses_no_frames() {
     let mut pair = Pair::new();
-    let (client, server) = pair.connect(true, true);
+    let (client, server) = pair.connect(options(true), options(true));
     pair.client.write(&client, &pattern(3000));
     client.close_send();
     pair.run_clean();
@@ -299,7 +102,7 @@ fn an_application_that_leaves_while_its_connection_ends_loses_no_frames() {
         host.stack.handle_timeout(pair.now, &mut host.cache);
         host.stack.handle_doorbell();
         host.stack.settle(pair.now, &mut host.cache);
-        if !left && host.stack.connection(id).is_some_and(Connection::is_closed) {
+        if !left && host.stack.connection(id).is_some_and(crate::mptcp::Connection::is_closed) {
             assert_ne!(server.state(), StreamState::Closed, "the application sees no end yet");
             server.abandon();
             left = true;
@@ -323,8 +126,8 @@ fn an_application_that_leaves_while_its_connection_ends_loses_no_frames() {
 /// A transfer through a middlebox, both ways; returns why each side fell back.
 fn through(middlebox: Middlebox<'_>) -> [Option<FallbackReason>; 2] {
     let mut pair = Pair::new();
-    pair.server.listen(80, true);
-    let client = pair.client.connect(Endpoint::new(address(2, 0), 80), true);
+    pair.server.listen(80, options(true));
+    let client = pair.client.connect(pair.now, Endpoint::new(address(2, 0), 80), options(true));
     pair.run(Duration::from_secs(5), middlebox);
     let server = pair.server.accept.pop().expect("accepted");
     let bytes = pattern(50_000);
@@ -392,10 +195,10 @@ fn a_lost_third_ack_is_made_up_for_by_the_first_data() {
 #[test]
 fn a_subflow_that_dies_in_silence_loses_nothing() {
     let mut pair = Pair::new();
-    let (client, server) = pair.connect(true, true);
+    let (client, server) = pair.connect(options(true), options(true));
     pair.client.write(&client, &pattern(1000));
     pair.run_clean();
-    pair.join(&client);
+    pair.join(&client, 1, false);
     pair.run_clean();
     pair.server.read(&server);
     let bytes = pattern(500_000);
@@ -404,8 +207,7 @@ fn a_subflow_that_dies_in_silence_loses_nothing() {
         pair.client.write(&client, part);
         pair.run(Duration::from_secs(5), &mut |_, packet| {
             count += 1;
-            let second_path = packet[28] == 1; // the third byte of the source address: 10.0.<port>.<host>
-            (count < 100 || !second_path).then_some(packet)
+            (count < 100 || path_of(&packet) != 1).then_some(packet)
         });
         arrived.extend(pair.server.read(&server));
     }
@@ -418,29 +220,21 @@ fn a_subflow_that_dies_in_silence_loses_nothing() {
 #[test]
 fn an_unknown_token_is_answered_with_a_reset_and_counted() {
     let mut pair = Pair::new();
-    let (client, server) = pair.connect(true, true);
+    let (client, server) = pair.connect(options(true), options(true));
     pair.client.write(&client, &pattern(10));
     pair.run_clean();
-    pair.join(&client);
-    pair.run(Duration::from_millis(500), &mut |up, mut bytes| {
-        if up && bytes[28] == 1 {
-            let Ok(Parsed::Tcp(packet)) = parse(&bytes, ChecksumMode::Off) else { panic!("a good packet") };
-            if packet.tcp.flags.contains(TcpFlags::SYN) {
-                let mut options = packet.options.clone();
-                for option in &mut options.mptcp {
-                    if let MptcpOption::Join(MpJoin::Syn { token, .. }) = option {
-                        token.0 ^= 1;
-                    }
-                }
-                let link = packet.link;
-                let tuple = packet.tuple.reversed();
-                let segment = SegmentRepr { link: &link, tuple, ecn: 0, tcp: packet.tcp, options: &options };
-                let mut frame = vec![0; 256];
-                let start = emit(&segment, &mut frame, 128..128, ChecksumMode::Software);
-                bytes = frame[start..128].to_vec();
-            }
+    pair.join(&client, 1, false);
+    pair.run(Duration::from_millis(500), &mut |up, bytes| {
+        if !up || path_of(&bytes) != 1 {
+            return Some(bytes);
         }
-        Some(bytes)
+        Some(edit(&bytes, |segment| {
+            for option in &mut segment.options.mptcp {
+                if let MptcpOption::Join(MpJoin::Syn { token, .. }) = option {
+                    token.0 ^= 1;
+                }
+            }
+        }))
     });
     assert_eq!(pair.server.stack.counters().unknown_tokens, 1);
     let closed = Pair::reports(&mut pair.client)
@@ -456,7 +250,7 @@ fn an_unknown_token_is_answered_with_a_reset_and_counted() {
 #[test]
 fn connections_beyond_the_limit_are_dropped_and_counted() {
     let mut pair = Pair::new();
-    pair.server.listen(80, true);
+    pair.server.listen(80, options(true));
     let template = SegmentRepr {
         link: &pair.client.path(0).link,
         tuple: FourTuple { local: Endpoint::new(address(1, 0), 1), remote: Endpoint::new(address(2, 0), 80) },
@@ -485,7 +279,7 @@ fn connections_beyond_the_limit_are_dropped_and_counted() {
 #[test]
 fn a_stray_segment_is_answered_with_a_reset() {
     let mut pair = Pair::new();
-    let stream = pair.client.connect(Endpoint::new(address(2, 0), 81), true);
+    let stream = pair.client.connect(pair.now, Endpoint::new(address(2, 0), 81), options(true));
     pair.run_clean();
     assert_eq!(stream.close_reason(), Some(CloseReason::Refused));
     assert_eq!(pair.server.stack.counters().resets_sent, 1);
@@ -496,8 +290,8 @@ fn a_stray_segment_is_answered_with_a_reset() {
 fn recorded() -> Vec<(bool, Vec<u8>)> {
     let mut packets = Vec::new();
     let mut pair = Pair::new();
-    pair.server.listen(80, true);
-    let client = pair.client.connect(Endpoint::new(address(2, 0), 80), true);
+    pair.server.listen(80, options(true));
+    let client = pair.client.connect(pair.now, Endpoint::new(address(2, 0), 80), options(true));
     let mut tap = |up: bool, bytes: Vec<u8>| {
         packets.push((up, bytes.clone()));
         Some(bytes)
@@ -506,7 +300,7 @@ fn recorded() -> Vec<(bool, Vec<u8>)> {
     let server = pair.server.accept.pop().expect("accepted");
     pair.client.write(&client, &pattern(3000));
     pair.run(Duration::from_millis(100), &mut tap);
-    pair.join(&client);
+    pair.join(&client, 1, false);
     pair.server.write(&server, &pattern(3000));
     pair.run(Duration::from_millis(100), &mut tap);
     client.close_send();
@@ -527,8 +321,8 @@ proptest! {
     ) {
         let mut prng = Prng::new(seed);
         let mut pair = Pair::new();
-        pair.server.listen(80, true);
-        let client = pair.client.connect(Endpoint::new(address(2, 0), 80), true);
+        pair.server.listen(80, options(true));
+        let client = pair.client.connect(pair.now, Endpoint::new(address(2, 0), 80), options(true));
         let recorded = recorded();
         let mut damage = |up: bool, bytes: Vec<u8>| {
             let _ = up;
@@ -555,7 +349,7 @@ proptest! {
             host.deliver(pair.now, PortId(1), &noise);
             if client.state() == StreamState::Open {
                 pair.client.write(&client, &pattern(2000));
-                pair.join(&client);
+                pair.join(&client, 1, false);
             }
         }
         pair.client.read(&client);

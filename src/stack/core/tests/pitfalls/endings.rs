@@ -1,0 +1,294 @@
+//! Ends of subflows and of connections: RFC 8684 §3.3.3, §3.5, §3.6.
+
+use super::*;
+use crate::base::time::Duration;
+use crate::stack::StreamShared;
+use crate::stack::message::Command;
+use crate::stack::stream::StreamState;
+use crate::tcp::CloseReason;
+use crate::wire::mptcp::{Key, MpFastClose, MpTcpRst};
+
+fn fast_close(key: Key) -> MptcpOption {
+    MptcpOption::FastClose(MpFastClose { receiver_key: key })
+}
+
+fn fast_closes(segments: &[Segment]) -> usize {
+    let has =
+        |segment: &&Segment| segment.option(|option| matches!(option, MptcpOption::FastClose(_))).is_some();
+    segments.iter().filter(has).count()
+}
+
+/// A server with two subflows from a peer.
+fn two_subflows() -> (Host, Peer, Peer, std::sync::Arc<StreamShared>) {
+    let mut host = server(options());
+    let mut peer = client_of(0);
+    let stream = peer.connect(&mut host, NOW, H);
+    peer.send_data(&mut host, NOW, 0, b"hello");
+    peer.receive(&mut host, NOW);
+    let mut joined =
+        peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+    joined.join(&mut host, NOW, 1);
+    assert_eq!(host.read(&stream), b"hello");
+    reports(&mut host);
+    (host, peer, joined, stream)
+}
+
+#[test]
+fn pitfall_42_fin_and_rst_of_a_subflow_are_not_the_connections() {
+    for by_reset in [false, true] {
+        for first_ends in [false, true] {
+            let (mut host, peer, joined, stream) = two_subflows();
+            let (mut ends, mut stays) = if first_ends { (peer, joined) } else { (joined, peer) };
+            if by_reset {
+                ends.send(&mut host, NOW, RST | ACK, &[], b"");
+            } else {
+                ends.data_ack(&mut host, NOW, 0);
+                let dss = MptcpOption::Dss(Default::default());
+                ends.send(&mut host, NOW, FIN | ACK, &[dss], b"");
+            }
+            ends.receive(&mut host, NOW);
+            assert_eq!(stream.state(), StreamState::Open);
+            assert!(!stream.is_drained(), "the data has not ended");
+            stays.send_data(&mut host, NOW, 5, b"world");
+            stays.receive(&mut host, NOW);
+            assert_eq!(host.read(&stream), b"world");
+            host.write(&stream, b"answer");
+            let said = stays.receive(&mut host, NOW);
+            assert!(said.iter().any(|segment| segment.payload == b"answer"));
+            host.finish();
+        }
+    }
+}
+
+#[test]
+fn pitfall_43_a_fast_close_is_said_on_an_ack_until_it_is_answered_and_resets_the_others() {
+    let (mut host, mut peer, mut joined, stream) = two_subflows();
+    host.write(&stream, &pattern(5_000));
+    stream.reset();
+    let mut now = NOW;
+    let first: Vec<Segment> = host.turn(now).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
+    let (acks, resets): (Vec<_>, Vec<_>) = first.into_iter().partition(|segment| !segment.has(RST));
+    assert_eq!((acks.len(), fast_closes(&acks), resets.len()), (1, 1, 1));
+    assert_eq!(acks[0].options.mptcp.first(), Some(&fast_close(peer.local.key)), "the peer's key");
+    assert_eq!(stream.close_reason(), Some(CloseReason::Aborted), "the application is told at once");
+    // The subflow that it was said on.
+    let told = if acks[0].tuple == peer.tuple.reversed() { &mut peer } else { &mut joined };
+    let mut times = Vec::new();
+    let mut last = Vec::new();
+    for _ in 0..100 {
+        now += Duration::from_millis(100);
+        let said = told.receive(&mut host, now);
+        if !said.is_empty() {
+            assert_eq!((said.len(), fast_closes(&said)), (1, 1));
+            times.push(now.as_millis());
+            last = said;
+        }
+    }
+    assert_eq!(times.len(), 4, "three times more, and then a reset: {times:?}");
+    assert!(last[0].has(RST));
+    assert_eq!(host.stack.connection_count(), 0);
+    host.finish();
+}
+
+#[test]
+fn pitfall_43_the_answer_to_a_fast_close_ends_it() {
+    for simultaneous in [false, true] {
+        let (mut host, mut peer, stream) = {
+            let (host, peer, _, stream) = two_subflows();
+            (host, peer, stream)
+        };
+        stream.reset();
+        let said: Vec<Segment> = host.turn(NOW).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
+        let ack = said.iter().find(|segment| !segment.has(RST)).expect("an ACK");
+        if ack.tuple != peer.tuple.reversed() {
+            peer = peer.another(ack.tuple.remote, ack.tuple.local, 1);
+            peer.seq = ack.tcp.ack;
+        }
+        peer.ack = ack.tcp.seq;
+        let now = NOW + Duration::from_millis(10);
+        if simultaneous {
+            let key = peer.remote.expect("known").key;
+            peer.send(&mut host, now, ACK, &[fast_close(key)], b"");
+            assert!(peer.receive(&mut host, now)[0].has(RST), "both have closed at once: answered by a RST");
+        } else {
+            peer.send(&mut host, now, RST, &[], b"");
+            assert!(peer.receive(&mut host, now).is_empty());
+        }
+        assert_eq!(host.stack.connection_count(), 0);
+        host.finish();
+    }
+}
+
+#[test]
+fn pitfall_43_either_form_closes_the_connection_and_a_plain_rst_does_not() {
+    for (flags, with_key, closes) in
+        [(ACK, true, true), (RST | ACK, true, true), (ACK, false, false), (RST | ACK, false, false)]
+    {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        let right = joined.remote.expect("known").key;
+        let key = if with_key { right } else { Key(right.0 ^ 1) };
+        joined.send(&mut host, NOW, flags, &[fast_close(key)], b"");
+        let said: Vec<Segment> = host.turn(NOW).iter().map(|(_, bytes)| Segment::parse(bytes)).collect();
+        let resets = |on: &Peer| said.iter().any(|it| it.has(RST) && it.tuple == on.tuple.reversed());
+        assert_eq!(stream.close_reason(), closes.then_some(CloseReason::Reset));
+        assert_eq!(resets(&peer), closes, "every other subflow is reset");
+        assert_eq!(resets(&joined), closes && !flags.contains(RST), "a RST is not answered by one");
+        if !closes {
+            peer.send_data(&mut host, NOW, 5, b"on");
+            peer.receive(&mut host, NOW);
+            assert_eq!(host.read(&stream), b"on");
+        }
+        host.finish();
+    }
+}
+
+#[test]
+fn pitfall_43_a_reset_that_overtook_data_or_whose_data_was_lost_still_closes() {
+    for (ahead, closes) in [(0, true), (3_000, true), (1 << 30, false)] {
+        let (mut host, _peer, joined, stream) = two_subflows();
+        let key = joined.remote.expect("known").key;
+        joined.send_at(&mut host, NOW, joined.seq + ahead, RST | ACK, &[fast_close(key)], b"");
+        host.turn(NOW);
+        assert_eq!(stream.close_reason(), closes.then_some(CloseReason::Reset), "{ahead} bytes ahead");
+        host.finish();
+    }
+}
+
+#[test]
+fn a_fast_close_ends_both_ends_of_a_pair_though_packets_are_lost() {
+    for lost in 0..4 {
+        let mut pair = Pair::new();
+        let (client, server) = pair.connect_joined(2, options());
+        pair.client.write(&client, &pattern(20_000));
+        client.reset();
+        let mut seen = 0;
+        pair.run(Duration::from_secs(10), &mut |up, bytes| {
+            let closes = up && fast_closes(&[Segment::parse(&bytes)]) > 0;
+            seen += u32::from(closes);
+            (!closes || seen > lost).then_some(bytes)
+        });
+        assert_eq!(server.close_reason(), Some(CloseReason::Reset), "{lost} lost");
+        assert_eq!(pair.client.stack.connection_count() + pair.server.stack.connection_count(), 0);
+        assert!(pair.client.stack.poll_timeout().is_none());
+        pair.server.read(&server);
+        pair.client.finish();
+        pair.server.finish();
+    }
+}
+
+#[test]
+fn pitfall_49_without_a_subflow_a_connection_waits_for_a_join() {
+    for joined_again in [true, false] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        let mut now = NOW + Duration::from_secs(1);
+        for subflow in [&mut peer, &mut joined] {
+            let gone =
+                MptcpOption::Reset(MpTcpRst { transient: true, flags: 0, reason: ResetReason::Unspecified });
+            subflow.send(&mut host, now, RST | ACK, &[gone], b"");
+        }
+        host.turn(now);
+        assert_eq!(stream.state(), StreamState::Open);
+        now += Duration::from_secs(2);
+        if joined_again {
+            let (local, remote) = (Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), PORT));
+            let mut again = peer.another(local, remote, 2);
+            again.join(&mut host, now, 2);
+            again.send_data(&mut host, now, 5, b"back");
+            again.receive(&mut host, now);
+            assert_eq!(host.read(&stream), b"back");
+        }
+        let mut state = StreamState::Open;
+        for _ in 0..100 {
+            now += Duration::from_secs(1);
+            host.turn(now);
+            state = stream.state();
+        }
+        assert_eq!(state, if joined_again { StreamState::Open } else { StreamState::Closed });
+        assert_eq!(stream.close_reason(), (!joined_again).then_some(CloseReason::TimedOut));
+        host.finish();
+    }
+}
+
+#[test]
+fn both_ends_that_close_at_once_end_in_order() {
+    for lost in [0, 1, 2, 3] {
+        let mut pair = Pair::new();
+        let (client, server) = pair.connect_joined(1, options());
+        pair.client.write(&client, &pattern(3_000));
+        pair.server.write(&server, &pattern(4_000));
+        client.close_send();
+        server.close_send();
+        let mut fins = 0;
+        pair.run(Duration::from_secs(5), &mut |_, bytes| {
+            let is_fin = Segment::parse(&bytes).options.dss().is_some_and(|dss| dss.data_fin);
+            fins += u32::from(is_fin);
+            (!is_fin || fins > lost).then_some(bytes)
+        });
+        assert!(pair.server.read(&server) == pattern(3_000) && pair.client.read(&client) == pattern(4_000));
+        assert!(client.is_sent() && server.is_sent() && client.is_drained() && server.is_drained());
+        client.abandon();
+        server.abandon();
+        pair.run(Duration::from_secs(70), &mut |_, bytes| Some(bytes));
+        assert_eq!(pair.client.stack.connection_count() + pair.server.stack.connection_count(), 0);
+        pair.client.finish();
+        pair.server.finish();
+    }
+}
+
+#[test]
+fn half_closed_the_other_direction_goes_on_and_close_delivers_what_was_written() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(1, options());
+    client.close_send();
+    pair.run_clean();
+    assert!(server.is_drained() && client.is_sent() && !server.is_sent());
+    pair.server.write(&server, &pattern(200_000));
+    // The application leaves before anything is sent.
+    server.abandon();
+    let mut arrived = Vec::new();
+    for _ in 0..4 {
+        pair.run_clean();
+        arrived.extend(pair.client.read(&client));
+    }
+    assert!(arrived == pattern(200_000) && client.is_drained());
+}
+
+#[test]
+fn a_subflow_that_still_holds_what_others_have_delivered_is_reset_at_the_end() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(1, options());
+    pair.client.write(&client, &pattern(100_000));
+    let mut reset = None;
+    let mut run = |pair: &mut Pair, dead: bool| {
+        pair.run(Duration::from_secs(1), &mut |up, bytes| {
+            let on_dead = path_of(&bytes) == 1;
+            let segment = Segment::parse(&bytes);
+            if up && on_dead && segment.has(RST) {
+                reset = reset_reason(&[segment]);
+            }
+            (!on_dead || !dead).then_some(bytes)
+        });
+    };
+    run(&mut pair, true);
+    client.close_send();
+    server.close_send();
+    run(&mut pair, true);
+    assert!(pair.server.read(&server) == pattern(100_000));
+    assert!(client.is_sent() && client.is_drained());
+    assert_eq!(reset, Some(ResetReason::TooMuchOutstanding));
+}
+
+#[test]
+fn a_subflow_that_control_closes_says_that_it_is_policy() {
+    let mut pair = Pair::new();
+    let (client, _server) = pair.connect_joined(1, options());
+    let close = Command::CloseSubflow { connection: name_of(&client), subflow: crate::mptcp::SubflowId(1) };
+    pair.client.stack.handle_command(pair.now, close, &mut pair.client.cache);
+    reports(&mut pair.server);
+    pair.run_clean();
+    let told = reports(&mut pair.server).into_iter().find_map(|report| match report {
+        Report::SubflowClosed { reset, .. } => reset,
+        _ => None,
+    });
+    assert_eq!(told, Some(MpTcpRst { transient: false, flags: 0, reason: ResetReason::Prohibited }));
+}
