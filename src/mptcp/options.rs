@@ -1,0 +1,88 @@
+//! What a connection is made with.
+
+use crate::base::{PortId, SeqNum};
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::crypto::KeyMaterial;
+use crate::tcp::TcpConfig;
+use crate::wire::{FourTuple, LinkHeader};
+
+/// How packets of a subflow leave: the NIC and the link header. The control thread makes it from routes and
+/// neighbours; a passive subflow answers the way its SYN came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// The NIC.
+    pub port: PortId,
+    /// What goes in front of the IP header.
+    pub link: LinkHeader,
+    /// The NIC's MTU, in bytes of IP packet.
+    pub mtu: u16,
+}
+
+/// Whether mappings carry checksums (RFC 8684 §3.1, flag A). They are used if either host requires them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChecksumPolicy {
+    /// Only if the peer requires them: the payload has TCP's checksum already, and a middlebox that changes it is rare.
+    #[default]
+    WhenAsked,
+    /// Always.
+    Required,
+    /// Never: a peer that requires them gets plain TCP.
+    Never,
+}
+
+impl ChecksumPolicy {
+    /// All, with their names on the command line.
+    pub const ALL: &[(&'static str, ChecksumPolicy)] = &[
+        ("when-asked", ChecksumPolicy::WhenAsked),
+        ("required", ChecksumPolicy::Required),
+        ("never", ChecksumPolicy::Never),
+    ];
+}
+
+/// How to open a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectOptions {
+    /// Offer MPTCP (or be plain TCP).
+    pub mptcp: bool,
+    /// Congestion control.
+    pub congestion: CongestionAlgorithm,
+    /// Checksums of mappings.
+    pub checksum: ChecksumPolicy,
+    /// Tell the peer that it cannot open subflows to the local address and port of the first one (RFC 8684 §3.1, flag
+    /// C): a load balancer in front of us would not know whose they are.
+    pub no_join_here: bool,
+    /// Receive buffer of the connection, in bytes.
+    pub receive_buffer: u32,
+    /// Send buffer of the connection, in bytes.
+    pub send_buffer: u32,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            mptcp: true,
+            congestion: CongestionAlgorithm::default(),
+            checksum: ChecksumPolicy::default(),
+            no_join_here: false,
+            receive_buffer: 6 << 20,
+            send_buffer: 6 << 20,
+        }
+    }
+}
+
+/// What a connection is made with.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    /// The ends of the first subflow.
+    pub tuple: FourTuple,
+    /// Its way out.
+    pub path: Path,
+    /// How the application wants it.
+    pub options: ConnectOptions,
+    /// The stack's settings of TCP; path and options refine them.
+    pub tcp: TcpConfig,
+    /// Our key.
+    pub key: KeyMaterial,
+    /// Initial sequence number of the first subflow.
+    pub iss: SeqNum,
+}
