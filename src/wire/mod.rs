@@ -22,5 +22,5 @@ pub use addr::{Endpoint, FourTuple, LinkHeader, MacAddr};
 pub use checksum::ChecksumMode;
 pub use icmp::{IcmpError, IcmpErrorKind};
 pub use mptcp::MptcpOption;
-pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, parse};
+pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, emit_summed, parse};
 pub use tcp::{Mss, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};

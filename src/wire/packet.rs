@@ -24,6 +24,8 @@ pub struct Packet {
     pub options: TcpOptions,
     /// Where in the frame the payload lies.
     pub payload: Range<usize>,
+    /// The payload's one's complement sum, where the TCP checksum was looked at: MPTCP's own checksum is made of it.
+    pub payload_sum: Option<u16>,
 }
 
 /// What a frame turned out to be.
@@ -94,22 +96,30 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
         return Err(Malformed::NotOurs);
     }
     let segment = ip_start + ip.payload.start..ip_start + ip.payload.end;
-    let header_len = check_tcp(&ip, &frame[segment.clone()], checksum)?;
-    Ok(Parsed::Tcp(read_tcp(link, &ip, frame, segment, header_len)))
+    let (header_len, payload_sum) = check_tcp(&ip, &frame[segment.clone()], checksum)?;
+    Ok(Parsed::Tcp(read_tcp(link, &ip, frame, segment, header_len, payload_sum)))
 }
 
-/// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options.
+/// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options, and the
+/// sum of the payload if it had to be made.
 #[inline]
-fn check_tcp(ip: &IpHeader, segment: &[u8], checksum: ChecksumMode) -> Result<usize, Malformed> {
+fn check_tcp(
+    ip: &IpHeader,
+    segment: &[u8],
+    checksum: ChecksumMode,
+) -> Result<(usize, Option<u16>), Malformed> {
     let Some(header) = segment.first_chunk::<{ tcp::HEADER_LEN }>() else {
         return Err(Malformed::Truncated);
     };
-    if checksum == ChecksumMode::Software {
-        verify(ip, header, segment)?;
-    }
     let header_len = usize::from(header[12] >> 4) * 4;
-    match (tcp::HEADER_LEN..=segment.len()).contains(&header_len) {
-        true => Ok(header_len),
+    let is_possible = (tcp::HEADER_LEN..=segment.len()).contains(&header_len);
+    let headers = segment.split_at(if is_possible { header_len } else { tcp::HEADER_LEN });
+    let payload_sum = match checksum {
+        ChecksumMode::Software => Some(verify(ip, header, headers)?),
+        ChecksumMode::Off => None,
+    };
+    match is_possible {
+        true => Ok((header_len, payload_sum)),
         false => Err(Malformed::BadTcp),
     }
 }
@@ -122,6 +132,7 @@ fn read_tcp(
     frame: &[u8],
     segment: Range<usize>,
     header_len: usize,
+    payload_sum: Option<u16>,
 ) -> Packet {
     let (header, options) = frame[segment.start..segment.start + header_len]
         .split_first_chunk()
@@ -134,17 +145,25 @@ fn read_tcp(
         tcp,
         options: TcpOptions::default(),
         payload: segment.start + header_len..segment.end,
+        payload_sum,
     };
     packet.options.parse(options, tcp.flags);
     packet
 }
 
-/// Checks the TCP checksum (RFC 9293 §3.1, MUST-3).
+/// Checks the TCP checksum (RFC 9293 §3.1, MUST-3) of a header with options, and the payload behind it. Gives the sum of
+/// the payload.
 #[inline(always)]
-fn verify(ip: &IpHeader, header: &[u8; tcp::HEADER_LEN], segment: &[u8]) -> Result<(), Malformed> {
-    let pseudo_header = checksum::pseudo_header_sum(&ip.src, &ip.dst, PROTOCOL_TCP, segment.len());
-    if checksum::sum(pseudo_header, segment) == 0xffff {
-        return Ok(());
+fn verify(
+    ip: &IpHeader,
+    header: &[u8; tcp::HEADER_LEN],
+    (headers, payload): (&[u8], &[u8]),
+) -> Result<u16, Malformed> {
+    let len = headers.len() + payload.len();
+    let pseudo_header = checksum::pseudo_header_sum(&ip.src, &ip.dst, PROTOCOL_TCP, len);
+    let payload_sum = checksum::sum(0, payload);
+    if checksum::add(checksum::sum(pseudo_header, headers), payload_sum) == 0xffff {
+        return Ok(payload_sum);
     }
     match checksum::is_partial(tcp::checksum_of(header), pseudo_header) {
         true => Err(Malformed::PartialChecksum),
@@ -166,6 +185,20 @@ pub fn emit(
     frame: &mut [u8],
     payload: Range<usize>,
     checksum: ChecksumMode,
+) -> usize {
+    emit_summed(segment, frame, payload, checksum, None)
+}
+
+/// As [`emit`]; `payload_sum` is the payload's sum, where the caller has made it already.
+///
+/// # Panics
+/// As [`emit`].
+pub fn emit_summed(
+    segment: &SegmentRepr<'_>,
+    frame: &mut [u8],
+    payload: Range<usize>,
+    checksum: ChecksumMode,
+    payload_sum: Option<u16>,
 ) -> usize {
     let options_len = segment.options.wire_len();
     assert!(options_len <= tcp::OPTIONS_MAX, "TCP options of {options_len} bytes");
@@ -192,8 +225,9 @@ pub fn emit(
     segment.tcp.emit(local.port, remote.port, tcp_header, segment.options);
     if checksum == ChecksumMode::Software {
         let pseudo_header = checksum::pseudo_header_sum(&local.addr, &remote.addr, PROTOCOL_TCP, segment_len);
-        // Payload and headers are summed apart, so that the sum of a payload could be kept with it.
-        let sum = checksum::sum(checksum::sum(pseudo_header, tcp_header), &frame[payload.clone()]);
+        // The header's length is even, so both sums simply add up.
+        let payload_sum = payload_sum.unwrap_or_else(|| checksum::sum(0, &frame[payload.clone()]));
+        let sum = checksum::add(checksum::sum(pseudo_header, tcp_header), payload_sum);
         tcp::set_checksum(tcp_header, !sum);
     }
     frame[start..payload.start].copy_from_slice(&image[..headers_len]);

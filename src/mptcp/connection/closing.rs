@@ -1,8 +1,7 @@
 //! The end: DATA_FIN (RFC 8684 §3.3.3), subflows that end, the connection's own timer, and abortion (§3.5).
 
-use super::{
-    Connection, ConnectionEvent, HISTORY_MAX, Mode, ORPHAN_RESET_TIMEOUT, ORPHAN_TIMEOUT, SendSide, figures,
-};
+use super::inspect::figures;
+use super::{Connection, ConnectionEvent, HISTORY_MAX, Mode, ORPHAN_RESET_TIMEOUT, ORPHAN_TIMEOUT, SendSide};
 use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::SubflowId;

@@ -7,6 +7,7 @@ mod parse;
 pub(super) use parse::parse;
 
 use crate::base::DataSeq;
+use crate::wire::checksum;
 use arrayvec::ArrayVec;
 use std::net::IpAddr;
 
@@ -243,6 +244,16 @@ pub struct DssMapping {
     pub len: u16,
     /// DSS checksum, where it was negotiated.
     pub checksum: Option<u16>,
+}
+
+/// The DSS checksum (§3.3.1) of a mapping whose data has the one's complement sum `payload_sum`. It covers all 64 bits of
+/// the data sequence number, however many of them the option carries; `len` is the option's, a DATA_FIN included.
+pub fn dss_checksum(data_seq: DataSeq, subflow_seq: u32, len: u16, payload_sum: u16) -> u16 {
+    let [a, b, c, d, e, f, g, h] = data_seq.raw().to_be_bytes();
+    let subflow_seq = subflow_seq.to_be_bytes();
+    let [len_high, len_low] = len.to_be_bytes();
+    let pseudo_header = [[a, b, c, d], [e, f, g, h], subflow_seq, [len_high, len_low, 0, 0]];
+    !checksum::add(checksum::sum_words(&pseudo_header), payload_sum)
 }
 
 /// ADD_ADDR (§3.4.1).

@@ -8,7 +8,7 @@ use crate::wire::mptcp::{
 use crate::wire::tcp::{MPTCP_OPTIONS_MAX, OPTIONS_MAX};
 use crate::wire::{
     ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, Malformed, MptcpOption, Packet, Parsed,
-    SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, emit, parse,
+    SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -208,7 +208,10 @@ proptest! {
         };
         prop_assert_eq!(&frame[start..][packet.payload.clone()], &body[..]);
         let payload = payload.start - start..payload.end - start;
-        prop_assert_eq!(packet, Packet { link, tuple: tuple.reversed(), ecn, tcp, options, payload });
+        let sum = checksum::sum(0, &body);
+        let payload_sum = (mode == ChecksumMode::Software).then_some(sum);
+        let tuple = tuple.reversed();
+        prop_assert_eq!(packet, Packet { link, tuple, ecn, tcp, options, payload, payload_sum });
     }
 
     #[test]

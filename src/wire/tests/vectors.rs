@@ -4,11 +4,11 @@ use super::{DATA_V6, SYN_V4, hex};
 use crate::base::{DataSeq, SeqNum};
 use crate::wire::mptcp::{
     AddAddr, AddressId, CapableFlags, Dss, DssMapping, Key, MpCapable, MpFail, MpFastClose, MpJoin, MpPrio,
-    MpTcpRst, MptcpOption, RemoveAddr, ResetReason, ShortOrLong, Token,
+    MpTcpRst, MptcpOption, RemoveAddr, ResetReason, ShortOrLong, Token, dss_checksum,
 };
 use crate::wire::{
     ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, Packet, Parsed, SegmentRepr, TcpFlags,
-    TcpOptions, TcpRepr, Timestamps, emit, parse,
+    TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
 };
 
 /// `digits` mean `option`, and the other way round.
@@ -304,6 +304,22 @@ fn check_frame(frame: &[u8], ecn: u8, link: LinkHeader, tuple: FourTuple, tcp: T
     written[at.clone()].copy_from_slice(&frame[payload.clone()]);
     assert_eq!(emit(&segment, &mut written, at, ChecksumMode::Software), 10);
     assert_eq!(&written[10..], frame);
-    let packet = Packet { link, tuple: tuple.reversed(), ecn, tcp, options, payload };
+    let payload_sum = Some(checksum::sum(0, &frame[payload.clone()]));
+    let packet = Packet { link, tuple: tuple.reversed(), ecn, tcp, options, payload, payload_sum };
     assert_eq!(parse(frame, ChecksumMode::Software), Ok(Parsed::Tcp(packet)));
+}
+
+/// RFC 8684 §3.3.1: the pseudo-header and the data as one string of bytes, summed by the definition of RFC 1071.
+#[test]
+fn the_dss_checksum_covers_64_bits_of_the_data_sequence_number_and_the_data() {
+    let mut covered = hex("21222324a5a6a7a8 00000001 0005 0000");
+    covered.extend_from_slice(b"hello");
+    covered.push(0);
+    let total: u32 = covered.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+    let expected = !((total & 0xffff) + (total >> 16)) as u16;
+    let data_seq = DataSeq::new(0x2122_2324_a5a6_a7a8);
+    assert_eq!(dss_checksum(data_seq, 1, 5, checksum::sum(0, b"hello")), expected);
+    // A bare DATA_FIN: subflow sequence number 0, length 1, no data.
+    assert_eq!(dss_checksum(DataSeq::new(0), 0, 1, 0), !1);
+    assert_ne!(dss_checksum(DataSeq::new(1 << 32), 0, 1, 0), !1, "the upper half counts");
 }

@@ -1,0 +1,91 @@
+//! The application's side: data to send, data received, and the receive window that follows from what it reads.
+
+use super::{Connection, SendSide, UNSENT_MAX};
+use crate::base::{Chunk, Instant};
+
+impl Connection {
+    /// Bytes that the application may give now.
+    pub fn write_room(&self) -> u64 {
+        match self.send_side {
+            SendSide::Open => {
+                let buffer = u64::from(self.options.send_buffer).saturating_sub(self.send.buffered());
+                // What waits to be sent stays in the caches only if it is not much.
+                buffer.min(UNSENT_MAX.saturating_sub(self.send.unsent_bytes()))
+            }
+            SendSide::Closing | SendSide::FinSent | SendSide::Finished => 0,
+        }
+    }
+
+    /// Takes data to send.
+    pub fn write(&mut self, chunk: Chunk) {
+        debug_assert!(self.send_side == SendSide::Open, "nothing is written after the end");
+        self.send.push(chunk);
+    }
+
+    /// Payload bytes that make one segment on every subflow.
+    pub fn chunk_len(&self) -> usize {
+        let multipath = self.options.mptcp && self.fallback().is_none();
+        self.subflows.iter().map(|subflow| subflow.payload_max(multipath)).min().unwrap_or(536)
+    }
+
+    /// The next received chunk, in order.
+    pub fn read(&mut self) -> Option<Chunk> {
+        let chunk = self.receive.pop()?;
+        self.unread += chunk.len as u64;
+        Some(chunk)
+    }
+
+    /// Puts a chunk back for which there was no room.
+    pub fn unread(&mut self, chunk: Chunk) {
+        self.unread -= chunk.len as u64;
+        self.receive.push_back(chunk);
+    }
+
+    /// Whether [`Connection::read`] would give a chunk.
+    pub fn has_data(&self) -> bool {
+        self.receive.ready_bytes() > 0
+    }
+
+    /// The application has read `bytes` of what [`Connection::read`] gave. Tells the peer when the window has opened
+    /// by enough to matter.
+    pub fn consumed(&mut self, now: Instant, bytes: u64) {
+        debug_assert!(bytes <= self.unread);
+        let round_trip =
+            self.subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default();
+        self.autotune.on_read(now, bytes, round_trip);
+        self.unread -= bytes;
+        let gain = self.receive.window_gain(self.receive_free());
+        let left = self.receive.window_left();
+        let segment = self.chunk_len() as u64;
+        // RFC 9293 §3.8.6.2.2: move the edge by at least a segment or half the buffer. With plenty left, the ACKs of
+        // arriving data tell of it soon enough.
+        let step = (2 * segment).min(self.receive_limit / 2).max(1);
+        if gain >= step && left < self.receive_limit / 4 {
+            self.acknowledge_now();
+        }
+    }
+
+    /// What the worker has frames for, in bytes. The receive buffer is no larger from now on (promised windows hold).
+    pub fn set_receive_limit(&mut self, bytes: u64) {
+        self.receive_limit = self.autotune.limit().min(bytes).min(u64::from(self.options.receive_buffer));
+    }
+
+    /// Bytes that the application has to read until it should tell (half the buffer).
+    pub fn read_step(&self) -> u64 {
+        (self.receive_limit / 4).max(1)
+    }
+
+    /// The peer has finished, and all of its data has been read.
+    pub fn is_read_finished(&self) -> bool {
+        self.receive.is_finished() && !self.has_data()
+    }
+
+    /// Everything that was written, and the end, has been acknowledged.
+    pub fn is_write_finished(&self) -> bool {
+        self.send_side == SendSide::Finished
+    }
+
+    pub(super) fn receive_free(&self) -> u64 {
+        self.receive_limit.saturating_sub(self.unread + self.receive.ready_bytes())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a connection is: its state and figures, for those who look.
+
+use super::{Connection, Mode, SubflowFigures};
+use crate::base::DataSeq;
+use crate::mptcp::subflow::Subflow;
+use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId};
+use crate::wire::FourTuple;
+use crate::wire::mptcp::{AddressId, Token};
+
+impl Connection {
+    /// Our token, once the connection is MPTCP.
+    pub fn token(&self) -> Option<Token> {
+        matches!(self.mode, Mode::Multipath { .. }).then_some(self.local.token)
+    }
+
+    /// Our token, whatever became of it: the worker's table knows it until the end.
+    pub fn reserved_token(&self) -> Token {
+        self.local.token
+    }
+
+    /// We opened it.
+    pub fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
+    /// Why it is not MPTCP; `None` while it is, or may become so.
+    pub fn fallback(&self) -> Option<FallbackReason> {
+        match self.mode {
+            Mode::Plain(reason) => Some(reason),
+            Mode::Offering | Mode::Answering | Mode::Multipath { .. } => None,
+        }
+    }
+
+    /// The first subflow's ends.
+    pub fn first_tuple(&self) -> FourTuple {
+        self.first_tuple
+    }
+
+    /// Flag C of the peer: no subflow may be opened to the first subflow's remote address and port.
+    pub fn no_join_remote(&self) -> bool {
+        self.no_join_remote
+    }
+
+    /// It is over; nothing more happens.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// What the peer did wrong.
+    pub fn misbehaviour(&self) -> Misbehaviour {
+        self.misbehaviour
+    }
+
+    /// Bytes sent again on another subflow.
+    pub fn reinjected_bytes(&self) -> u64 {
+        self.send.reinjected_bytes()
+    }
+
+    /// The peer's window beyond what it has acknowledged, in bytes.
+    pub fn send_window(&self) -> u64 {
+        self.send_edge.distance(self.send.una()).max(0) as u64
+    }
+
+    /// The next data byte expected.
+    pub fn data_ack(&self) -> DataSeq {
+        self.receive.next()
+    }
+
+    /// Figures of all subflows, the first ones first, ended ones included.
+    pub fn figures(&self) -> impl Iterator<Item = SubflowFigures> + '_ {
+        self.history
+            .iter()
+            .copied()
+            .chain(self.subflows.iter().map(|subflow| figures(subflow, subflow.established)))
+    }
+
+    /// How many subflows there are and were.
+    pub fn subflow_count(&self) -> usize {
+        self.subflows.len() + self.history.len()
+    }
+
+    /// The subflow with these ends.
+    pub fn subflow_by_tuple(&self, tuple: &FourTuple) -> Option<SubflowId> {
+        self.subflows.iter().find(|subflow| subflow.tuple == *tuple).map(|subflow| subflow.id)
+    }
+
+    /// The ends of every subflow, and the port that it uses.
+    pub fn tuples(&self) -> impl Iterator<Item = (SubflowId, FourTuple, Path)> + '_ {
+        self.subflows.iter().map(|subflow| (subflow.id, subflow.tuple, subflow.path))
+    }
+
+    /// As [`Connection::tuples`], with the peer's id of its address.
+    pub fn tuples_with_ids(&self) -> impl Iterator<Item = (SubflowId, FourTuple, Path, AddressId)> + '_ {
+        self.subflows.iter().map(|subflow| (subflow.id, subflow.tuple, subflow.path, subflow.remote_id))
+    }
+}
+
+/// The figures of a subflow.
+pub(super) fn figures(subflow: &Subflow, alive: bool) -> SubflowFigures {
+    SubflowFigures {
+        id: subflow.id,
+        tuple: subflow.tuple,
+        path: subflow.path,
+        alive,
+        backup: subflow.is_backup(),
+        mss: subflow.tcb.mss(),
+        tcp: subflow.tcb.info(),
+    }
+}

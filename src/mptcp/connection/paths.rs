@@ -1,0 +1,89 @@
+//! The path manager's side: addresses announced and withdrawn, subflows closed or kept as a backup, NICs that go down.
+
+use super::Connection;
+use crate::base::{Instant, PoolCache, PortId};
+use crate::mptcp::SubflowId;
+use crate::mptcp::subflow::{Phase, Subflow};
+use crate::tcp::CloseReason;
+use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
+use crate::wire::{IcmpError, MacAddr, MptcpOption};
+use std::net::IpAddr;
+
+impl Connection {
+    /// Tells the peer of an address. Does nothing on plain TCP.
+    pub fn announce(&mut self, now: Instant, id: AddressId, addr: IpAddr, port: Option<u16>) {
+        if self.is_multipath() {
+            self.addresses.announce(now, id, addr, port);
+        }
+    }
+
+    /// Tells the peer that an address is gone, and resets the subflows from it.
+    pub fn withdraw(&mut self, now: Instant, id: AddressId, cache: &mut PoolCache) {
+        if !self.is_multipath() {
+            return;
+        }
+        let known = self.addresses.withdraw(id);
+        let leaving =
+            |subflow: &Subflow| subflow.local_id == id && (id != AddressId(0) || subflow.is_initial());
+        let used: Vec<SubflowId> = self.subflows.iter().filter(|s| leaving(s)).map(|s| s.id).collect();
+        if known || !used.is_empty() {
+            // Pitfall 27: on a subflow that stays.
+            let stays = self.subflows.iter_mut().find(|s| !used.contains(&s.id) && s.is_usable());
+            if let Some(subflow) = stays {
+                let mut removal = RemoveAddr { address_ids: Default::default() };
+                removal.address_ids.push(id);
+                subflow.signal(MptcpOption::RemoveAddr(removal));
+            }
+        }
+        for subflow in used {
+            self.end_subflow(now, subflow, CloseReason::PathDown, cache);
+        }
+    }
+
+    /// Resets a subflow because the path manager says so.
+    pub fn close_subflow(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
+        if let Some(index) = self.index(id) {
+            self.subflows[index].reset_reason = ResetReason::Prohibited;
+            self.subflows[index].tcb.abort(now);
+            self.drain_events(now, id, None, cache);
+        }
+    }
+
+    /// Asks the peer to use a subflow only as a backup, or again as any other (RFC 8684 §3.3.8).
+    pub fn set_backup(&mut self, id: SubflowId, backup: bool) {
+        if let Some(index) = self.index(id) {
+            self.subflows[index].local_backup = backup;
+            self.subflows[index].signal(MptcpOption::Prio(MpPrio { backup }));
+        }
+    }
+
+    /// A NIC can pass no packets: its subflows end, unless that would leave none.
+    pub fn handle_port_down(&mut self, now: Instant, port: PortId, cache: &mut PoolCache) {
+        let survivors = self.subflows.iter().any(|s| s.path.port != port && s.phase == Phase::Ready);
+        if !self.is_multipath() || !survivors {
+            return;
+        }
+        let dying: Vec<SubflowId> =
+            self.subflows.iter().filter(|s| s.path.port == port).map(|s| s.id).collect();
+        for id in dying {
+            self.end_subflow(now, id, CloseReason::PathDown, cache);
+        }
+    }
+
+    /// The next hop's link address has changed.
+    pub fn handle_neighbour(&mut self, port: PortId, before: MacAddr, after: MacAddr) {
+        for subflow in &mut self.subflows {
+            if subflow.path.port == port && subflow.path.link.dst == before {
+                subflow.path.link.dst = after;
+            }
+        }
+    }
+
+    /// An ICMP error about one of our segments.
+    pub fn handle_icmp(&mut self, now: Instant, id: SubflowId, error: &IcmpError, cache: &mut PoolCache) {
+        if let Some(index) = self.index(id) {
+            self.subflows[index].tcb.handle_icmp(now, error);
+            self.drain_events(now, id, None, cache);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What a connection tells its worker: events, figures of its subflows, and what its peer did wrong.
+
+use crate::mptcp::{FallbackReason, Path, SubflowId};
+use crate::tcp::{CloseReason, TcpInfo};
+use crate::wire::mptcp::AddressId;
+use crate::wire::{Endpoint, FourTuple, Mss};
+
+/// What happened, for the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// The first handshake is over.
+    Established,
+    /// It is known now whether the connection is MPTCP: a fall-back after establishment changes it.
+    FellBack(FallbackReason),
+    /// Subflows may be joined from now on.
+    JoinsAllowed,
+    /// A joined subflow is established.
+    SubflowEstablished(SubflowId),
+    /// A subflow is over.
+    SubflowClosed {
+        /// Which.
+        id: SubflowId,
+        /// Its ends.
+        tuple: FourTuple,
+        /// Why.
+        reason: CloseReason,
+        /// It had been established.
+        established: bool,
+    },
+    /// The peer announced an address.
+    AddressAnnounced(AddressId, Endpoint),
+    /// The peer withdrew an address.
+    AddressWithdrawn(AddressId),
+    /// The connection is over. Nothing follows.
+    Closed(CloseReason),
+}
+/// Figures of a subflow, dead or alive.
+#[derive(Debug, Clone, Copy)]
+pub struct SubflowFigures {
+    /// Its name.
+    pub id: SubflowId,
+    /// Its ends.
+    pub tuple: FourTuple,
+    /// Its way out.
+    pub path: Path,
+    /// Whether it can carry data.
+    pub alive: bool,
+    /// Used only as a backup.
+    pub backup: bool,
+    /// Effective segment size.
+    pub mss: Mss,
+    /// TCP's figures.
+    pub tcp: TcpInfo,
+}
+
+/// What peers did that they should not, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Misbehaviour {
+    /// Mappings that contradict earlier ones.
+    pub mapping_conflicts: u64,
+    /// Mappings beyond the table's limit.
+    pub mappings_refused: u64,
+    /// Announcements with a wrong HMAC.
+    pub bad_announcements: u64,
+    /// Joins with a wrong HMAC, or without one.
+    pub bad_joins: u64,
+    /// DATA_ACKs of what was never sent.
+    pub bad_data_acks: u64,
+    /// Segments that no mapping covers, on subflows that were reset for it.
+    pub unmapped: u64,
+}
