@@ -125,6 +125,7 @@ impl NetArguments {
             congestion,
             receive_buffer: self.buffer,
             send_buffer: self.buffer,
+            ..ConnectOptions::default()
         };
         Ok(Net::Braid(BraidNet { runtime, options }))
     }

@@ -1,6 +1,6 @@
-//! One connection over its subflows. It composes the parts and dispatches to them: handshakes and fall-back in
-//! `establish.rs`, arriving packets in `receive.rs`, leaving ones in `transmit.rs`, the end in `closing.rs`, what the
-//! application wants in `application.rs`, what the path manager wants in `paths.rs`, time in `timers.rs`.
+//! One connection over its subflows. It composes the parts and dispatches to them: handshakes in `establish.rs`, arriving
+//! packets in `receive.rs`, leaving ones in `transmit.rs`, falling back in `falling.rs`, the end in `closing.rs`, what
+//! the application wants in `application.rs`, what the path manager wants in `paths.rs`, time in `timers.rs`.
 //!
 //! A connection that is plain TCP, from the start or by falling back, is the same thing with one subflow, no options,
 //! and data sequence numbers that follow from the subflow's.
@@ -12,26 +12,34 @@ use crate::mptcp::autotune::Autotune;
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
+use crate::mptcp::fallback::{Failure, Farewell};
+use crate::mptcp::negotiation::Negotiation;
 use crate::mptcp::sched::LowestRtt;
-use crate::mptcp::subflow::{Role, Signalling, Subflow};
+use crate::mptcp::signalling::{Signalling, Signals};
+use crate::mptcp::subflow::{Role, Subflow};
 use crate::mptcp::{
     ConnectOptions, ConnectionEvent, FallbackReason, Misbehaviour, Path, Setup, SubflowFigures, SubflowId,
 };
 use crate::tcp::{Tcb, TcpConfig, WindowOwner};
+use crate::wire::mptcp::ShortOrLong;
 use crate::wire::{FourTuple, Mss, Packet};
 use std::collections::VecDeque;
 
 mod application;
 mod closing;
 mod establish;
+mod falling;
 mod inspect;
 mod paths;
 mod receive;
 mod timers;
 mod transmit;
 
+pub use closing::AbortBy;
 pub use establish::JoinRequest;
 pub use transmit::Transmit;
+
+use closing::FastClose;
 
 /// Subflows of one connection, those in their handshake included. More are refused.
 pub const SUBFLOWS_MAX: usize = 32;
@@ -77,6 +85,11 @@ pub struct Connection {
     tcp: TcpConfig,
     initiator: bool,
     mode: Mode,
+    negotiation: Negotiation,
+    /// A checksum failed, and the peer has not said yet what follows from it.
+    failure: Option<Failure>,
+    /// What we still say after falling back.
+    farewell: Option<Farewell>,
     local: KeyMaterial,
     remote: Option<KeyMaterial>,
     subflows: Vec<Subflow>,
@@ -88,6 +101,8 @@ pub struct Connection {
     receive: ReceiveQueue,
     /// Data sequence number of the first byte of each direction, for plain TCP.
     receive_base: DataSeq,
+    /// The peer's data sequence numbers come with 32 bits: our DATA_ACKs may, too (RFC 8684 §3.3.2).
+    short_data_acks: bool,
     /// The first data byte that the peer's window does not cover.
     send_edge: DataSeq,
     send_side: SendSide,
@@ -98,14 +113,14 @@ pub struct Connection {
     autotune: Autotune,
     scheduler: LowestRtt,
     addresses: Addresses,
-    /// RFC 8684 §3.1, flag C of the peer.
-    no_join_remote: bool,
     /// DATA_FIN, data that was dropped behind a subflow's ACK, and probes of a closed window are repeated at this time.
     data_timer: Option<Instant>,
     data_backoff: u32,
     /// No subflow is left: the end, unless one comes.
     orphan_at: Option<Instant>,
-    fast_close: bool,
+    fast_close: Option<FastClose>,
+    /// Resets carry MP_FASTCLOSE.
+    names_key_on_resets: bool,
     joins_allowed: bool,
     closed: bool,
     /// Where the turn over subflows begins, so that none starves.
@@ -128,9 +143,8 @@ impl Connection {
 
     /// Answers a SYN.
     pub fn accept(now: Instant, setup: &Setup, syn: &Packet) -> Self {
-        let (mode, no_join_remote) = establish::answer(setup.options.mptcp, syn);
-        let mut connection = Self::new(setup, mode, false);
-        connection.no_join_remote = no_join_remote;
+        let mut connection = Self::new(setup, Mode::Answering, false);
+        connection.answer(syn);
         let config = connection.subflow_config(&setup.path, setup.tuple, WindowOwner::Subflow);
         let tcb = Tcb::accept(now, config, setup.iss, &syn.tcp, &syn.options);
         connection.first_subflow(tcb, setup);
@@ -146,6 +160,9 @@ impl Connection {
             tcp: TcpConfig { congestion: setup.options.congestion, ..setup.tcp },
             initiator,
             mode,
+            negotiation: Negotiation::new(&setup.options),
+            failure: None,
+            farewell: None,
             local: setup.key,
             remote: None,
             subflows: Vec::new(),
@@ -155,6 +172,7 @@ impl Connection {
             send: SendQueue::new(first),
             receive: ReceiveQueue::new(DataSeq::default()),
             receive_base: DataSeq::default(),
+            short_data_acks: false,
             send_edge: first,
             send_side: SendSide::Open,
             unread: 0,
@@ -162,11 +180,11 @@ impl Connection {
             autotune,
             scheduler: LowestRtt,
             addresses: Addresses::default(),
-            no_join_remote: false,
             data_timer: None,
             data_backoff: 0,
             orphan_at: None,
-            fast_close: false,
+            fast_close: None,
+            names_key_on_resets: false,
             joins_allowed: false,
             closed: false,
             turn: 0,
@@ -198,6 +216,7 @@ impl Connection {
         let window_scale = (0..14).find(|shift| buffer >> shift <= 0xffff).unwrap_or(14) as u8;
         TcpConfig { mss: Mss::new(mss as u16), window_scale, window_owner, ..self.tcp }
     }
+
     fn index(&self, id: SubflowId) -> Option<usize> {
         self.subflows.iter().position(|subflow| subflow.id == id)
     }
@@ -211,28 +230,43 @@ impl Connection {
     }
 
     fn signalling(&self) -> Signalling {
+        let flags = self.negotiation.flags();
         match (self.mode, self.keys()) {
-            (Mode::Plain(_), _) => Signalling::Plain,
-            (Mode::Offering, _) => Signalling::Offering,
-            (Mode::Answering, _) => Signalling::Answering(self.local),
-            (Mode::Multipath { confirmed }, Some(keys)) => Signalling::Multipath {
-                keys,
-                confirmed,
-                initiator: self.initiator,
-                data_ack: self.receive.next(),
-                data_fin: self.says_data_fin(confirmed).then_some(self.send.end()),
-                fast_close: self.fast_close,
+            (Mode::Plain(_), _) => match self.farewell {
+                Some(farewell) => Signalling::Falling(farewell, flags),
+                None => Signalling::Plain,
             },
+            (Mode::Offering, _) => Signalling::Offering(flags),
+            (Mode::Answering, _) => Signalling::Answering(flags, self.local.key),
+            (Mode::Multipath { confirmed }, Some(keys)) => {
+                let keys_due = self.initiator && !confirmed;
+                Signalling::Multipath(Signals {
+                    keys,
+                    flags,
+                    keys_due,
+                    data_ack: self.data_ack_form(),
+                    data_fin: (self.send_side == SendSide::FinSent).then(|| self.send.end()),
+                    data_fin_alone: self.send_side == SendSide::FinSent && !self.is_keys_turn(keys_due),
+                    fail: self.failure.map(|failure| failure.data_seq),
+                    fast_close: self.names_key_on_resets,
+                })
+            }
             (Mode::Multipath { .. }, None) => unreachable!("a multipath connection has both keys"),
         }
     }
 
-    /// Whether pure ACKs carry the DATA_FIN now. RFC 8684 §3.1: the initiator's keys may have been lost with its third
-    /// ACK, and a responder that lacks them understands no DATA_FIN. No data will follow that brings them, and both
-    /// don't fit into one segment: they take turns until a DSS shows that the responder has the keys.
-    fn says_data_fin(&self, confirmed: bool) -> bool {
-        let keys_turn = self.initiator && !confirmed && !self.data_backoff.is_multiple_of(2);
-        self.send_side == SendSide::FinSent && !keys_turn
+    /// RFC 8684 §3.3.2: 64-bit numbers are acknowledged with 64 bits. To a peer that sends 32, the shorter form leaves room
+    /// for another SACK block.
+    fn data_ack_form(&self) -> ShortOrLong {
+        let next = self.receive.next().raw();
+        if self.short_data_acks { ShortOrLong::Short(next as u32) } else { ShortOrLong::Long(next) }
+    }
+
+    /// RFC 8684 §3.1: the initiator's keys may have been lost with its third ACK, and a responder that lacks them
+    /// understands no DATA_FIN. Where no data will follow that brings them, and as both don't fit into one segment, they
+    /// take turns until a DSS shows that the responder has the keys.
+    fn is_keys_turn(&self, keys_due: bool) -> bool {
+        keys_due && !self.data_backoff.is_multiple_of(2)
     }
 
     fn acknowledge_now(&mut self) {

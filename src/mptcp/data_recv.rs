@@ -167,6 +167,11 @@ impl ReceiveQueue {
         true
     }
 
+    /// Whether the peer's DATA_FIN is known, passed or not.
+    pub fn has_fin(&self) -> bool {
+        self.fin_consumed || self.fin.is_some()
+    }
+
     /// Whether the peer's DATA_FIN has been passed.
     pub fn is_finished(&self) -> bool {
         self.fin_consumed

@@ -2,7 +2,7 @@
 
 use crate::mptcp::{FallbackReason, Path, SubflowId};
 use crate::tcp::{CloseReason, TcpInfo};
-use crate::wire::mptcp::AddressId;
+use crate::wire::mptcp::{AddressId, MpTcpRst};
 use crate::wire::{Endpoint, FourTuple, Mss};
 
 /// What happened, for the worker.
@@ -24,6 +24,8 @@ pub enum ConnectionEvent {
         tuple: FourTuple,
         /// Why.
         reason: CloseReason,
+        /// What the peer said about it on its reset (RFC 8684 §3.6).
+        reset: Option<MpTcpRst>,
         /// It had been established.
         established: bool,
     },
@@ -68,4 +70,8 @@ pub struct Misbehaviour {
     pub bad_data_acks: u64,
     /// Segments that no mapping covers, on subflows that were reset for it.
     pub unmapped: u64,
+    /// Mappings whose checksum was wrong.
+    pub bad_checksums: u64,
+    /// Mappings with a checksum that was not agreed, or without one that was.
+    pub unagreed_checksums: u64,
 }

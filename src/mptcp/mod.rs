@@ -6,17 +6,22 @@ pub mod connection;
 pub mod crypto;
 pub mod data_recv;
 pub mod data_send;
+pub mod emitter;
 pub mod event;
 pub mod fallback;
+pub mod inbound;
 pub mod mapping;
+pub mod negotiation;
 pub mod options;
 pub mod sched;
+pub mod signalling;
+pub mod signals;
 pub mod subflow;
 
-pub use connection::{Connection, Transmit};
+pub use connection::{AbortBy, Connection, Transmit};
 pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
-pub use options::{ConnectOptions, Path, Setup};
+pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
 
 /// Names a subflow of one connection; counts up, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

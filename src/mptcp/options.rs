@@ -18,6 +18,27 @@ pub struct Path {
     pub mtu: u16,
 }
 
+/// Whether mappings carry checksums (RFC 8684 §3.1, flag A). They are used if either host requires them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ChecksumPolicy {
+    /// Only if the peer requires them: the payload has TCP's checksum already, and a middlebox that changes it is rare.
+    #[default]
+    WhenAsked,
+    /// Always.
+    Required,
+    /// Never: a peer that requires them gets plain TCP.
+    Never,
+}
+
+impl ChecksumPolicy {
+    /// All, with their names on the command line.
+    pub const ALL: &[(&'static str, ChecksumPolicy)] = &[
+        ("when-asked", ChecksumPolicy::WhenAsked),
+        ("required", ChecksumPolicy::Required),
+        ("never", ChecksumPolicy::Never),
+    ];
+}
+
 /// How to open a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectOptions {
@@ -25,6 +46,11 @@ pub struct ConnectOptions {
     pub mptcp: bool,
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// Checksums of mappings.
+    pub checksum: ChecksumPolicy,
+    /// Tell the peer that it cannot open subflows to the local address and port of the first one (RFC 8684 §3.1, flag
+    /// C): a load balancer in front of us would not know whose they are.
+    pub no_join_here: bool,
     /// Receive buffer of the connection, in bytes.
     pub receive_buffer: u32,
     /// Send buffer of the connection, in bytes.
@@ -36,6 +62,8 @@ impl Default for ConnectOptions {
         Self {
             mptcp: true,
             congestion: CongestionAlgorithm::default(),
+            checksum: ChecksumPolicy::default(),
+            no_join_here: false,
             receive_buffer: 6 << 20,
             send_buffer: 6 << 20,
         }

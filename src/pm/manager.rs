@@ -175,7 +175,7 @@ impl Manager {
                     self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow });
                 }
             }
-            Report::SubflowClosed { connection, tuple, reason, subflow: _, established: _ } => {
+            Report::SubflowClosed { connection, tuple, reason, reset: _, subflow: _, established: _ } => {
                 let port_up = self.addresses.iter().any(|(port, addr)| {
                     *addr == tuple.local.addr && self.ports.get(port).copied().unwrap_or(false)
                 });

@@ -110,6 +110,7 @@ impl Host {
             subflow: SubflowId(1),
             tuple: tuple(local, remote),
             reason,
+            reset: None,
             established: true,
         });
     }

@@ -4,15 +4,16 @@
 use crate::base::{Chunk, Instant, PoolCache, PortId, Prng, RxFrame, TxFrame, WorkerId};
 use crate::mptcp::connection::JoinRequest;
 use crate::mptcp::crypto::KeyMaterial;
-use crate::mptcp::subflow::Emitter;
-use crate::mptcp::{Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
+use crate::mptcp::emitter::Emitter;
+use crate::mptcp::signalling::reset_option;
+use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
 use crate::stack::counters::Counters;
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
 use crate::stack::slot::Slot;
 use crate::stack::stream::{AcceptQueue, Doorbell};
 use crate::stack::timers::Timers;
 use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
-use crate::wire::mptcp::{Key, MpJoin, MpTcpRst, ResetReason, Token};
+use crate::wire::mptcp::{Key, MpJoin, ResetReason, Token};
 use crate::wire::{
     ChecksumMode, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions, parse,
 };
@@ -190,13 +191,10 @@ impl Stack {
         cache: &mut PoolCache,
     ) {
         if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
-            if let Some(slot) = self.connections.get_mut(connection)
-                && !slot.connection.is_closed()
-            {
+            if let Some(slot) = self.connections.get_mut(connection) {
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
                 return self.touch(connection);
             }
-            // It is over, and only its last words wait for room.
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }
         let payload_len = packet.payload.len();
@@ -321,9 +319,7 @@ impl Stack {
             return;
         }
         let mut options = TcpOptions::default();
-        options
-            .mptcp
-            .extend(reason.map(|reason| MptcpOption::Reset(MpTcpRst { transient: false, flags: 0, reason })));
+        options.mptcp.extend(reason.map(reset_option));
         let path = self.answering_path(port, packet);
         let segment = SegmentRepr { link: &path.link, tuple: packet.tuple, ecn: 0, tcp, options: &options };
         if let Some(reset) = self.emitter.write_stray(&segment, &path, cache) {
@@ -546,7 +542,7 @@ impl Stack {
         let all: Vec<ConnectionId> = self.connections.keys().collect();
         for id in all {
             if let Some(slot) = self.connections.get_mut(id) {
-                slot.connection.abort(now, CloseReason::Aborted, cache);
+                slot.connection.abort(now, CloseReason::Aborted, AbortBy::Reset, cache);
             }
             self.drain_events(now, id, cache);
             self.retire(now, id, cache);

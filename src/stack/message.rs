@@ -5,7 +5,7 @@ pub use crate::cc::CongestionAlgorithm;
 pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SubflowId};
 use crate::stack::stream::{AcceptQueue, StreamShared};
 pub use crate::tcp::CloseReason;
-use crate::wire::mptcp::{AddressId, Token};
+use crate::wire::mptcp::{AddressId, MpTcpRst, Token};
 use crate::wire::{Endpoint, FourTuple, MacAddr};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -76,6 +76,15 @@ pub enum Command {
         connection: ConnectionId,
         /// The subflow.
         subflow: SubflowId,
+    },
+    /// Ask the peer to use a subflow only as a backup, or again as any other (MP_PRIO); and do so ourselves.
+    SetBackup {
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+        /// Only as a backup.
+        backup: bool,
     },
     /// Tell the peer of an address (ADD_ADDR), until it is echoed.
     Announce {
@@ -161,6 +170,8 @@ pub enum Report {
         tuple: FourTuple,
         /// Why.
         reason: CloseReason,
+        /// What the peer said about it on its reset (RFC 8684 §3.6).
+        reset: Option<MpTcpRst>,
         /// Whether it had been established.
         established: bool,
     },

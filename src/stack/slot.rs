@@ -3,7 +3,7 @@
 
 use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache};
-use crate::mptcp::Connection;
+use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::ListenerId;
 use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo};
 use crate::tcp::CloseReason;
@@ -153,7 +153,7 @@ impl Slot {
         }
         let over = self.linger_until.is_some_and(|until| until <= now);
         if (unread || self.connection.has_data() || over) && !self.connection.is_closed() {
-            self.connection.abort(now, CloseReason::Aborted, cache);
+            self.connection.abort(now, CloseReason::Aborted, AbortBy::Ack, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {
             self.linger_until = Some(now + LINGER);

@@ -1,16 +1,41 @@
-//! The end: DATA_FIN (RFC 8684 §3.3.3), subflows that end, the connection's own timer, and abortion (§3.5).
+//! The end: DATA_FIN (RFC 8684 §3.3.3), subflows that end, the connection's own timer, and fast close (§3.5).
 
 use super::inspect::figures;
 use super::{Connection, ConnectionEvent, HISTORY_MAX, Mode, ORPHAN_RESET_TIMEOUT, ORPHAN_TIMEOUT, SendSide};
 use crate::base::time::Duration;
-use crate::base::{Instant, PoolCache};
+use crate::base::{Chunk, Instant, PoolCache};
 use crate::mptcp::SubflowId;
-use crate::tcp::CloseReason;
+use crate::mptcp::subflow::Subflow;
+use crate::tcp::{CloseReason, TcpEvent};
+use crate::wire::mptcp::{MpTcpRst, ResetReason};
+use crate::wire::{MptcpOption, Packet, TcpFlags};
 
 /// The shortest wait of the connection's own timer.
 const DATA_TIMEOUT_MIN: Duration = Duration::from_millis(400);
 /// The longest.
 const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// RFC 8684 §3.5: how often a fast close on an ACK is said again.
+const FAST_CLOSE_REPEATS: u32 = 3;
+
+/// How the peer of an aborted connection is told (RFC 8684 §3.5). Plain TCP has nothing but a RST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AbortBy {
+    /// Option A: MP_FASTCLOSE on an ACK of one subflow, again and again until the peer answers by a RST.
+    Ack,
+    /// Option R: on a RST of every subflow, and it may be lost: who says so will not be there to say it again.
+    Reset,
+}
+
+/// RFC 8684 §3.5's FASTCLOSE_WAIT: the connection is over for its application, and the peer is to be told.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FastClose {
+    /// On this subflow.
+    subflow: SubflowId,
+    repeat_at: Instant,
+    repeats: u32,
+    /// An ACK with MP_FASTCLOSE has to leave.
+    due: bool,
+}
 
 impl Connection {
     /// The application writes no more.
@@ -20,46 +45,157 @@ impl Connection {
         }
     }
 
-    /// Ends the connection at once: the peer gets a reset on every subflow, with MP_FASTCLOSE where it is MPTCP.
-    pub fn abort(&mut self, now: Instant, reason: CloseReason, cache: &mut PoolCache) {
+    /// Ends the connection at once. Its application is told now; the peer, as `by` says.
+    pub fn abort(&mut self, now: Instant, reason: CloseReason, by: AbortBy, cache: &mut PoolCache) {
         if self.closed {
             return;
         }
-        self.fast_close = true;
-        for subflow in &mut self.subflows {
+        let on = match by {
+            AbortBy::Ack if self.is_multipath() => self.best_subflow(),
+            AbortBy::Ack | AbortBy::Reset => None,
+        };
+        // Resets name the peer's key, too; where there is a subflow that is told by ACK, they need not.
+        let told = on.map(|index| self.subflows[index].id);
+        for subflow in self.subflows.iter_mut().filter(|subflow| Some(subflow.id) != told) {
             subflow.tcb.abort(now);
         }
+        let waits = on.map_or(now, |index| now + self.subflows[index].tcb.rto());
+        self.fast_close = told.map(|subflow| FastClose { subflow, repeat_at: waits, repeats: 0, due: true });
+        self.names_key_on_resets = true;
         self.finish(reason, cache);
     }
 
-    /// The connection is over; subflows that still owe a reset stay until it is sent.
+    /// The connection is over; subflows that still owe a segment stay until it is sent.
     pub(super) fn finish(&mut self, reason: CloseReason, cache: &mut PoolCache) {
         if self.closed {
             return;
         }
         self.closed = true;
         self.send.clear(cache);
-        (self.data_timer, self.orphan_at) = (None, None);
-        let dead = reason != CloseReason::Finished;
-        if dead {
-            for subflow in &mut self.subflows {
-                subflow.unmapped.drain(..).for_each(|(_, chunk)| cache.free_chunk(chunk));
-            }
+        (self.data_timer, self.orphan_at, self.failure) = (None, None, None);
+        if reason != CloseReason::Finished {
+            self.subflows.iter_mut().for_each(|subflow| subflow.inbound.clear(cache));
         }
-        for subflow in &self.subflows {
-            self.events.push_back(ConnectionEvent::SubflowClosed {
-                id: subflow.id,
-                tuple: subflow.tuple,
-                reason,
-                established: subflow.established,
-            });
+        let told = self.fast_close.map(|fast_close| fast_close.subflow);
+        for subflow in self.subflows.iter().filter(|subflow| Some(subflow.id) != told) {
+            self.events.push_back(subflow_closed(subflow, reason, None));
         }
         self.events.push_back(ConnectionEvent::Closed(reason));
     }
 
-    /// Whether segments (resets) are still to be sent after the end.
+    /// Whether something is still to be said to the peer after the end, or its answer to be waited for.
     pub fn has_last_words(&self, now: Instant) -> bool {
-        self.subflows.iter().any(|subflow| subflow.tcb.has_to_send(now))
+        self.fast_close.is_some() || self.subflows.iter().any(|subflow| subflow.tcb.has_to_send(now))
+    }
+
+    /// A packet of a connection that is over: the answer to a fast close, or of no interest.
+    pub(super) fn handle_after_close(
+        &mut self,
+        now: Instant,
+        id: SubflowId,
+        packet: &Packet,
+        chunk: Option<Chunk>,
+        cache: &mut PoolCache,
+    ) {
+        let index = self.index(id).filter(|_| self.fast_close.is_some_and(|waiting| waiting.subflow == id));
+        let Some(index) = index else {
+            return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
+        };
+        let subflow = &mut self.subflows[index];
+        let verdict = subflow.tcb.handle_segment(now, &packet.tcp, &packet.options, packet.ecn, chunk, cache);
+        while let Some((_, chunk)) = subflow.tcb.poll_received() {
+            cache.free_chunk(chunk);
+        }
+        let reset =
+            std::iter::from_fn(|| subflow.tcb.poll_event()).any(|event| matches!(event, TcpEvent::Closed(_)));
+        if reset {
+            return self.end_fast_close();
+        }
+        if verdict.accepted && self.names_our_key(packet) {
+            // RFC 8684 §3.5: both have closed at once; answered with a RST.
+            self.subflows[index].tcb.abort(now);
+            self.end_fast_close();
+        }
+    }
+
+    /// The peer knows, or will not be told any more.
+    fn end_fast_close(&mut self) {
+        let Some(FastClose { subflow: id, .. }) = self.fast_close.take() else { return };
+        if let Some(index) = self.index(id) {
+            self.events.push_back(subflow_closed(&self.subflows[index], CloseReason::Aborted, None));
+        }
+    }
+
+    /// When a fast close is said again.
+    pub(super) fn fast_close_at(&self) -> Option<Instant> {
+        self.fast_close.map(|fast_close| fast_close.repeat_at)
+    }
+
+    /// The peer has not answered a fast close.
+    pub(super) fn handle_fast_close_timer(&mut self, now: Instant) {
+        let Some(fast_close) = &mut self.fast_close else { return };
+        let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.id == fast_close.subflow) else {
+            self.fast_close = None;
+            return;
+        };
+        if fast_close.repeat_at > now {
+            return;
+        }
+        if fast_close.repeats < FAST_CLOSE_REPEATS {
+            fast_close.repeats += 1;
+            fast_close.repeat_at = now + subflow.tcb.rto() * 2u32.pow(fast_close.repeats);
+            fast_close.due = true;
+        } else {
+            // RFC 8684 §3.5: a RST with MP_FASTCLOSE, for middleboxes.
+            subflow.tcb.abort(now);
+            self.end_fast_close();
+        }
+    }
+
+    /// Whether an ACK with MP_FASTCLOSE has to leave on this subflow; asks TCP for it.
+    pub(super) fn take_fast_close(&mut self, index: usize) -> bool {
+        let id = self.subflows[index].id;
+        let due = self.fast_close.as_mut().filter(|fast_close| fast_close.subflow == id && fast_close.due);
+        let Some(fast_close) = due else { return false };
+        fast_close.due = false;
+        self.subflows[index].tcb.request_ack();
+        true
+    }
+
+    /// MP_FASTCLOSE with the right key.
+    pub(super) fn names_our_key(&self, packet: &Packet) -> bool {
+        self.is_multipath()
+            && packet.options.mptcp.iter().any(|option| match option {
+                MptcpOption::FastClose(close) => close.receiver_key == self.local.key,
+                _ => false,
+            })
+    }
+
+    /// A RST with MP_FASTCLOSE and the right key. Pitfall 43: TCP would believe a RST only with the very next sequence
+    /// number, and ask again otherwise; the peer, which knows nothing any more, would then answer with a RST that has no
+    /// MP_FASTCLOSE. The key proves more than the sequence number, which has to lie in the window all the same (RFC 8684 §3).
+    pub(super) fn is_fast_close_by_reset(&self, index: usize, packet: &Packet) -> bool {
+        if !packet.tcp.flags.contains(TcpFlags::RST) || !self.names_our_key(packet) {
+            return false;
+        }
+        let ahead = i64::from(packet.tcp.seq.distance(self.subflows[index].tcb.rcv_nxt()));
+        (0..=self.receive.window_left().max(1) as i64).contains(&ahead)
+    }
+
+    /// RFC 8684 §3.5: the peer has closed the connection at once. All subflows are reset, but for one that was.
+    pub(super) fn handle_fast_close(
+        &mut self,
+        now: Instant,
+        reset: Option<SubflowId>,
+        cache: &mut PoolCache,
+    ) {
+        for subflow in &mut self.subflows {
+            match Some(subflow.id) == reset {
+                true => subflow.release(cache),
+                false => subflow.tcb.abort(now),
+            }
+        }
+        self.finish(CloseReason::Reset, cache);
     }
 
     /// Frees all frames; the connection is dropped next.
@@ -69,19 +205,20 @@ impl Connection {
         self.receive.clear(cache);
     }
 
-    /// A subflow is over.
+    /// A subflow is over. `words` are the peer's, where it has reset it and said why.
     pub(super) fn end_subflow(
         &mut self,
         now: Instant,
         id: SubflowId,
         reason: CloseReason,
+        words: Option<MpTcpRst>,
         cache: &mut PoolCache,
     ) {
         let Some(index) = self.index(id) else { return };
         if self.closed {
             return;
         }
-        self.deliver(now, id, cache);
+        self.deliver(now, id, None, cache);
         if !self.is_multipath() {
             // Plain TCP, or a first handshake that failed: the subflow was the connection.
             return self.finish(reason, cache);
@@ -91,12 +228,8 @@ impl Connection {
         if self.history.len() < HISTORY_MAX && subflow.established {
             self.history.push(figures(&subflow, false));
         }
-        self.events.push_back(ConnectionEvent::SubflowClosed {
-            id,
-            tuple: subflow.tuple,
-            reason,
-            established: subflow.established,
-        });
+        self.events.push_back(subflow_closed(&subflow, reason, words));
+        self.failure.take_if(|failure| failure.subflow == id);
         self.send.reinject_from(id);
         if !self.subflows.is_empty() {
             return;
@@ -127,8 +260,15 @@ impl Connection {
                     self.acknowledge_now();
                 }
                 if self.send_side == SendSide::Finished && self.receive.is_finished() {
-                    // RFC 8684 §3.3.3: once both DATA_FINs are acknowledged all subflows are closed.
-                    self.subflows.iter_mut().for_each(|subflow| subflow.tcb.close(now));
+                    // RFC 8684 §3.3.3: once both DATA_FINs are acknowledged all subflows are closed. One that still has
+                    // to get through what others have delivered long ago is reset.
+                    for subflow in &mut self.subflows {
+                        let stuck = subflow.tcb.consecutive_timeouts() > 0 && subflow.tcb.in_flight() > 0;
+                        match stuck {
+                            true => subflow.reset(now, ResetReason::TooMuchOutstanding.into()),
+                            false => subflow.tcb.close(now),
+                        }
+                    }
                 }
             }
         }
@@ -152,9 +292,12 @@ impl Connection {
         (slowest * 2 * 2u32.pow(self.data_backoff.min(10))).clamp(DATA_TIMEOUT_MIN, DATA_TIMEOUT_MAX)
     }
 
-    pub(super) fn handle_data_timer(&mut self, now: Instant) {
+    pub(super) fn handle_data_timer(&mut self, now: Instant, cache: &mut PoolCache) {
         self.data_timer = None;
         if !self.is_multipath() || (self.send.is_empty() && self.send_side != SendSide::FinSent) {
+            return;
+        }
+        if self.fall_back_without_data_acks(now, cache) {
             return;
         }
         self.data_backoff += 1;
@@ -179,4 +322,10 @@ impl Connection {
             self.subflows[index].tcb.probe(now);
         }
     }
+}
+
+/// That a subflow is over, for the worker.
+fn subflow_closed(subflow: &Subflow, reason: CloseReason, reset: Option<MpTcpRst>) -> ConnectionEvent {
+    let Subflow { id, tuple, established, .. } = *subflow;
+    ConnectionEvent::SubflowClosed { id, tuple, reason, reset, established }
 }

@@ -1,14 +1,15 @@
-//! Handshakes: MP_CAPABLE (RFC 8684 §3.1), MP_JOIN (§3.2), and falling back to TCP (§3.7).
+//! Handshakes: MP_CAPABLE (RFC 8684 §3.1) and MP_JOIN (§3.2).
 
 use super::{Connection, ConnectionEvent, Mode, SUBFLOWS_MAX, Setup};
-use crate::base::{DataSeq, Instant, PoolCache, SeqNum};
+use crate::base::{Instant, SeqNum};
 use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::mapping::Mapping;
+use crate::mptcp::signalling::CAPABLE_SYNS;
 use crate::mptcp::subflow::{Phase, Role};
 use crate::mptcp::{FallbackReason, Path, SubflowId};
 use crate::tcp::{State, Tcb, WindowOwner};
-use crate::wire::mptcp::{AddressId, CapableFlags, MpCapable, MpJoin, ResetReason, VERSION};
+use crate::wire::mptcp::{AddressId, MpCapable, MpJoin, ResetReason};
 use crate::wire::{FourTuple, MptcpOption, Packet, TcpFlags, TcpOptions};
 
 /// A subflow to open.
@@ -28,30 +29,6 @@ pub struct JoinRequest {
     pub nonce: u32,
     /// Initial sequence number.
     pub iss: SeqNum,
-}
-
-/// How to answer a SYN: the mode, and the peer's flag C.
-pub(super) fn answer(wanted: bool, syn: &Packet) -> (Mode, bool) {
-    if !wanted {
-        return (Mode::Plain(FallbackReason::NotWanted), false);
-    }
-    match capable(&syn.options) {
-        None => (Mode::Plain(FallbackReason::SynWithoutCapable), false),
-        // RFC 8684 §3.1: the responder answers with the highest version that it knows; a higher one in the SYN is no
-        // reason to fall back. A lower one is (version 0 has another handshake).
-        Some(MpCapable::Syn { version, flags }) if *version >= VERSION && acceptable(*flags) => {
-            (Mode::Answering, flags.has(CapableFlags::NO_JOIN_HERE))
-        }
-        Some(_) => (Mode::Plain(FallbackReason::Unsupported), false),
-    }
-}
-
-/// RFC 8684 §3.1: B must be 0; H is the only algorithm there is; A asks for checksums, which we do not do yet, so we
-/// ignore the option, as a host that does not want them must.
-fn acceptable(flags: CapableFlags) -> bool {
-    !flags.has(CapableFlags::EXTENSIBILITY)
-        && flags.has(CapableFlags::HMAC_SHA256)
-        && !flags.has(CapableFlags::CHECKSUM)
 }
 
 fn capable(options: &TcpOptions) -> Option<&MpCapable> {
@@ -79,8 +56,12 @@ pub(super) enum Admission {
 impl Connection {
     /// Opens a further subflow. `None` when that is not allowed: plain TCP, not confirmed yet, or too many.
     pub fn open_subflow(&mut self, now: Instant, request: &JoinRequest) -> Option<SubflowId> {
-        // RFC 8684 §3.2, pitfall 50: no join before a DSS has been received.
-        if !self.joins_allowed || !self.is_multipath() || self.subflows.len() >= SUBFLOWS_MAX || self.closed {
+        // RFC 8684 §3.1, pitfall 50: no join before a DSS has been received; pitfall 38: nor to a connection that is about
+        // to fall back.
+        let allowed = self.joins_allowed && self.is_multipath() && self.failure.is_none() && !self.closed;
+        // RFC 8684 §3.1, flag C.
+        let refused = self.negotiation.no_join_remote() && request.tuple.remote == self.first_tuple.remote;
+        if !allowed || refused || self.subflows.len() >= SUBFLOWS_MAX {
             return None;
         }
         let JoinRequest { tuple, path, local_id, remote_id, backup, nonce, iss } = *request;
@@ -108,8 +89,11 @@ impl Connection {
         else {
             return Err(ResetReason::MptcpError);
         };
-        if !self.is_multipath() || token != self.local.token || self.closed {
+        if !self.is_multipath() || token != self.local.token || self.closed || self.failure.is_some() {
             return Err(ResetReason::MptcpError);
+        }
+        if self.negotiation.no_join_here() && setup.tuple.local == self.first_tuple.local {
+            return Err(ResetReason::Prohibited);
         }
         if self.subflows.len() >= SUBFLOWS_MAX {
             return Err(ResetReason::LackOfResources);
@@ -128,11 +112,44 @@ impl Connection {
         Ok(id)
     }
 
+    /// Decides how to answer a SYN.
+    pub(super) fn answer(&mut self, syn: &Packet) {
+        self.mode = match capable(&syn.options) {
+            _ if !self.options.mptcp => Mode::Plain(FallbackReason::NotWanted),
+            None => Mode::Plain(FallbackReason::SynWithoutCapable),
+            Some(option) if self.negotiation.take_syn(option) => Mode::Answering,
+            Some(_) => Mode::Plain(FallbackReason::Unsupported),
+        };
+    }
+
+    /// RFC 8684 §3.1, pitfall 8: a SYN that comes again without MP_CAPABLE is answered without it, and what follows is
+    /// plain TCP.
+    pub(super) fn note_syn(&mut self, index: usize, packet: &Packet) {
+        let is_syn = packet.tcp.flags.contains(TcpFlags::SYN) && !packet.tcp.flags.contains(TcpFlags::ACK);
+        let again = is_syn && packet.tcp.seq == self.subflows[index].tcb.irs();
+        if again && self.mode == Mode::Answering && capable(&packet.options).is_none() {
+            self.mode = Mode::Plain(FallbackReason::SynWithoutCapable);
+        }
+    }
+
+    /// A SYN of ours has left. After some with MP_CAPABLE in vain it had none, and what follows is plain TCP, whatever
+    /// answers the earlier ones still bring (pitfall 8).
+    pub(super) fn on_syn_sent(&mut self, index: usize) {
+        if self.mode == Mode::Offering && self.subflows[index].syns() > CAPABLE_SYNS {
+            self.mode = Mode::Plain(FallbackReason::SynWithoutAnswer);
+        }
+    }
+
     /// Checks what has to be right before TCP takes a packet as the end of a handshake.
     pub(super) fn admit(&mut self, index: usize, packet: &Packet) -> Admission {
         let subflow = &self.subflows[index];
-        let flags = packet.tcp.flags;
-        if subflow.tcb.state() != State::SynReceived || flags.intersects(TcpFlags::SYN | TcpFlags::RST) {
+        let (tcb, tcp) = (&subflow.tcb, &packet.tcp);
+        // RFC 8684 §3: what is not valid as TCP means nothing to MPTCP, and TCP says so itself.
+        let ends_handshake = tcb.state() == State::SynReceived
+            && !tcp.flags.intersects(TcpFlags::SYN | TcpFlags::RST)
+            && tcp.flags.contains(TcpFlags::ACK)
+            && tcp.ack == tcb.snd_nxt();
+        if !ends_handshake {
             return Admission::Admit;
         }
         match subflow.role {
@@ -148,11 +165,11 @@ impl Connection {
                     }
                 }
             }
-            // Data overtook the third ACK and the first data, which bring the key: wait for those.
+            // Something overtook the third ACK and the first data, which bring the key: wait for those.
             Role::Initial
                 if self.mode == Mode::Answering
                     && capable(&packet.options).is_none()
-                    && packet.options.dss().is_some() =>
+                    && !packet.options.mptcp.is_empty() =>
             {
                 Admission::Drop
             }
@@ -166,7 +183,7 @@ impl Connection {
             Role::Initial => {
                 match self.mode {
                     Mode::Offering => self.agree_as_initiator(index, packet),
-                    Mode::Answering => self.agree_as_responder(index, packet),
+                    Mode::Answering => self.agree_as_responder(now, index, packet),
                     Mode::Plain(_) => {}
                     Mode::Multipath { .. } => unreachable!("the first handshake ends once"),
                 }
@@ -188,49 +205,37 @@ impl Connection {
     }
 
     fn agree_as_initiator(&mut self, index: usize, packet: &Packet) {
-        match capable(&packet.options) {
-            Some(MpCapable::SynAck { version, flags, sender_key })
-                if packet.tcp.flags.contains(TcpFlags::ACK) =>
-            {
-                if *version == VERSION && acceptable(*flags) {
-                    self.no_join_remote = flags.has(CapableFlags::NO_JOIN_HERE);
-                    self.agree(index, KeyMaterial::new(*sender_key));
-                } else {
-                    self.mode = Mode::Plain(FallbackReason::Unsupported);
-                }
+        match capable(&packet.options).filter(|_| packet.tcp.flags.contains(TcpFlags::ACK)) {
+            // None, or our own option sent back by a middlebox that does not know it. Also a simultaneous open, whose SYN
+            // carries no key.
+            None | Some(MpCapable::Syn { .. }) => {
+                self.mode = Mode::Plain(FallbackReason::SynAckWithoutCapable)
             }
-            // Also a simultaneous open, whose SYN carries no key.
-            _ => self.mode = Mode::Plain(FallbackReason::SynAckWithoutCapable),
+            Some(option) => match self.negotiation.take_syn_ack(option) {
+                Some(key) => self.agree(index, KeyMaterial::new(key)),
+                None => self.mode = Mode::Plain(FallbackReason::Unsupported),
+            },
         }
     }
 
-    fn agree_as_responder(&mut self, index: usize, packet: &Packet) {
-        let (flags, sender, receiver, data_len) = match capable(&packet.options) {
-            Some(MpCapable::Ack { flags, sender_key, receiver_key, .. }) => {
-                (*flags, *sender_key, *receiver_key, None)
-            }
-            Some(MpCapable::Data { flags, sender_key, receiver_key, data_len, .. }) => {
-                (*flags, *sender_key, *receiver_key, Some(*data_len))
-            }
-            _ => {
-                self.mode = Mode::Plain(FallbackReason::AckWithoutCapable);
-                return;
-            }
-        };
-        if receiver != self.local.key || !acceptable(flags) {
+    fn agree_as_responder(&mut self, now: Instant, index: usize, packet: &Packet) {
+        let third = capable(&packet.options).and_then(|option| self.negotiation.take_third(option));
+        let Some(third) = third.filter(|third| third.receiver_key == self.local.key) else {
             self.mode = Mode::Plain(FallbackReason::AckWithoutCapable);
             return;
-        }
-        self.agree(index, KeyMaterial::new(sender));
-        if let Some(len) = data_len {
-            self.map_first_data(index, len);
+        };
+        self.agree(index, KeyMaterial::new(third.sender_key));
+        if let Some((len, checksum)) = third.mapping {
+            self.map_first_data(now, index, len, checksum);
         }
     }
 
     /// RFC 8684 §3.1: MP_CAPABLE on data maps it from the first byte on both levels.
-    pub(super) fn map_first_data(&mut self, index: usize, len: u16) {
-        let mapping = Mapping { offset: 0, data_seq: self.receive_base, len: u32::from(len) };
-        self.declare(index, mapping);
+    pub(super) fn map_first_data(&mut self, now: Instant, index: usize, len: u16, checksum: Option<u16>) {
+        if self.is_as_agreed(now, index, checksum) {
+            let (data_seq, len) = (self.receive_base, u32::from(len));
+            self.declare(index, Mapping { offset: 0, data_seq, len, checksum, data_fin: false });
+        }
     }
 
     fn agree(&mut self, index: usize, remote: KeyMaterial) {
@@ -263,8 +268,7 @@ impl Connection {
         } else {
             // RFC 8684 §3.2: no MP_JOIN on the SYN/ACK, or a wrong HMAC: RST.
             self.misbehaviour.bad_joins += 1;
-            subflow.reset_reason = ResetReason::MptcpError;
-            subflow.tcb.abort(now);
+            subflow.reset(now, ResetReason::MptcpError.into());
         }
     }
 
@@ -279,62 +283,12 @@ impl Connection {
     }
 
     /// A DSS has come: options pass in both directions.
-    pub(super) fn confirm(&mut self) {
+    pub(super) fn confirm(&mut self, index: usize) {
+        self.subflows[index].dss_seen = true;
         self.mode = Mode::Multipath { confirmed: true };
         if !self.joins_allowed {
             self.joins_allowed = true;
             self.events.push_back(ConnectionEvent::JoinsAllowed);
         }
-    }
-
-    /// Falls back to TCP on the first subflow, where that is possible; otherwise that subflow is reset.
-    pub(super) fn fall_back(
-        &mut self,
-        now: Instant,
-        index: usize,
-        reason: FallbackReason,
-        cache: &mut PoolCache,
-    ) {
-        // RFC 8684 §3.7, pitfall 17: only if all data is contiguous on the one subflow that there ever was.
-        let contiguous =
-            self.subflows[index].is_initial() && !self.ever_joined && self.send.reinjected_bytes() == 0;
-        if !contiguous {
-            let subflow = &mut self.subflows[index];
-            subflow.reset_reason = ResetReason::MiddleboxInterference;
-            subflow.tcb.abort(now);
-            return;
-        }
-        // Joins that are under way are of a connection that is no more.
-        let others: Vec<SubflowId> = self
-            .subflows
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != index)
-            .map(|(_, s)| s.id)
-            .collect();
-        let id = self.subflows[index].id;
-        for other in others {
-            self.end_subflow(now, other, crate::tcp::CloseReason::Protocol, cache);
-        }
-        self.mode = Mode::Plain(reason);
-        self.events.push_back(ConnectionEvent::FellBack(reason));
-        let Some(index) = self.index(id) else { return };
-        let subflow = &mut self.subflows[index];
-        subflow.tcb.set_window_owner(WindowOwner::Subflow);
-        subflow.signals.clear();
-        if self.send_side == super::SendSide::FinSent {
-            // The end is said by FIN from now on.
-            self.send_side = super::SendSide::Closing;
-        }
-        self.data_timer = None;
-        self.settle_plain_acknowledgment(index, cache);
-        self.deliver(now, id, cache);
-    }
-
-    /// On plain TCP what the subflow's ACK covers is acknowledged as data.
-    pub(super) fn settle_plain_acknowledgment(&mut self, index: usize, cache: &mut PoolCache) {
-        let base: DataSeq = self.local.first_byte();
-        let acked = base + self.subflows[index].tcb.acked_bytes();
-        self.send.acknowledge(acked, cache);
     }
 }

@@ -38,12 +38,17 @@ impl Connection {
 
     /// Flag C of the peer: no subflow may be opened to the first subflow's remote address and port.
     pub fn no_join_remote(&self) -> bool {
-        self.no_join_remote
+        self.negotiation.no_join_remote()
     }
 
-    /// It is over; nothing more happens.
+    /// It is over for its application. Something may still have to be said to the peer ([`Connection::has_last_words`]).
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether mappings have checksums.
+    pub fn has_checksums(&self) -> bool {
+        self.is_multipath() && self.negotiation.checksum()
     }
 
     /// What the peer did wrong.

@@ -32,28 +32,27 @@ impl Connection {
             if let Some(subflow) = stays {
                 let mut removal = RemoveAddr { address_ids: Default::default() };
                 removal.address_ids.push(id);
-                subflow.signal(MptcpOption::RemoveAddr(removal));
+                subflow.signal(now, MptcpOption::RemoveAddr(removal));
             }
         }
         for subflow in used {
-            self.end_subflow(now, subflow, CloseReason::PathDown, cache);
+            self.end_subflow(now, subflow, CloseReason::PathDown, None, cache);
         }
     }
 
     /// Resets a subflow because the path manager says so.
     pub fn close_subflow(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
         if let Some(index) = self.index(id) {
-            self.subflows[index].reset_reason = ResetReason::Prohibited;
-            self.subflows[index].tcb.abort(now);
+            self.subflows[index].reset(now, ResetReason::Prohibited.into());
             self.drain_events(now, id, None, cache);
         }
     }
 
     /// Asks the peer to use a subflow only as a backup, or again as any other (RFC 8684 §3.3.8).
-    pub fn set_backup(&mut self, id: SubflowId, backup: bool) {
-        if let Some(index) = self.index(id) {
+    pub fn set_backup(&mut self, now: Instant, id: SubflowId, backup: bool) {
+        if let Some(index) = self.index(id).filter(|_| self.is_multipath()) {
             self.subflows[index].local_backup = backup;
-            self.subflows[index].signal(MptcpOption::Prio(MpPrio { backup }));
+            self.subflows[index].signal(now, MptcpOption::Prio(MpPrio { backup }));
         }
     }
 
@@ -66,7 +65,7 @@ impl Connection {
         let dying: Vec<SubflowId> =
             self.subflows.iter().filter(|s| s.path.port == port).map(|s| s.id).collect();
         for id in dying {
-            self.end_subflow(now, id, CloseReason::PathDown, cache);
+            self.end_subflow(now, id, CloseReason::PathDown, None, cache);
         }
     }
 

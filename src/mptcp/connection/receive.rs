@@ -3,17 +3,41 @@
 use super::establish::Admission;
 use super::{Connection, ConnectionEvent, Mode, SendSide};
 use crate::base::{Chunk, DataSeq, Instant, PoolCache};
+use crate::mptcp::inbound::Delivery;
 use crate::mptcp::mapping::{Mapping, MappingError};
 use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{CloseReason, TcpEvent};
-use crate::wire::mptcp::{AddAddr, AddressId, Dss, DssMapping, MpCapable, ResetReason};
-use crate::wire::{Endpoint, MptcpOption, Packet};
+use crate::wire::mptcp::{
+    AddAddr, AddressId, Dss, DssMapping, MpCapable, MpTcpRst, ResetReason, ShortOrLong,
+};
+use crate::wire::{Endpoint, MptcpOption, Packet, TcpFlags};
 use arrayvec::ArrayVec;
 
 /// Bytes without a mapping that a subflow may hold before it counts as broken (RFC 8684 §3.3.1: a receive window's
 /// worth at most; a mapping that comes late comes within a few segments).
 const UNMAPPED_MAX: usize = 256 * 1024;
+
+/// The sum of a payload that has just arrived: for as long as its chunk is what it was.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fresh {
+    frame: u32,
+    offset: u16,
+    len: u16,
+    sum: u16,
+}
+
+impl Fresh {
+    fn new(packet: &Packet, chunk: &Chunk) -> Option<Self> {
+        let Chunk { frame, offset, len } = chunk;
+        packet.payload_sum.map(|sum| Self { frame: frame.index(), offset: *offset, len: *len, sum })
+    }
+
+    fn sum_of(&self, chunk: &Chunk) -> Option<u16> {
+        let same = chunk.frame.index() == self.frame && chunk.offset == self.offset && chunk.len == self.len;
+        same.then_some(self.sum)
+    }
+}
 
 impl Connection {
     /// A segment of subflow `id` has arrived, its payload (if any) in `chunk`.
@@ -25,26 +49,35 @@ impl Connection {
         chunk: Option<Chunk>,
         cache: &mut PoolCache,
     ) {
-        let Some(index) = self.index(id) else {
-            return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
+        let free = |chunk: Option<Chunk>, cache: &mut PoolCache| {
+            chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         };
+        let Some(index) = self.index(id) else { return free(chunk, cache) };
+        if self.closed {
+            return self.handle_after_close(now, id, packet, chunk, cache);
+        }
+        self.note_syn(index, packet);
         match self.admit(index, packet) {
             Admission::Admit => {}
-            Admission::Drop => return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk)),
+            Admission::Drop => return free(chunk, cache),
             Admission::Reset => {
-                chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
-                self.subflows[index].reset_reason = ResetReason::MptcpError;
-                self.subflows[index].tcb.abort(now);
+                free(chunk, cache);
+                self.subflows[index].reset(now, ResetReason::MptcpError.into());
                 return self.drain_events(now, id, Some(packet), cache);
             }
         }
+        if self.is_fast_close_by_reset(index, packet) {
+            free(chunk, cache);
+            return self.handle_fast_close(now, Some(id), cache);
+        }
+        let fresh = chunk.as_ref().and_then(|chunk| Fresh::new(packet, chunk));
         let has_payload = chunk.is_some();
         let subflow = &mut self.subflows[index];
         let verdict = subflow.tcb.handle_segment(now, &packet.tcp, &packet.options, packet.ecn, chunk, cache);
-        let fast_close = verdict.accepted && self.is_fast_close(packet);
+        let fast_close = verdict.accepted && self.names_our_key(packet);
         self.drain_events(now, id, Some(packet), cache);
         if fast_close {
-            return self.handle_fast_close(now, cache);
+            return self.handle_fast_close(now, None, cache);
         }
         if !verdict.accepted {
             return;
@@ -53,10 +86,13 @@ impl Connection {
         self.subflows[index].handle_sign_of_life(now);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
-            Mode::Plain(_) => self.settle_plain_acknowledgment(index, cache),
+            Mode::Plain(_) => {
+                self.settle_plain_acknowledgment(index, cache);
+                self.handle_plain_options(index, packet);
+            }
             Mode::Offering | Mode::Answering => {}
         }
-        self.deliver(now, id, cache);
+        self.deliver(now, id, fresh, cache);
         self.advance_close(now);
     }
 
@@ -78,7 +114,11 @@ impl Connection {
                 }
                 TcpEvent::PeerFinished => self.handle_subflow_fin(now, index, packet, cache),
                 TcpEvent::RetransmissionTimeout => self.handle_subflow_timeout(index),
-                TcpEvent::Closed(reason) => self.end_subflow(now, id, reason, cache),
+                TcpEvent::Closed(reason) => {
+                    let by_reset = matches!(reason, CloseReason::Reset | CloseReason::Refused);
+                    let words = packet.filter(|_| by_reset).and_then(reset_words);
+                    self.end_subflow(now, id, reason, words, cache);
+                }
             }
         }
     }
@@ -101,71 +141,88 @@ impl Connection {
     ) {
         let id = self.subflows[index].id;
         if let Phase::Confirming { .. } = self.subflows[index].phase
-            && !packet.tcp.flags.contains(crate::wire::TcpFlags::SYN)
+            && !packet.tcp.flags.contains(TcpFlags::SYN)
         {
             // RFC 8684 §3.2: the ACK of our third ACK; data may be sent now.
             self.join_is_ready(index);
         }
+        let bare = packet.options.mptcp.is_empty();
+        let subflow = &mut self.subflows[index];
+        subflow.bare_segments = if bare { subflow.bare_segments.saturating_add(1) } else { 0 };
         // A DSS, or another sign that the options of a segment without payload are as the peer made them.
-        let mut dss_seen = false;
+        let mut options_pass = false;
         for option in &packet.options.mptcp {
+            // Options pass, and a pure ACK with a signal need not have a DSS: one that overtakes the first DSS is no sign of
+            // a middlebox (pitfall 18).
+            options_pass |= !has_payload;
             match option {
                 MptcpOption::Dss(dss) => {
-                    dss_seen = true;
+                    options_pass = true;
                     self.handle_dss(now, index, dss, packet, cache);
                 }
-                MptcpOption::Capable(MpCapable::Data { data_len, .. }) => {
+                MptcpOption::Capable(MpCapable::Data { data_len, checksum, .. }) => {
                     // The initiator repeats its keys on the first data until that is acknowledged.
-                    dss_seen = true;
+                    options_pass = true;
                     if self.subflows[index].is_initial() && !self.initiator {
-                        self.map_first_data(index, *data_len);
-                        self.confirm();
+                        self.map_first_data(now, index, *data_len, *checksum);
+                        self.confirm(index);
                     }
                 }
                 // Repeated third ACKs: known already.
-                MptcpOption::Capable(_) | MptcpOption::Join(_) => dss_seen |= !has_payload,
-                // Options pass, and a pure ACK with a signal need not have a DSS: one that overtakes the first DSS is
-                // no sign of a middlebox.
-                MptcpOption::AddAddr(add) => {
-                    dss_seen |= !has_payload;
-                    self.handle_add_addr(index, add);
-                }
+                MptcpOption::Capable(_) | MptcpOption::Join(_) => {}
+                MptcpOption::AddAddr(add) => self.handle_add_addr(now, index, add),
                 MptcpOption::RemoveAddr(removal) => {
-                    dss_seen |= !has_payload;
                     for id in &removal.address_ids {
                         self.handle_remove_addr(now, *id);
                     }
                 }
-                MptcpOption::Prio(prio) => {
-                    dss_seen |= !has_payload;
-                    self.subflows[index].remote_backup = prio.backup;
-                }
-                // RFC 8684 §3.7: the peer's checksum failed. We negotiate none, so this can only be a peer in error,
-                // or one that falls back.
-                MptcpOption::Fail(_) => self.fall_back(now, index, FallbackReason::PeerFellBack, cache),
+                MptcpOption::Prio(prio) => self.subflows[index].remote_backup = prio.backup,
+                MptcpOption::Fail(fail) => self.handle_fail(now, index, fail, cache),
+                // They have their place on resets, and are looked at before.
                 MptcpOption::FastClose(_) | MptcpOption::Reset(_) => {}
             }
             if self.index(id) != Some(index) || !self.is_multipath() {
                 return;
             }
         }
-        if self.mode == (Mode::Multipath { confirmed: false }) && !dss_seen {
-            let data_acked = self.subflows[index].tcb.acked_bytes() > 0;
-            // RFC 8684 §3.7: data, or an ACK of data, without DSS on the first subflow.
-            if has_payload || data_acked {
-                self.fall_back(now, index, FallbackReason::NoDss, cache);
-            }
+        if !options_pass {
+            self.handle_segment_without_dss(now, index, has_payload, cache);
+        }
+    }
+
+    /// RFC 8684 §3.7: data, or an ACK of data, without DSS before any has come. Later a mapping may cover it that came
+    /// before, and a DATA_ACK that says nothing new may be left out.
+    fn handle_segment_without_dss(
+        &mut self,
+        now: Instant,
+        index: usize,
+        has_payload: bool,
+        cache: &mut PoolCache,
+    ) {
+        let subflow = &mut self.subflows[index];
+        let about_data = has_payload || subflow.tcb.acked_bytes() > 0;
+        if subflow.dss_seen || !about_data {
+            return;
+        }
+        if subflow.is_initial() {
+            self.fall_back(now, index, FallbackReason::NoDss, cache);
+        } else {
+            // Pitfall 16.
+            subflow.reset(now, ResetReason::MiddleboxInterference.into());
         }
     }
 
     fn handle_dss(&mut self, now: Instant, index: usize, dss: &Dss, packet: &Packet, cache: &mut PoolCache) {
-        if let Some(mapping) = &dss.mapping
-            && mapping.len == 0
-        {
-            // RFC 8684 §3.7: an infinite mapping.
-            return self.fall_back(now, index, FallbackReason::PeerFellBack, cache);
+        if let Some(mapping) = &dss.mapping {
+            if mapping.len == 0 {
+                return self.handle_infinite_mapping(now, index, mapping, cache);
+            }
+            if !self.is_as_agreed(now, index, mapping.checksum) {
+                return;
+            }
+            self.short_data_acks = matches!(mapping.data_seq, ShortOrLong::Short(_));
         }
-        self.confirm();
+        self.confirm(index);
         if let Some(data_ack) = dss.data_ack {
             let data_ack = data_ack.resolve(self.send.una());
             let window = u64::from(self.subflows[index].tcb.scaled_window(&packet.tcp));
@@ -218,70 +275,69 @@ impl Connection {
         if near.distance(offset) > 1 << 31 || offset.raw() > u64::MAX / 2 {
             return;
         }
-        self.declare(index, Mapping { offset: offset.raw(), data_seq, len: len as u32 });
+        let DssMapping { checksum, .. } = mapping;
+        self.declare(index, Mapping { offset: offset.raw(), data_seq, len: len as u32, checksum, data_fin });
     }
 
     pub(super) fn declare(&mut self, index: usize, mapping: Mapping) {
-        let subflow = &mut self.subflows[index];
-        // Wholly behind what was passed on: a retransmission.
-        if mapping.offset + u64::from(mapping.len) <= subflow.delivered {
-            return;
-        }
-        match subflow.mappings.insert(mapping) {
+        match self.subflows[index].inbound.declare(mapping) {
             Ok(()) => {}
             Err(MappingError::Conflict) => self.misbehaviour.mapping_conflicts += 1,
             Err(MappingError::Full) => self.misbehaviour.mappings_refused += 1,
         }
     }
 
-    /// Passes what TCP has in order on to the connection.
-    pub(super) fn deliver(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
+    /// Passes what TCP has in order on to the connection. `fresh` is about the packet that has just come, if one has.
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        id: SubflowId,
+        fresh: Option<Fresh>,
+        cache: &mut PoolCache,
+    ) {
         let Some(index) = self.index(id) else { return };
-        if let Mode::Plain(_) = self.mode {
-            let subflow = &mut self.subflows[index];
-            let waiting = std::mem::take(&mut subflow.unmapped);
-            for (offset, chunk) in
-                waiting.into_iter().chain(std::iter::from_fn(|| subflow.tcb.poll_received()))
-            {
-                // TCP has kept to the window it promised; the queue's edge is told by it.
-                self.receive.window(u64::MAX / 4);
-                self.receive.insert(self.receive_base + offset, chunk, cache);
-            }
-            return;
-        }
-        if !self.is_multipath() {
-            return;
-        }
-        while let Some((offset, chunk)) = self.subflows[index].tcb.poll_received() {
-            self.subflows[index].unmapped.push_back((offset, chunk));
-            self.deliver_mapped(index, cache);
-        }
-        self.deliver_mapped(index, cache);
-        let held: usize = self.subflows[index].unmapped.iter().map(|(_, chunk)| chunk.len()).sum();
-        if held > UNMAPPED_MAX {
-            // RFC 8684 §3.7: options are lost on the way; no data can be delivered from this subflow.
-            self.misbehaviour.unmapped += 1;
-            self.subflows[index].reset_reason = ResetReason::MiddleboxInterference;
-            self.subflows[index].tcb.abort(now);
+        match self.mode {
+            Mode::Plain(_) => self.deliver_plain(index, cache),
+            Mode::Multipath { .. } => self.deliver_mapped(now, index, fresh, cache),
+            Mode::Offering | Mode::Answering => {}
         }
     }
 
-    fn deliver_mapped(&mut self, index: usize, cache: &mut PoolCache) {
+    fn deliver_plain(&mut self, index: usize, cache: &mut PoolCache) {
         let subflow = &mut self.subflows[index];
-        while let Some((offset, mut chunk)) = subflow.unmapped.pop_front() {
-            let Some((data_seq, len)) = subflow.mappings.resolve(offset) else {
-                subflow.unmapped.push_front((offset, chunk));
-                return;
-            };
-            // Pitfall 34: bytes of two mappings are never taken together.
-            if chunk.len() > len {
-                let mut rest = cache.pool().share_chunk(&chunk);
-                rest.trim_front(len);
-                chunk.truncate(len);
-                subflow.unmapped.push_front((offset + len as u64, rest));
+        while let Some((offset, chunk)) =
+            subflow.inbound.poll_unmapped().or_else(|| subflow.tcb.poll_received())
+        {
+            // TCP has kept to the window it promised; the queue's edge is told by it.
+            self.receive.window(u64::MAX / 4);
+            self.receive.insert(self.receive_base + offset, chunk, cache);
+        }
+    }
+
+    fn deliver_mapped(&mut self, now: Instant, index: usize, fresh: Option<Fresh>, cache: &mut PoolCache) {
+        let subflow = &mut self.subflows[index];
+        // Nothing of a subflow whose checksum has failed is believed until the peer says what follows.
+        let waits = self.failure.is_some_and(|failure| failure.subflow == subflow.id);
+        loop {
+            let received = subflow.tcb.poll_received();
+            let more = received.is_some();
+            if let Some((offset, chunk)) = received {
+                let sum = fresh.and_then(|fresh| fresh.sum_of(&chunk));
+                subflow.inbound.push(offset, chunk, sum);
             }
-            subflow.delivered = offset + chunk.len as u64;
-            self.receive.insert(data_seq, chunk, cache);
+            while !waits {
+                match subflow.inbound.poll(now, cache.pool()) {
+                    Delivery::Data(data_seq, chunk) => self.receive.insert(data_seq, chunk, cache),
+                    Delivery::Damaged(data_seq) => return self.handle_damage(now, index, data_seq, cache),
+                    Delivery::Nothing => break,
+                }
+            }
+            if !more {
+                break;
+            }
+        }
+        if subflow.inbound.unmapped().is_some_and(|(bytes, _)| bytes > UNMAPPED_MAX) {
+            self.handle_lost_options(now, index, cache);
         }
     }
 
@@ -294,14 +350,11 @@ impl Connection {
         cache: &mut PoolCache,
     ) {
         let id = self.subflows[index].id;
-        if self.mode == (Mode::Multipath { confirmed: false })
-            && packet.is_some_and(|packet| packet.options.mptcp.is_empty())
-        {
-            // RFC 8684 §3.7: the peer's first sequence number behind its SYN comes without DSS. Before the FIN is
-            // answered: it ends the peer's data only, and not the subflow that ours needs.
-            self.fall_back(now, index, FallbackReason::NoDss, cache);
+        let bare = packet.is_some_and(|packet| packet.options.mptcp.is_empty());
+        if self.is_multipath() && bare {
+            self.handle_bare_fin(now, index, cache);
         }
-        self.deliver(now, id, cache);
+        self.deliver(now, id, None, cache);
         let Some(index) = self.index(id) else { return };
         if self.is_multipath() {
             // The peer is done with this subflow; we have nothing more to say on it, either. What it still holds is
@@ -312,23 +365,19 @@ impl Connection {
         }
     }
 
-    fn is_fast_close(&self, packet: &Packet) -> bool {
-        self.is_multipath()
-            && packet.options.mptcp.iter().any(|option| match option {
-                MptcpOption::FastClose(close) => close.receiver_key == self.local.key,
-                _ => false,
-            })
-    }
-
-    /// RFC 8684 §3.5: the peer has closed the connection at once.
-    fn handle_fast_close(&mut self, now: Instant, cache: &mut PoolCache) {
-        for subflow in &mut self.subflows {
-            subflow.tcb.abort(now);
+    /// A FIN without any option. Where MPTCP was not confirmed it is the peer's first sequence number behind its SYN, and
+    /// comes without DSS (RFC 8684 §3.7). Later, on the only subflow, it is most likely one whose DATA_FIN has fallen to a
+    /// middlebox. This comes before the FIN is answered: it ends the peer's data only, and not the subflow that ours needs.
+    fn handle_bare_fin(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
+        let subflow = &self.subflows[index];
+        if !subflow.dss_seen {
+            self.fall_back(now, index, FallbackReason::NoDss, cache);
+        } else if self.subflows.len() == 1 && subflow.bare_segments > 0 && !self.receive.has_fin() {
+            self.handle_lost_options(now, index, cache);
         }
-        self.finish(CloseReason::Reset, cache);
     }
 
-    fn handle_add_addr(&mut self, index: usize, add: &AddAddr) {
+    fn handle_add_addr(&mut self, now: Instant, index: usize, add: &AddAddr) {
         let Some(keys) = self.keys() else { return };
         match *add {
             AddAddr::Echo { address_id, addr, port } => self.addresses.handle_echo(address_id, addr, port),
@@ -339,7 +388,7 @@ impl Connection {
                     return;
                 }
                 let echo = AddAddr::Echo { address_id, addr, port };
-                self.subflows[index].signal(MptcpOption::AddAddr(echo));
+                self.subflows[index].signal(now, MptcpOption::AddAddr(echo));
                 // Pitfall 20: without a port, that of the subflow which carries the signal.
                 let remote = Endpoint::new(addr, port.unwrap_or(self.subflows[index].tuple.remote.port));
                 if self.addresses.handle_announcement(address_id, remote) {
@@ -367,4 +416,12 @@ impl Connection {
         }
         self.events.push_back(ConnectionEvent::AddressWithdrawn(id));
     }
+}
+
+/// What a reset says about itself.
+fn reset_words(packet: &Packet) -> Option<MpTcpRst> {
+    packet.options.mptcp.iter().find_map(|option| match option {
+        MptcpOption::Reset(reset) => Some(*reset),
+        _ => None,
+    })
 }

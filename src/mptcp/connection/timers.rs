@@ -4,22 +4,20 @@ use super::Connection;
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::SubflowId;
 use crate::mptcp::subflow::{Phase, Subflow};
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, State};
 use crate::wire::MptcpOption;
 use crate::wire::mptcp::ResetReason;
 
 impl Connection {
     /// When [`Connection::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let subflows = self.subflows.iter().flat_map(|subflow| {
-            let repeat = match subflow.phase {
-                Phase::Confirming { repeat_at, .. } => Some(repeat_at),
-                Phase::Handshake | Phase::Ready => None,
-            };
-            [subflow.tcb.poll_timeout(), repeat, subflow.removal_at()]
-        });
-        let own = [self.data_timer, self.orphan_at, self.announce_at()];
-        subflows.chain(own).flatten().min()
+        if self.closed {
+            return self.fast_close_at();
+        }
+        let subflows = self.subflows.iter().flat_map(subflow_deadlines).flatten();
+        let failure = self.failure.map(|failure| failure.repeat_at);
+        let own = [self.data_timer, self.orphan_at, self.announce_at(), failure];
+        subflows.chain(own.into_iter().flatten()).min()
     }
 
     fn announce_at(&self) -> Option<Instant> {
@@ -30,15 +28,21 @@ impl Connection {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, cache: &mut PoolCache) {
-        let ids: Vec<SubflowId> = self.due_subflows(now);
+        if self.closed {
+            return self.handle_fast_close_timer(now);
+        }
+        let is_due =
+            |subflow: &&Subflow| subflow_deadlines(subflow).into_iter().flatten().any(|at| at <= now);
+        let ids: Vec<SubflowId> = self.subflows.iter().filter(is_due).map(|subflow| subflow.id).collect();
         for id in ids {
             let Some(index) = self.index(id) else { continue };
             self.subflows[index].tcb.handle_timeout(now);
-            self.handle_subflow_timers(now, index);
+            self.handle_subflow_timers(now, index, cache);
             self.drain_events(now, id, None, cache);
         }
+        self.handle_failure_timer(now);
         if self.data_timer.is_some_and(|at| at <= now) {
-            self.handle_data_timer(now);
+            self.handle_data_timer(now, cache);
         }
         if self.orphan_at.is_some_and(|at| at <= now) {
             self.orphan_at = None;
@@ -47,36 +51,29 @@ impl Connection {
         self.send_announcements(now);
     }
 
-    fn due_subflows(&self, now: Instant) -> Vec<SubflowId> {
-        let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let is_due = |s: &&Subflow| {
-            due(s.tcb.poll_timeout())
-                || due(s.removal_at())
-                || matches!(s.phase, Phase::Confirming { repeat_at, .. } if repeat_at <= now)
-        };
-        self.subflows.iter().filter(is_due).map(|s| s.id).collect()
-    }
-
-    fn handle_subflow_timers(&mut self, now: Instant, index: usize) {
+    fn handle_subflow_timers(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
         let alone = self.subflows.len() == 1;
         let subflow = &mut self.subflows[index];
         if let Phase::Confirming { repeat_at, repeats } = subflow.phase
             && repeat_at <= now
         {
             if repeats >= self.tcp.syn_retries {
-                subflow.reset_reason = ResetReason::Unspecified;
-                subflow.tcb.abort(now);
+                subflow.reset(now, ResetReason::Unspecified.into());
             } else {
                 let wait = subflow.tcb.rto() * 2u32.pow(repeats);
                 subflow.phase = Phase::Confirming { repeat_at: now + wait, repeats: repeats + 1 };
                 subflow.tcb.request_ack();
             }
         }
+        subflow.handle_signal_timer(now);
         if subflow.end_removal(now) {
             // The probe was not answered: the path is gone, as the peer said. The last one stays for TCP to judge.
             if !alone {
                 subflow.tcb.abort(now);
             }
+        }
+        if unmapped_until(subflow).is_some_and(|until| until <= now) {
+            self.handle_lost_options(now, index, cache);
         }
     }
 
@@ -84,7 +81,23 @@ impl Connection {
         let Some(keys) = self.keys() else { return };
         let Some(index) = self.best_subflow() else { return };
         while let Some(announcement) = self.addresses.poll_announcement(now, &keys) {
-            self.subflows[index].signal(MptcpOption::AddAddr(announcement));
+            self.subflows[index].signal(now, MptcpOption::AddAddr(announcement));
         }
     }
+}
+
+/// Everything that a subflow waits for.
+fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 5] {
+    let repeat = match subflow.phase {
+        Phase::Confirming { repeat_at, .. } => Some(repeat_at),
+        Phase::Handshake | Phase::Ready => None,
+    };
+    let Subflow { tcb, .. } = subflow;
+    [tcb.poll_timeout(), repeat, subflow.removal_at(), subflow.signal_at(), unmapped_until(subflow)]
+}
+
+/// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1).
+fn unmapped_until(subflow: &Subflow) -> Option<Instant> {
+    let (_, since) = subflow.inbound.unmapped()?;
+    (subflow.tcb.state() != State::Closed).then(|| since + subflow.tcb.rto())
 }

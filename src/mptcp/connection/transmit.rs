@@ -2,9 +2,10 @@
 
 use super::{Connection, Mode, SendSide};
 use crate::base::{Instant, PoolCache, PortId, TxFrame};
+use crate::mptcp::emitter::Emitter;
 use crate::mptcp::sched::{Candidate, Scheduler};
-use crate::mptcp::subflow::{Emitter, Phase, Subflow};
-use crate::tcp::State;
+use crate::mptcp::subflow::{Phase, Subflow};
+use crate::tcp::{OutgoingKind, State};
 use arrayvec::ArrayVec;
 
 /// What [`Connection::poll_transmit`] gave.
@@ -39,7 +40,7 @@ impl Connection {
         let count = self.subflows.len();
         for step in 0..count {
             let index = (self.turn + step) % count;
-            if !self.subflows[index].tcb.has_to_send(now) {
+            if !self.has_segment(now, index) {
                 continue;
             }
             let port = self.subflows[index].path.port;
@@ -52,6 +53,9 @@ impl Connection {
                 Some(packet) => return Transmit::Packet(port, packet),
                 None => blocked |= !emitter.prepare(cache),
             }
+        }
+        if self.closed {
+            return if blocked { Transmit::Blocked } else { Transmit::Idle };
         }
         match self.schedule(now, room_at, cache) {
             Scheduled::On(index) => {
@@ -73,6 +77,12 @@ impl Connection {
         }
     }
 
+    /// Whether a subflow has a segment to send by itself. After the end those are resets, and what tells of the end.
+    fn has_segment(&mut self, now: Instant, index: usize) -> bool {
+        let waits = self.fast_close.is_some() && self.subflows[index].tcb.state() != State::Closed;
+        if waits { self.take_fast_close(index) } else { self.subflows[index].tcb.has_to_send(now) }
+    }
+
     fn emit(
         &mut self,
         now: Instant,
@@ -85,13 +95,18 @@ impl Connection {
         let signalling = self.signalling();
         let subflow = &mut self.subflows[index];
         subflow.tcb.set_receive_window(u32::try_from(window).unwrap_or(u32::MAX));
-        let packet = subflow.emit(now, &signalling, emitter, cache);
-        if subflow.tcb.state() == State::Closed {
-            // It was the reset of a subflow that we end; nothing else will come that tells of its end.
-            let id = subflow.id;
-            self.drain_events(now, id, None, cache);
+        let (kind, packet) = subflow.emit(now, &signalling, emitter, cache)?;
+        match kind {
+            OutgoingKind::Syn => self.on_syn_sent(index),
+            OutgoingKind::Ack | OutgoingKind::Fin | OutgoingKind::Probe => self.on_farewell_sent(),
+            // The reset of a subflow that we end: nothing else will come that tells of its end.
+            OutgoingKind::Reset if subflow.tcb.state() == State::Closed => {
+                let id = subflow.id;
+                self.drain_events(now, id, None, cache);
+            }
+            OutgoingKind::SynAck | OutgoingKind::Data | OutgoingKind::Reset => {}
         }
-        packet
+        Some(packet)
     }
 
     /// Puts the next piece of data onto a subflow.

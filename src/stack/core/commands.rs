@@ -2,7 +2,7 @@
 
 use super::{JoinRequest, Listener, Slot, Stack};
 use crate::base::{Instant, PoolCache};
-use crate::mptcp::Connection;
+use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::{Command, ConnectionId, Report};
 use crate::stack::stream::StreamShared;
 use crate::tcp::{CloseReason, initial_sequence};
@@ -49,6 +49,9 @@ impl Stack {
             Command::Withdraw { connection, id } => {
                 self.with(connection, |slot| slot.connection.withdraw(now, id, cache));
             }
+            Command::SetBackup { connection, subflow, backup } => {
+                self.with(connection, |slot| slot.connection.set_backup(now, subflow, backup));
+            }
             Command::PortState { port, up } => {
                 if !up {
                     self.with_all(|slot| slot.connection.handle_port_down(now, port, cache));
@@ -59,7 +62,8 @@ impl Stack {
             }
             Command::Shutdown => {
                 self.listeners.clear();
-                self.with_all(|slot| slot.connection.abort(now, CloseReason::Aborted, cache));
+                // Nobody will be there to say it again.
+                self.with_all(|slot| slot.connection.abort(now, CloseReason::Aborted, AbortBy::Reset, cache));
             }
         }
     }
@@ -95,6 +99,7 @@ impl Stack {
             subflow: crate::mptcp::SubflowId(u32::MAX),
             tuple,
             reason: CloseReason::NoResources,
+            reset: None,
             established: false,
         });
     }

@@ -1,6 +1,6 @@
 //! Events of connections: to the tables, to control, to applications.
 
-use super::{ConnectionEvent, Stack};
+use super::{AbortBy, ConnectionEvent, Stack};
 use crate::base::{Instant, PoolCache};
 use crate::stack::message::{ConnectionId, Report};
 use crate::stack::stream::StreamShared;
@@ -32,13 +32,13 @@ impl Stack {
                         self.reports.push_back(report);
                     }
                 }
-                ConnectionEvent::SubflowClosed { id: subflow, tuple, reason, established } => {
+                ConnectionEvent::SubflowClosed { id: subflow, tuple, reason, reset, established } => {
                     slot.publish(now);
                     self.flows.remove(&tuple);
                     self.last = None;
                     self.unpin(tuple);
                     let report =
-                        Report::SubflowClosed { connection: id, subflow, tuple, reason, established };
+                        Report::SubflowClosed { connection: id, subflow, tuple, reason, reset, established };
                     self.reports.push_back(report);
                 }
                 ConnectionEvent::AddressAnnounced(address, remote) => {
@@ -87,7 +87,7 @@ impl Stack {
             let taken = listener.is_some_and(|listener| listener.accept.push(stream).is_ok());
             if !taken {
                 self.counters.accept_overflows += 1;
-                slot.connection.abort(now, CloseReason::NoResources, cache);
+                slot.connection.abort(now, CloseReason::NoResources, AbortBy::Ack, cache);
             }
         }
     }

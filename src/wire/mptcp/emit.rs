@@ -65,7 +65,8 @@ fn head(out: &mut Writer<'_>, len: u8, subtype: u8, low: u8) {
 }
 
 impl ShortOrLong {
-    const fn wire_len(self) -> usize {
+    /// How many bytes it takes.
+    pub const fn wire_len(self) -> usize {
         match self {
             ShortOrLong::Short(_) => 4,
             ShortOrLong::Long(_) => 8,

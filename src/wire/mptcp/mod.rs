@@ -371,6 +371,34 @@ impl ResetReason {
         }
     }
 
+    /// Whether what is said may pass, so that the peer may try again (§3.6, flag T).
+    pub const fn is_transient(self) -> bool {
+        match self {
+            ResetReason::LackOfResources
+            | ResetReason::TooMuchOutstanding
+            | ResetReason::UnacceptablePerformance => true,
+            ResetReason::Unspecified
+            | ResetReason::MptcpError
+            | ResetReason::Prohibited
+            | ResetReason::MiddleboxInterference
+            | ResetReason::Other(_) => false,
+        }
+    }
+
+    /// In words, for reports.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            ResetReason::Unspecified => "no reason given",
+            ResetReason::MptcpError => "an error in MPTCP",
+            ResetReason::LackOfResources => "lack of resources",
+            ResetReason::Prohibited => "prohibited by the administrator",
+            ResetReason::TooMuchOutstanding => "too much outstanding data",
+            ResetReason::UnacceptablePerformance => "unacceptable performance",
+            ResetReason::MiddleboxInterference => "interference of a middlebox",
+            ResetReason::Other(_) => "a reason that is not known",
+        }
+    }
+
     /// The option's byte.
     pub const fn code(self) -> u8 {
         match self {
