@@ -8,7 +8,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-long test-zerocopy demo bench bench-quick lint fmt clean
+.PHONY: help deps build test test-long test-zerocopy packetdrill demo bench bench-quick lint fmt clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,21 @@ test-long: deps ## The same with the long forms: more seeds, 1 GiB transfers
 
 test-zerocopy: deps ## Only the zero-copy suite: virtio_net and igb in an emulated guest (part of test, too)
 	$(CARGO) test --locked --test zerocopy -- --nocapture
+
+# PACKETDRILL: the binary. SCRIPTS: a folder of scripts. JSON=1: everything as JSON. DRILL: further words (-v, --filter).
+packetdrill: ## Run packetdrill's scripts against Braid: PACKETDRILL=binary SCRIPTS=folder [JSON=1] (needs root)
+	@if [ -z "$(PACKETDRILL)" ] || [ -z "$(SCRIPTS)" ]; then \
+		echo "Say where they are: make packetdrill PACKETDRILL=binary SCRIPTS=folder"; \
+		echo "packetdrill is not in Debian. To get it, somewhere outside of this repository:"; \
+		echo "  apt-get install git gcc make bison flex libc6-dev zlib1g-dev python3"; \
+		echo "  git clone https://github.com/google/packetdrill      (TCP; scripts in gtests/net/tcp)"; \
+		echo "  git clone https://github.com/gdetal/packetdrill      (MPTCP; scripts in gtests/net/mptcp)"; \
+		echo "  cd packetdrill/gtests/net/packetdrill && ./configure && make packetdrill"; \
+		exit 2; \
+	fi >&2
+	@$(CARGO) build --locked --quiet --example packetdrill --example packetdrill-run
+	@target/debug/examples/packetdrill-run --packetdrill $(PACKETDRILL) --scripts $(SCRIPTS) \
+		$(if $(JSON),--json) $(DRILL)
 
 demo: build ## Two hosts, two paths: ten seconds of traffic, then a file while a path fails (needs root)
 	@target/release/braid demo $(DEMO)

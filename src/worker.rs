@@ -81,6 +81,7 @@ impl WorkerHandle {
     ///
     /// # Errors
     /// The command back when the ring is full: the worker is far behind, and control tries again later.
+    #[expect(clippy::result_large_err, reason = "commands are few, and a box would be one for each")]
     pub fn command(&self, command: Command) -> Result<(), Command> {
         self.commands.push(command)?;
         self.doorbell.nudge();

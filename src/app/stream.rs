@@ -3,6 +3,7 @@
 
 use crate::base::pool::{TX_HEADROOM, TX_PAYLOAD_MAX};
 use crate::base::{Chunk, Frame, FramePool, PoolCache};
+use crate::mptcp::Tuning;
 use crate::runtime::{ConnectError, ControlHandle, ListenError, Runtime};
 use crate::stack::stream::{ConnectionInfo, StreamState};
 use crate::stack::{
@@ -120,6 +121,26 @@ impl Stream {
     /// [`ErrorKind::TimedOut`].
     pub fn set_write_timeout(&self, timeout: Option<Duration>) {
         lock(&self.writer).timeout = timeout;
+    }
+
+    /// The settings that may change while the connection runs.
+    pub fn tuning(&self) -> Tuning {
+        self.shared.tuning()
+    }
+
+    /// Changes settings: Nagle's algorithm, a cork, keep-alive, the user timeout.
+    pub fn tune(&self, change: impl FnOnce(&mut Tuning)) {
+        self.shared.tune(change);
+    }
+
+    /// Changes the sizes of the buffers, in bytes.
+    pub fn set_buffers(&self, send: Option<u32>, receive: Option<u32>) {
+        self.shared.set_buffers(send, receive);
+    }
+
+    /// Gives the connection up at once: the peer gets a reset, and what it has not acknowledged may be lost.
+    pub fn abort(self) {
+        self.shared.abort();
     }
 
     /// Ends our direction: the peer reads the end after all that was written.
@@ -378,7 +399,7 @@ impl Write for &Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }
@@ -395,7 +416,7 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.shared.ring();
+        self.shared.flush();
         Ok(())
     }
 }

@@ -7,8 +7,10 @@
 
 use crate::base::time::Duration;
 use crate::base::{DataSeq, Instant};
+use crate::mptcp::Tuning;
 use crate::mptcp::addr::Addresses;
 use crate::mptcp::autotune::Autotune;
+use crate::mptcp::batching::Batching;
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
@@ -106,6 +108,7 @@ pub struct Connection {
     /// The first data byte that the peer's window does not cover.
     send_edge: DataSeq,
     send_side: SendSide,
+    batching: Batching,
     /// Bytes of the receive buffer that the application holds, or that wait for it elsewhere.
     unread: u64,
     /// What the receive buffer may be now: what the paths need, and what the worker has frames for.
@@ -123,6 +126,8 @@ pub struct Connection {
     names_key_on_resets: bool,
     joins_allowed: bool,
     closed: bool,
+    /// A SYN has ended TIME-WAIT: it is for a listener.
+    reopened: bool,
     /// Where the turn over subflows begins, so that none starves.
     turn: usize,
     history: Vec<SubflowFigures>,
@@ -175,6 +180,7 @@ impl Connection {
             short_data_acks: false,
             send_edge: first,
             send_side: SendSide::Open,
+            batching: Batching::new(&setup.options.tuning),
             unread: 0,
             receive_limit,
             autotune,
@@ -187,6 +193,7 @@ impl Connection {
             names_key_on_resets: false,
             joins_allowed: false,
             closed: false,
+            reopened: false,
             turn: 0,
             history: Vec::new(),
             misbehaviour: Misbehaviour::default(),
@@ -211,10 +218,14 @@ impl Connection {
         // One frame holds a segment in both directions: no descriptor chains are needed.
         let frame = crate::base::pool::RX_PACKET_MAX - 18 - headers;
         let mss = usize::from(path.mtu).saturating_sub(headers).min(frame);
+        // RFC 9293 §3.7.1: and no more than the application wants.
+        let mss = self.options.max_segment.map_or(mss, |most| mss.min(most.get()));
         // The smallest shift with which 16 bits can say the whole buffer.
         let buffer = self.options.receive_buffer.max(1);
         let window_scale = (0..14).find(|shift| buffer >> shift <= 0xffff).unwrap_or(14) as u8;
-        TcpConfig { mss: Mss::new(mss as u16), window_scale, window_owner, ..self.tcp }
+        let Tuning { keep_alive, user_timeout, .. } = self.options.tuning;
+        let mss = Mss::new(mss as u16);
+        TcpConfig { mss, window_scale, window_owner, keep_alive, user_timeout, ..self.tcp }
     }
 
     fn index(&self, id: SubflowId) -> Option<usize> {

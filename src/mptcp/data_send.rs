@@ -1,6 +1,7 @@
 //! The connection's send queue: what the application gave and the peer has not data-acknowledged yet, in data sequence
 //! order, and which subflow carried each piece last.
 
+use crate::base::pool::FRAME_SIZE;
 use crate::base::{Chunk, DataSeq, FramePool, PoolCache};
 use crate::mptcp::SubflowId;
 use std::collections::VecDeque;
@@ -102,8 +103,22 @@ impl SendQueue {
         self.reinjected_bytes
     }
 
-    /// Appends what the application gave.
-    pub fn push(&mut self, chunk: Chunk) {
+    /// Appends what the application gave. A last piece that was not sent yet is filled up to `full` bytes first, as far
+    /// as its frame has room: always where pieces are to be gathered, and otherwise if it is less than half of that. To
+    /// copy some hundred bytes costs less than a packet; a piece that is nearly full is left as it is, so that those who
+    /// write whole segments of their own size are not copied.
+    pub fn push(&mut self, chunk: Chunk, full: usize, gather: bool, cache: &mut PoolCache) {
+        let mut chunk = chunk;
+        if self.sent < self.entries.len()
+            && let Some(last) = self.entries.back_mut()
+        {
+            let copied = top_up(&mut last.chunk, &chunk, full, gather, cache.pool());
+            self.end += copied as u64;
+            chunk.trim_front(copied);
+        }
+        if chunk.is_empty() {
+            return cache.free_chunk(chunk);
+        }
         let len = chunk.len as u64;
         self.entries.push_back(Entry { data_seq: self.end, chunk, carrier: SubflowId(0), waiting: false });
         self.end += len;
@@ -229,6 +244,19 @@ impl SendQueue {
     }
 }
 
+/// Copies the front of `more` behind the end of `piece`. Returns how many bytes.
+fn top_up(piece: &mut Chunk, more: &Chunk, full: usize, gather: bool, pool: &FramePool) -> usize {
+    let len = piece.len();
+    if len >= full || !(gather || 2 * len <= full) || !pool.is_sole(&piece.frame) {
+        return 0;
+    }
+    let end = piece.offset as usize + len;
+    let copied = more.len().min(full - len).min(FRAME_SIZE - end);
+    pool.bytes_mut(&mut piece.frame)[end..end + copied].copy_from_slice(&pool.chunk(more)[..copied]);
+    piece.len += copied as u16;
+    copied
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,7 +269,7 @@ mod tests {
         let mut queue = SendQueue::new(DataSeq::new(u64::MAX - 150));
         for _ in 0..pieces {
             let frame = cache.alloc().expect("a frame");
-            queue.push(Chunk { frame, offset: 128, len: 100 });
+            queue.push(Chunk { frame, offset: 128, len: 100 }, 100, false, &mut cache);
         }
         (queue, cache)
     }
@@ -302,6 +330,38 @@ mod tests {
         })
         .collect();
         assert_eq!(lengths, [40, 40, 20]);
+        queue.clear(&mut cache);
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_small_piece_that_waits_is_filled_up() {
+        let mut cache = PoolCache::new(FramePool::new_heap(16));
+        let pool = cache.pool_arc().clone();
+        let mut queue = SendQueue::new(DataSeq::new(7));
+        let mut written = 0_u8;
+        let mut push = |queue: &mut SendQueue, cache: &mut PoolCache, len: u16, gather: bool| {
+            let mut frame = cache.alloc().expect("a frame");
+            for byte in &mut pool.bytes_mut(&mut frame)[128..128 + len as usize] {
+                *byte = written;
+                written = written.wrapping_add(1);
+            }
+            queue.push(Chunk { frame, offset: 128, len }, 100, gather, cache);
+        };
+        // Less than half: filled. More than half: left alone, unless pieces are gathered.
+        for (len, gather) in [(50, false), (30, false), (40, false), (40, true), (90, true)] {
+            push(&mut queue, &mut cache, len, gather);
+        }
+        let (mut lengths, mut sent) = (Vec::new(), Vec::new());
+        while let Some(piece) = queue.take_new(100, FAST, &pool) {
+            lengths.push(piece.chunk.len());
+            sent.extend_from_slice(pool.chunk(&piece.chunk));
+            cache.free_chunk(piece.chunk);
+        }
+        assert_eq!((lengths, sent), (vec![80, 100, 70], (0..250).collect()));
+        // What was sent is not touched.
+        push(&mut queue, &mut cache, 10, true);
+        assert_eq!((queue.unsent_len(), queue.unsent_bytes()), (Some(10), 10));
         queue.clear(&mut cache);
         assert_eq!(pool.used(), 0);
     }

@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod autotune;
+pub mod batching;
 pub mod connection;
 pub mod crypto;
 pub mod data_recv;
@@ -17,11 +18,13 @@ pub mod sched;
 pub mod signalling;
 pub mod signals;
 pub mod subflow;
+pub mod tuning;
 
 pub use connection::{AbortBy, Connection, Transmit};
 pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
 pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
+pub use tuning::Tuning;
 
 /// Names a subflow of one connection; counts up, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

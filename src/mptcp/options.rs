@@ -2,9 +2,10 @@
 
 use crate::base::{PortId, SeqNum};
 use crate::cc::CongestionAlgorithm;
+use crate::mptcp::Tuning;
 use crate::mptcp::crypto::KeyMaterial;
 use crate::tcp::TcpConfig;
-use crate::wire::{FourTuple, LinkHeader};
+use crate::wire::{FourTuple, LinkHeader, Mss};
 
 /// How packets of a subflow leave: the NIC and the link header. The control thread makes it from routes and
 /// neighbours; a passive subflow answers the way its SYN came.
@@ -55,6 +56,10 @@ pub struct ConnectOptions {
     pub receive_buffer: u32,
     /// Send buffer of the connection, in bytes.
     pub send_buffer: u32,
+    /// No larger segment is asked for or sent, whatever the path would take.
+    pub max_segment: Option<Mss>,
+    /// What can be changed later, too.
+    pub tuning: Tuning,
 }
 
 impl Default for ConnectOptions {
@@ -66,6 +71,8 @@ impl Default for ConnectOptions {
             no_join_here: false,
             receive_buffer: 6 << 20,
             send_buffer: 6 << 20,
+            max_segment: None,
+            tuning: Tuning::default(),
         }
     }
 }

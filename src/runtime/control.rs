@@ -447,7 +447,8 @@ impl Control {
             Wanted::Connect { remote, options, reply } => {
                 let worker = self.next_worker;
                 self.next_worker = (worker + 1) % self.workers.len();
-                let stream = StreamShared::new(Arc::clone(&self.workers[worker].handle.doorbell));
+                let doorbell = Arc::clone(&self.workers[worker].handle.doorbell);
+                let stream = StreamShared::with_tuning(doorbell, options.tuning);
                 let opened = self.ports.open(local, Endpoint::from(remote), &stream);
                 let opened =
                     opened.map_err(|source| ConnectError::LocalPort { remote, source }).map(|tuple| {

@@ -151,7 +151,7 @@ impl Host {
         app: PlannedApp,
     ) {
         debug_assert_eq!(port, path.port);
-        let stream = StreamShared::new(Arc::clone(&self.handle.doorbell));
+        let stream = StreamShared::with_tuning(Arc::clone(&self.handle.doorbell), options.tuning);
         self.apps.push(app.start(Arc::clone(&stream)));
         self.commands.push(Command::Connect { tuple, path, options, stream });
     }

@@ -193,7 +193,14 @@ impl Stack {
         if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
             if let Some(slot) = self.connections.get_mut(connection) {
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
-                return self.touch(connection);
+                let reopened = slot.connection.is_reopened();
+                self.touch(connection);
+                if reopened {
+                    // Its flow is free once its end was passed on.
+                    self.drain_events(now, connection, cache);
+                    self.handle_syn(now, port, packet, cache);
+                }
+                return;
             }
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }

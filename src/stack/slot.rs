@@ -5,7 +5,7 @@ use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::ListenerId;
-use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo};
+use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo, Turned};
 use crate::tcp::CloseReason;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -80,6 +80,7 @@ impl Slot {
     pub fn pump(&mut self, now: Instant, cache: &mut PoolCache) {
         let Some(stream) = self.stream.clone() else { return };
         stream.attend();
+        self.pump_knobs(now, &stream);
         if stream.is_abandoned() {
             self.pump_abandoned(now, &stream, cache);
         }
@@ -94,20 +95,32 @@ impl Slot {
         }
     }
 
+    /// What the application has turned. Before what it has written since: that is to be sent by the new settings.
+    fn pump_knobs(&mut self, now: Instant, stream: &StreamShared) {
+        let Some(Turned { tuning, send_buffer, receive_buffer }) = stream.take_turned() else { return };
+        tuning.iter().for_each(|tuning| self.connection.tune(now, tuning));
+        self.connection.set_buffers(send_buffer, receive_buffer);
+    }
+
     fn pump_to_connection(&mut self, stream: &StreamShared, cache: &mut PoolCache) {
         if self.connection.is_closed() {
             return while let Some(chunk) = stream.take() {
                 cache.free_chunk(chunk);
             };
         }
+        // The flag first: it is about what was pushed before it was set, and no harm to what comes behind.
+        let more = stream.has_more();
         while self.connection.write_room() > 0
             && let Some(chunk) = stream.take()
         {
             if chunk.is_empty() {
                 cache.free_chunk(chunk);
             } else {
-                self.connection.write(chunk);
+                self.connection.write(chunk, more, cache);
             }
+        }
+        if stream.take_flush() {
+            self.connection.flush();
         }
         // The flag first: what was pushed before it was set is then visible.
         if stream.is_send_closed() && !stream.has_chunks() {
@@ -152,7 +165,9 @@ impl Slot {
             cache.free_chunk(chunk);
         }
         let over = self.linger_until.is_some_and(|until| until <= now);
-        if (unread || self.connection.has_data() || over) && !self.connection.is_closed() {
+        // RFC 9293 §3.10.4: in SYN-SENT there is nothing to deliver, and nobody to tell.
+        let at_once = stream.is_aborting() || self.connection.is_opening();
+        if (unread || self.connection.has_data() || over || at_once) && !self.connection.is_closed() {
             self.connection.abort(now, CloseReason::Aborted, AbortBy::Ack, cache);
         }
         if self.connection.is_write_finished() && self.linger_until.is_none() {

@@ -6,8 +6,9 @@
 
 use crate::base::snapshot::{Snapshot, Words};
 use crate::base::{Chunk, PortId};
-use crate::mptcp::FallbackReason;
+use crate::mptcp::{FallbackReason, Tuning};
 use crate::stack::message::ConnectionId;
+use crate::stack::stream::knobs::Knobs;
 use crate::tcp::CloseReason;
 use crate::wire::{Endpoint, FourTuple};
 use crossbeam::queue::ArrayQueue;
@@ -16,6 +17,10 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+
+mod knobs;
+
+pub use knobs::Turned;
 
 /// Chunks that a ring between worker and application holds: some hundred microseconds' worth at 10 Gbit/s. More would
 /// only let what was written grow cold before it is sent.
@@ -225,6 +230,7 @@ pub struct StreamShared {
     send_finished: AtomicBool,
     /// Bytes that the application has taken out of `to_app`.
     bytes_read: AtomicU64,
+    bytes_delivered: AtomicU64,
     /// Bytes read at which the application rings (the window has opened enough to tell the peer).
     ring_at: AtomicU64,
     /// Payload bytes to put into one chunk: a segment's worth.
@@ -238,6 +244,7 @@ pub struct StreamShared {
     info: Snapshot<INFO_WORDS>,
     /// Whether the doorbell was rung and the worker has not come yet.
     rung: AtomicBool,
+    knobs: Knobs,
     reader: Waiter,
     writer: Waiter,
 }
@@ -252,6 +259,11 @@ const MPTCP_FALLBACK: u8 = 2;
 impl StreamShared {
     /// A stream whose connection is about to be made, at the worker of `doorbell`.
     pub fn new(doorbell: Arc<Doorbell>) -> Arc<Self> {
+        Self::with_tuning(doorbell, Tuning::default())
+    }
+
+    /// The same for a connection that begins with these settings.
+    pub fn with_tuning(doorbell: Arc<Doorbell>, tuning: Tuning) -> Arc<Self> {
         Arc::new(Self {
             to_stack: ArrayQueue::new(RING_CHUNKS),
             to_app: ArrayQueue::new(RING_CHUNKS),
@@ -262,6 +274,7 @@ impl StreamShared {
             receive_finished: AtomicBool::new(false),
             send_finished: AtomicBool::new(false),
             bytes_read: AtomicU64::new(0),
+            bytes_delivered: AtomicU64::new(0),
             ring_at: AtomicU64::new(0),
             chunk_len: AtomicU32::new(1400),
             mptcp: AtomicU8::new(MPTCP_UNKNOWN),
@@ -269,6 +282,7 @@ impl StreamShared {
             identity: OnceLock::new(),
             info: Snapshot::default(),
             rung: AtomicBool::new(false),
+            knobs: Knobs::new(tuning),
             reader: Waiter::default(),
             writer: Waiter::default(),
         })
@@ -351,6 +365,44 @@ impl StreamShared {
         Some(chunk)
     }
 
+    /// Bytes that [`StreamShared::pop`] would give now.
+    pub fn readable_bytes(&self) -> u64 {
+        // What was read first: more may be delivered in between, but nothing is read that was not.
+        let read = self.bytes_read.load(Ordering::Acquire);
+        self.bytes_delivered.load(Ordering::Acquire).saturating_sub(read)
+    }
+
+    /// The settings.
+    pub fn tuning(&self) -> Tuning {
+        self.knobs.tuning()
+    }
+
+    /// Changes settings while the connection runs.
+    pub fn tune(&self, change: impl FnOnce(&mut Tuning)) {
+        self.knobs.tune(change);
+        self.ring();
+    }
+
+    /// Changes the sizes of the buffers, in bytes. A receive buffer that shrinks does so as its window is used up: what
+    /// was promised to the peer holds.
+    pub fn set_buffers(&self, send: Option<u32>, receive: Option<u32>) {
+        self.knobs.set_buffers(send, receive);
+        self.ring();
+    }
+
+    /// Says of what was pushed last that it is not the end of a message: more follows at once, and until then what does
+    /// not fill a segment may wait (Linux's `MSG_MORE`). To be said before [`StreamShared::ring`], and taken back with
+    /// the rest.
+    pub fn set_more(&self, more: bool) {
+        self.knobs.set_more(more);
+    }
+
+    /// What was pushed leaves now, even where Nagle's algorithm, a cork or announced data would have it wait.
+    pub fn flush(&self) {
+        self.knobs.flush();
+        self.ring();
+    }
+
     /// The peer has finished and everything has been read.
     pub fn is_drained(&self) -> bool {
         // The flag first: what was pushed before it was set is then visible.
@@ -373,6 +425,13 @@ impl StreamShared {
     pub fn abandon(&self) {
         self.abandoned.store(true, Ordering::Release);
         self.close_send();
+    }
+
+    /// The application goes, and the connection with it, at once: the peer gets a reset, and what was not sent is lost
+    /// (RFC 9293 §3.10.5; Linux's `SO_LINGER` with zero seconds).
+    pub fn abort(&self) {
+        self.knobs.abort();
+        self.abandon();
     }
 
     /// Waits until there is something to read, the peer has finished, or the connection is closed. False when
@@ -460,7 +519,12 @@ impl StreamShared {
     /// # Errors
     /// The chunk back when the ring is full.
     pub fn deliver(&self, chunk: Chunk) -> Result<(), Chunk> {
-        self.to_app.push(chunk)
+        let len = u64::from(chunk.len);
+        // Before the chunk can be read: what was read is never more than what was delivered.
+        self.bytes_delivered.fetch_add(len, Ordering::AcqRel);
+        self.to_app.push(chunk).inspect_err(|_| {
+            self.bytes_delivered.fetch_sub(len, Ordering::AcqRel);
+        })
     }
 
     /// How many chunks [`StreamShared::deliver`] takes now.
@@ -495,6 +559,26 @@ impl StreamShared {
     /// Whether the application sends no more (what is in the ring comes first).
     pub fn is_send_closed(&self) -> bool {
         self.send_closed.load(Ordering::Acquire)
+    }
+
+    /// What the application has turned since the worker looked last.
+    pub fn take_turned(&self) -> Option<Turned> {
+        self.knobs.take_turned()
+    }
+
+    /// Whether what was pushed so far has to leave now.
+    pub fn take_flush(&self) -> bool {
+        self.knobs.take_flush()
+    }
+
+    /// Whether what was pushed last is not the end of a message.
+    pub fn has_more(&self) -> bool {
+        self.knobs.has_more()
+    }
+
+    /// Whether the application wants no orderly end.
+    pub fn is_aborting(&self) -> bool {
+        self.knobs.is_aborting()
     }
 
     /// Whether the application is gone.

@@ -2,6 +2,7 @@
 
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
+use crate::tcp::KeepAlive;
 use crate::wire::Mss;
 
 /// Who enforces the peer's window, and to whom the receive window belongs.
@@ -42,6 +43,11 @@ pub struct TcpConfig {
     pub retries: u32,
     /// How long an ACK may be delayed (RFC 9293 §3.8.6.3: less than 0.5 s).
     pub delayed_ack: Duration,
+    /// Ask a silent peer whether it is still there (RFC 9293 §3.8.4), until [`crate::tcp::Tcb::tune`] changes it.
+    pub keep_alive: Option<KeepAlive>,
+    /// How long something may wait for the peer before the connection is over (RFC 5482), until
+    /// [`crate::tcp::Tcb::tune`] changes it. `None`: `retries` decides.
+    pub user_timeout: Option<Duration>,
     /// How long TIME-WAIT lasts (RFC 9293 §3.6.1: 2 MSL).
     pub time_wait: Duration,
 }
@@ -62,6 +68,8 @@ impl Default for TcpConfig {
             syn_retries: 5,
             retries: 15,
             delayed_ack: Duration::from_millis(40),
+            keep_alive: None,
+            user_timeout: None,
             time_wait: Duration::from_secs(60),
         }
     }

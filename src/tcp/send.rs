@@ -90,7 +90,7 @@ pub(super) struct Departure {
     pub(super) payload_len: usize,
     /// Whether it is the FIN.
     pub(super) fin: bool,
-    /// Whether nothing is queued behind it.
+    /// Whether no payload is queued behind it.
     pub(super) last: bool,
 }
 
@@ -427,7 +427,7 @@ impl SendQueue {
             seq: segment.seq,
             payload_len,
             fin: segment.chunk.is_none(),
-            last: index + 1 == self.segments.len(),
+            last: self.segments.get(index + 1).is_none_or(|next| next.chunk.is_none()),
         }
     }
 

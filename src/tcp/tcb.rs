@@ -1,8 +1,10 @@
 //! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
-//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings.
+//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings, `liveness.rs` how long
+//! a silent peer is borne with.
 
 mod expiry;
 mod input;
+mod liveness;
 mod output;
 
 pub use input::Accepted;
@@ -15,6 +17,7 @@ use crate::cc::{CongestionControl, Controller};
 use crate::tcp::ack::{AckSchedule, ChallengeLimit};
 use crate::tcp::event::Events;
 use crate::tcp::handshake::{Agreed, Handshake};
+use crate::tcp::keep_alive::Keeper;
 use crate::tcp::recovery::Recovery;
 use crate::tcp::recv::Receiver;
 use crate::tcp::rtt::RttEstimator;
@@ -70,12 +73,17 @@ pub struct Tcb {
     challenges: ChallengeLimit,
     timers: Timers,
     persist: Persist,
+    keeper: Keeper,
+    /// When an acceptable segment arrived last.
+    heard_at: Instant,
     events: Events,
     reset: Option<PendingReset>,
     /// Expirations of the retransmission timer since the last advance of SND.UNA.
     timeouts: u32,
     /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191).
     mss: Mss,
+    /// The caller has more to queue behind what is queued.
+    more_behind: bool,
     /// When something was sent last.
     sent_at: Instant,
     /// The latest `now`, for calls that have none.
@@ -126,10 +134,13 @@ impl Tcb {
             challenges: ChallengeLimit::default(),
             timers: Timers::default(),
             persist: Persist::default(),
+            keeper: Keeper::default(),
+            heard_at: now,
             events: Events::default(),
             reset: None,
             timeouts: 0,
             mss: config.mss.min(agreed.peer_mss),
+            more_behind: false,
             sent_at: now,
             now,
             counters: TcpCounters::default(),
@@ -166,6 +177,8 @@ impl Tcb {
             // RFC 9293 §3.10.4: a CLOSE in SYN-RECEIVED takes effect now.
             self.state = self.state.after_close();
         }
+        self.heard_at = now;
+        self.start_keep_alive();
         self.events.push(TcpEvent::Established);
     }
 
@@ -212,6 +225,12 @@ impl Tcb {
         assert!(!self.send.has_fin(), "nothing is queued behind the FIN");
         self.send.push(chunk, data_seq);
         self.update_persist();
+    }
+
+    /// Whether the caller has more to queue behind what is queued: then the last segment queued is not the end of what
+    /// was given, and has no PSH.
+    pub fn set_more_behind(&mut self, more: bool) {
+        self.more_behind = more;
     }
 
     /// An ACK without payload leaves at the next [`Tcb::poll_transmit`], before any data.
@@ -348,6 +367,7 @@ impl Tcb {
             let wait = self.rtt.rto_doubled(self.persist.rounds);
             self.timers.set(Timer::Persist, self.now + wait);
         }
+        self.update_user_timeout();
     }
 
     /// State of the connection.

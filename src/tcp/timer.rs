@@ -13,13 +13,23 @@ pub(super) enum Timer {
     DelayedAck,
     /// RFC 9293 §3.6.1: 2 MSL.
     TimeWait,
+    /// RFC 9293 §3.8.4: the peer has been silent for long.
+    KeepAlive,
+    /// RFC 5482: the peer has not acknowledged anything for as long as the application bears it.
+    UserTimeout,
 }
 
 impl Timer {
-    const COUNT: usize = 4;
+    const COUNT: usize = 6;
     /// All, in the order in which they are handled when they expire together.
-    const ALL: [Timer; Timer::COUNT] =
-        [Timer::Retransmit, Timer::Persist, Timer::DelayedAck, Timer::TimeWait];
+    const ALL: [Timer; Timer::COUNT] = [
+        Timer::UserTimeout,
+        Timer::Retransmit,
+        Timer::Persist,
+        Timer::DelayedAck,
+        Timer::TimeWait,
+        Timer::KeepAlive,
+    ];
 }
 
 /// The deadlines.

@@ -261,3 +261,33 @@ fn dropping_a_closed_stream_frees_what_is_in_the_rings() {
     drop(stream);
     assert_eq!(pool.used(), 0);
 }
+
+#[test]
+fn the_worker_hears_once_of_what_was_turned() {
+    let pair = open(8);
+    assert!(pair.shared.take_turned().is_none() && pair.stream.tuning() == Tuning::default());
+    pair.stream.tune(|tuning| tuning.cork = true);
+    pair.stream.tune(|tuning| tuning.nodelay = false);
+    pair.stream.set_buffers(Some(4000), None);
+    assert!(pair.doorbell.next().is_some(), "the worker is rung for");
+    let turned = pair.shared.take_turned().expect("settings were changed");
+    assert_eq!(turned.tuning, Some(Tuning { cork: true, nodelay: false, ..Tuning::default() }));
+    assert_eq!((turned.send_buffer, turned.receive_buffer), (Some(4000), None));
+    assert!(pair.shared.take_turned().is_none());
+    (&pair.stream).flush().expect("open");
+    assert!(pair.shared.take_flush() && !pair.shared.take_flush());
+    pair.stream.abort();
+    assert!(pair.shared.is_aborting() && pair.shared.is_abandoned());
+}
+
+#[test]
+fn what_can_be_read_is_counted() {
+    let mut pair = open(8);
+    pair.deliver(&[1; 50]);
+    pair.deliver(&[2; 30]);
+    assert_eq!(pair.shared.readable_bytes(), 80);
+    let mut buffer = [0; 10];
+    // A chunk is taken as a whole.
+    assert_eq!((&pair.stream).read(&mut buffer).expect("bytes"), 10);
+    assert_eq!(pair.shared.readable_bytes(), 30);
+}

@@ -1,7 +1,8 @@
 //! The application's side: data to send, data received, and the receive window that follows from what it reads.
 
-use super::{Connection, SendSide, UNSENT_MAX};
-use crate::base::{Chunk, Instant};
+use super::{Connection, Mode, SendSide, UNSENT_MAX};
+use crate::base::{Chunk, Instant, PoolCache};
+use crate::mptcp::Tuning;
 
 impl Connection {
     /// Bytes that the application may give now.
@@ -16,10 +17,32 @@ impl Connection {
         }
     }
 
-    /// Takes data to send.
-    pub fn write(&mut self, chunk: Chunk) {
+    /// Takes data to send. `more`: the rest of a message follows.
+    pub fn write(&mut self, chunk: Chunk, more: bool, cache: &mut PoolCache) {
         debug_assert!(self.send_side == SendSide::Open, "nothing is written after the end");
-        self.send.push(chunk);
+        self.batching.set_more(more);
+        let full = self.chunk_len();
+        self.send.push(chunk, full, self.batching.gathers(), cache);
+    }
+
+    /// What was written leaves now, whether it fills a segment or not.
+    pub fn flush(&mut self) {
+        self.batching.flush(self.send.end());
+    }
+
+    /// The application has changed its settings.
+    pub fn tune(&mut self, now: Instant, tuning: &Tuning) {
+        self.options.tuning = *tuning;
+        self.batching.tune(tuning);
+        for subflow in &mut self.subflows {
+            subflow.tcb.tune(now, tuning.keep_alive, tuning.user_timeout);
+        }
+    }
+
+    /// Changes the sizes of the buffers. What was promised to the peer holds.
+    pub fn set_buffers(&mut self, send: Option<u32>, receive: Option<u32>) {
+        self.options.send_buffer = send.unwrap_or(self.options.send_buffer);
+        self.options.receive_buffer = receive.unwrap_or(self.options.receive_buffer);
     }
 
     /// Payload bytes that make one segment on every subflow.
@@ -54,6 +77,11 @@ impl Connection {
             self.subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default();
         self.autotune.on_read(now, bytes, round_trip);
         self.unread -= bytes;
+        if let Mode::Plain(_) = self.mode {
+            // The window is the subflow's, and so is the decision what is worth telling of.
+            let free = u32::try_from(self.receive_free()).unwrap_or(u32::MAX);
+            return self.subflows.iter_mut().for_each(|subflow| subflow.tcb.set_receive_window(free));
+        }
         let gain = self.receive.window_gain(self.receive_free());
         let left = self.receive.window_left();
         let segment = self.chunk_len() as u64;

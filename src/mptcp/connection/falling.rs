@@ -104,7 +104,9 @@ impl Connection {
     /// On plain TCP what the subflow's ACK covers is acknowledged as data.
     pub(super) fn settle_plain_acknowledgment(&mut self, index: usize, cache: &mut PoolCache) {
         let acked_bytes = self.subflows[index].tcb.acked_bytes();
-        self.send.acknowledge(self.local.first_byte() + acked_bytes, cache);
+        if self.send.acknowledge(self.local.first_byte() + acked_bytes, cache) {
+            self.batching.on_acknowledged();
+        }
         // What was sent after the fall-back has arrived, and with it what we had to say.
         self.farewell.take_if(|farewell| acked_bytes > farewell.sent_bytes);
     }

@@ -3,7 +3,8 @@
 use super::{Connection, Mode, SubflowFigures};
 use crate::base::DataSeq;
 use crate::mptcp::subflow::Subflow;
-use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId};
+use crate::mptcp::{FallbackReason, Misbehaviour, Path, SubflowId, Tuning};
+use crate::tcp::State;
 use crate::wire::FourTuple;
 use crate::wire::mptcp::{AddressId, Token};
 
@@ -41,6 +42,21 @@ impl Connection {
         self.negotiation.no_join_remote()
     }
 
+    /// We opened it, and the peer has not answered.
+    pub fn is_opening(&self) -> bool {
+        !self.closed && self.subflows.iter().any(|s| s.is_initial() && s.tcb.state() == State::SynSent)
+    }
+
+    /// A SYN that begins a new connection has ended its TIME-WAIT (RFC 9293 §3.6.1): it is for a listener.
+    pub fn is_reopened(&self) -> bool {
+        self.reopened
+    }
+
+    /// The settings that may change while it runs.
+    pub fn tuning(&self) -> Tuning {
+        self.options.tuning
+    }
+
     /// It is over for its application. Something may still have to be said to the peer ([`Connection::has_last_words`]).
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -64,6 +80,11 @@ impl Connection {
     /// The peer's window beyond what it has acknowledged, in bytes.
     pub fn send_window(&self) -> u64 {
         self.send_edge.distance(self.send.una()).max(0) as u64
+    }
+
+    /// Bytes of the application that the peer has acknowledged.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.send.una().distance(self.local.first_byte()).max(0) as u64
     }
 
     /// The next data byte expected.

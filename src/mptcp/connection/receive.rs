@@ -79,6 +79,7 @@ impl Connection {
         if fast_close {
             return self.handle_fast_close(now, None, cache);
         }
+        self.reopened |= verdict.reopen;
         if !verdict.accepted {
             return;
         }
@@ -244,6 +245,7 @@ impl Connection {
         }
         let acked = if fin_acked { self.send.end() } else { data_ack };
         if self.send.acknowledge(acked, cache) {
+            self.batching.on_acknowledged();
             self.data_backoff = 0;
             self.rearm_data_timer(now);
         }

@@ -16,7 +16,7 @@ impl Connection {
         }
         let subflows = self.subflows.iter().flat_map(subflow_deadlines).flatten();
         let failure = self.failure.map(|failure| failure.repeat_at);
-        let own = [self.data_timer, self.orphan_at, self.announce_at(), failure];
+        let own = [self.data_timer, self.orphan_at, self.announce_at(), failure, self.batching.poll_timeout()];
         subflows.chain(own.into_iter().flatten()).min()
     }
 
@@ -41,6 +41,7 @@ impl Connection {
             self.drain_events(now, id, None, cache);
         }
         self.handle_failure_timer(now);
+        self.batching.handle_timeout(now, self.send.end());
         if self.data_timer.is_some_and(|at| at <= now) {
             self.handle_data_timer(now, cache);
         }

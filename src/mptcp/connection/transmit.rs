@@ -1,12 +1,16 @@
 //! Leaving packets: what TCP has to send on its own, then data that the scheduler spreads over subflows.
 
 use super::{Connection, Mode, SendSide};
+use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache, PortId, TxFrame};
 use crate::mptcp::emitter::Emitter;
 use crate::mptcp::sched::{Candidate, Scheduler};
 use crate::mptcp::subflow::{Phase, Subflow};
 use crate::tcp::{OutgoingKind, State};
 use arrayvec::ArrayVec;
+
+/// How long something is held back at most while no subflow's time-out is known (RFC 9293 §3.8.6.2.1: 0.1 to 1 s).
+const HOLD_MAX: Duration = Duration::from_millis(200);
 
 /// What [`Connection::poll_transmit`] gave.
 #[derive(Debug)]
@@ -118,13 +122,21 @@ impl Connection {
     ) -> Scheduled {
         match self.mode {
             Mode::Offering | Mode::Answering => Scheduled::Nothing,
-            Mode::Plain(_) => self.schedule_plain(room_at, cache),
+            Mode::Plain(_) => self.schedule_plain(now, room_at, cache),
             Mode::Multipath { .. } => self.schedule_multipath(now, room_at, cache),
         }
     }
 
-    fn schedule_plain(&mut self, room_at: impl Fn(PortId) -> usize, cache: &mut PoolCache) -> Scheduled {
+    fn schedule_plain(
+        &mut self,
+        now: Instant,
+        room_at: impl Fn(PortId) -> usize,
+        cache: &mut PoolCache,
+    ) -> Scheduled {
         let Some(len) = self.send.unsent_len() else { return Scheduled::Nothing };
+        if self.holds_back(now) {
+            return Scheduled::Nothing;
+        }
         let Some(subflow) = self.subflows.first_mut() else { return Scheduled::Nothing };
         if subflow.phase != Phase::Ready || !subflow.tcb.is_established() {
             return Scheduled::Nothing;
@@ -136,7 +148,15 @@ impl Connection {
         let Some(piece) = self.send.take_new(limit, subflow.id, cache.pool()) else {
             return Scheduled::Nothing;
         };
+        let full = piece.chunk.len() >= subflow.payload_max(false);
         subflow.tcb.enqueue(piece.chunk, piece.data_seq);
+        subflow.tcb.set_more_behind(self.send.has_unsent() || !self.batching.pushes());
+        self.batching.on_sent(self.send.next(), full);
+        if self.send_side == SendSide::Closing && !self.send.has_unsent() {
+            // The FIN rides on the last data.
+            self.send_side = SendSide::FinSent;
+            subflow.tcb.close(now);
+        }
         Scheduled::On(0)
     }
 
@@ -149,9 +169,10 @@ impl Connection {
         let carrier = self.send.reinjection_carrier();
         // RFC 8684 §3.3.5: up to the right edge of the one window, counted from the DATA_ACK.
         let window = self.send_edge.distance(self.send.next()).max(0) as usize;
-        let wanted = self.send.unsent_len().filter(|_| window > 0);
+        let held = self.holds_back(now);
+        let wanted = self.send.unsent_len().filter(|_| window > 0 && !held);
         if carrier.is_none() && wanted.is_none() {
-            if self.send.has_unsent() {
+            if self.send.has_unsent() && !held {
                 self.arm_data_timer(now); // the window is closed: it will be probed
             }
             return Scheduled::Nothing;
@@ -196,9 +217,30 @@ impl Connection {
         let Some(index) = self.index(id) else { return nothing };
         let Some(limit) = segment_limit(&self.subflows[index], len, window, true) else { return nothing };
         let Some(piece) = self.send.take_new(limit, id, cache.pool()) else { return nothing };
-        self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
+        let subflow = &mut self.subflows[index];
+        let full = piece.chunk.len() >= subflow.payload_max(true);
+        subflow.tcb.enqueue(piece.chunk, piece.data_seq);
+        subflow.tcb.set_more_behind(self.send.has_unsent() || !self.batching.pushes());
+        self.batching.on_sent(self.send.next(), full);
         self.arm_data_timer(now);
         Scheduled::On(index)
+    }
+
+    /// Whether the end of what was written does not fill a segment and has to wait for more, or for an acknowledgment.
+    /// Not behind the last word (RFC 9293 §3.7.4 is about what may still grow).
+    fn holds_back(&mut self, now: Instant) -> bool {
+        if !self.batching.holds(self.send.una(), self.send.next())
+            || self.send_side != SendSide::Open
+            || !self.send.has_unsent()
+        {
+            return false;
+        }
+        if self.send.unsent_bytes() >= self.chunk_len() as u64 {
+            return false;
+        }
+        let wait = self.best_subflow().map_or(HOLD_MAX, |index| self.subflows[index].tcb.rto());
+        self.batching.hold(now + wait);
+        true
     }
 
     /// Everything is on its way: says the end, if the application has. True when there is something new to send.

@@ -74,7 +74,7 @@ impl Stack {
         });
         let accepting = slot.listener.take();
         if accepting.is_some() {
-            let stream = StreamShared::new(Arc::clone(&self.doorbell));
+            let stream = StreamShared::with_tuning(Arc::clone(&self.doorbell), slot.connection.tuning());
             stream.set_identity(id, tuple);
             slot.stream = Some(stream);
         }

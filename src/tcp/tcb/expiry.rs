@@ -21,6 +21,8 @@ impl Tcb {
                 Timer::Persist => self.on_persist_timeout(),
                 Timer::DelayedAck => self.acks.immediately(),
                 Timer::TimeWait => self.finish(CloseReason::Finished),
+                Timer::KeepAlive => self.on_keep_alive_timeout(now),
+                Timer::UserTimeout => self.finish(CloseReason::TimedOut),
             }
         }
     }
@@ -30,7 +32,9 @@ impl Tcb {
         self.counters.timeouts += 1;
         let is_handshake = matches!(self.state, State::SynSent | State::SynReceived);
         let retries = if is_handshake { self.config.syn_retries } else { self.config.retries };
-        if self.timeouts > retries {
+        // RFC 5482 §4.2: a user timeout replaces the count, but for the handshake's.
+        let counts = is_handshake || self.config.user_timeout.is_none();
+        if counts && self.timeouts > retries {
             self.finish(CloseReason::TimedOut);
             return;
         }
@@ -56,7 +60,7 @@ impl Tcb {
             return;
         }
         self.persist.unanswered += 1;
-        if self.persist.unanswered > self.config.retries {
+        if self.persist.unanswered > self.config.retries && self.config.user_timeout.is_none() {
             self.finish(CloseReason::TimedOut);
             return;
         }

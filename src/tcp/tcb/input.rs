@@ -152,6 +152,7 @@ impl Tcb {
         if has(TcpFlags::RST) {
             return self.handle_reset(now, tcp);
         }
+        self.on_heard(now);
         // Fifth: the ACK field.
         let mut syn_acked = false;
         if !has(TcpFlags::ACK) {
@@ -324,6 +325,8 @@ impl Tcb {
     /// SND.UNA advanced: round trip and retransmission timer.
     fn on_advance(&mut self, now: Instant, options: &TcpOptions, acked: &Acked) {
         self.timeouts = 0;
+        // It begins anew with what is still unacknowledged.
+        self.timers.stop(Timer::UserTimeout);
         let by_echo = || {
             let timestamps = options.timestamps.filter(|_| self.agreed.timestamps)?;
             self.clock.round_trip(now, timestamps.echo)
@@ -474,9 +477,11 @@ impl Tcb {
         match error.kind {
             IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
             // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
-            IcmpErrorKind::Unreachable { .. } => {
+            IcmpErrorKind::Unreachable { code } => {
                 if self.state == State::SynSent {
-                    self.finish(CloseReason::Unreachable);
+                    let port_unreachable = if error.tuple.local.addr.is_ipv6() { 4 } else { 3 };
+                    let refused = code == port_unreachable;
+                    self.finish(if refused { CloseReason::Refused } else { CloseReason::Unreachable });
                 }
             }
         }

@@ -93,7 +93,7 @@ impl Tcb {
         let next = self.next()?;
         self.counters.segments_sent += 1;
         match next {
-            Next::Reset(reset) => self.emit_reset(reset),
+            Next::Reset(reset) => self.emit_reset(now, reset),
             Next::Handshake => self.emit_handshake(now),
             Next::Ack => {
                 let seq = self.send.nxt();
@@ -181,18 +181,21 @@ impl Tcb {
     // The emit functions never give nothing. They have the type of their caller because `Outgoing` is large: it is
     // written once, where the caller wants it.
 
-    fn emit_reset(&mut self, reset: PendingReset) -> Option<Outgoing<'_>> {
+    fn emit_reset(&mut self, now: Instant, reset: PendingReset) -> Option<Outgoing<'_>> {
         self.reset = None;
+        let mut options = TcpOptions::default();
         let (seq, ack, flags) = match reset {
             PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
             PendingReset::Abort => {
                 self.events.push(TcpEvent::Closed(CloseReason::Aborted));
+                // RFC 7323 §3.2: timestamps SHOULD be sent in a RST, too.
+                options.timestamps = self.agreed.timestamps.then(|| self.clock.option(now));
                 (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
             }
         };
         Some(Outgoing {
             tcp: TcpRepr { seq, ack, flags, window: 0, urgent: 0 },
-            options: TcpOptions::default(),
+            options,
             payload: None,
             kind: OutgoingKind::Reset,
             retransmission: false,
@@ -205,6 +208,7 @@ impl Tcb {
         if !self.timers.is_running(Timer::Retransmit) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
+        self.update_user_timeout();
         let window = self.window.show_on_syn();
         let timestamps = self.clock.option(now);
         let (flags, ack, options, kind) = if self.state == State::SynSent {
@@ -257,10 +261,13 @@ impl Tcb {
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
+        let fin_rides = !departure.fin && !retransmission && self.fin_rides(now);
         let mut flags = TcpFlags::ACK;
-        if departure.fin {
+        if departure.fin || fin_rides {
             flags = flags | TcpFlags::FIN;
-        } else if departure.last {
+        }
+        // RFC 9293 §3.9.1.2: the end of what was given, and nothing before it.
+        if !departure.fin && departure.last && !self.more_behind {
             flags = flags | TcpFlags::PSH;
         }
         let tcp = self.header(departure.seq, flags);
@@ -280,6 +287,17 @@ impl Tcb {
             }),
             retransmission,
         })
+    }
+
+    /// A segment leaves for the first time, and the FIN behind it need not have one of its own. It stays one in the
+    /// queue: if it is lost it is sent again alone.
+    fn fin_rides(&mut self, now: Instant) -> bool {
+        let Some(index) = self.send.next_new() else { return false };
+        let rides = self.send.shape(index).1 && self.window_for(index).is_some();
+        if rides {
+            self.send.depart(now, index, 1);
+        }
+        rides
     }
 
     /// Before a segment leaves. Returns whether it was sent before.
@@ -304,6 +322,7 @@ impl Tcb {
         if !self.timers.is_running(Timer::Retransmit) || (retransmission && index == 0) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
+        self.update_user_timeout();
         self.congestion.on_sent(now, payload_len as u64, u64::from(self.send.pipe()));
     }
 

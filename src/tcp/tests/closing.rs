@@ -1,6 +1,6 @@
 //! Ends of a connection: RFC 9293 §3.6, §3.10.4, §3.10.5.
 
-use super::script::{ACK, FIN, RST, SYN, Script, arriving, plain};
+use super::script::{ACK, FIN, PSH, RST, SYN, Script, arriving, plain};
 use crate::base::time::Duration;
 use crate::tcp::{CloseReason, OutgoingKind, State, TcpConfig, TcpEvent};
 
@@ -38,8 +38,8 @@ fn closing_second_goes_through_last_ack() {
     script.queue(1, 300);
     script.tcb.close(script.now);
     assert_eq!(script.state(), State::LastAck);
-    let sent = script.sent();
-    assert_eq!((sent[0].len, sent[1].kind, sent[1].seq), (300, OutgoingKind::Fin, 301));
+    let sent = script.sent_one();
+    assert_eq!((sent.kind, sent.len, sent.flags), (OutgoingKind::Data, 300, FIN | PSH | ACK));
     assert_eq!((script.tcb.sent_bytes(), script.tcb.in_flight()), (300, 301));
     script.arrive(arriving(ACK, 2, 301));
     assert_eq!((script.state(), script.tcb.is_fin_acked()), (State::LastAck, false));
@@ -97,6 +97,29 @@ fn a_lost_fin_is_repeated() {
     script.pass_to_timer();
     let fin = script.sent_one();
     assert!(fin.kind == OutgoingKind::Fin && fin.retransmission && fin.seq == 1);
+}
+
+#[test]
+fn a_fin_that_rode_on_data_is_repeated_with_it() {
+    let mut script = Script::established(plain());
+    script.queue(2, 100);
+    script.tcb.close(script.now);
+    let flags: Vec<_> = script.sent().iter().map(|sent| sent.flags).collect();
+    assert_eq!(flags, [ACK, FIN | PSH | ACK]);
+    script.arrive(arriving(ACK, 1, 101));
+    assert_eq!((script.state(), script.tcb.in_flight()), (State::FinWait1, 101));
+    // By whatever timer, the last data and the FIN go out again, in one segment or in two.
+    let (mut data_again, mut fin_again) = (false, false);
+    while !(data_again && fin_again) {
+        script.pass_to_timer().expect("a timer runs");
+        for sent in script.sent() {
+            data_again |= sent.len == 100 && sent.seq == 101;
+            fin_again |= sent.flags.contains(FIN);
+        }
+        assert!(script.tcb.consecutive_timeouts() < 5, "data {data_again}, FIN {fin_again}");
+    }
+    script.arrive(arriving(ACK, 1, 202));
+    assert_eq!((script.state(), script.tcb.in_flight()), (State::FinWait2, 0));
 }
 
 #[test]

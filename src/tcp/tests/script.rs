@@ -14,6 +14,7 @@ pub(super) const THEIRS: SeqNum = SeqNum::new(u32::MAX - 2_000);
 pub(super) const SYN: TcpFlags = TcpFlags::SYN;
 pub(super) const ACK: TcpFlags = TcpFlags::ACK;
 pub(super) const FIN: TcpFlags = TcpFlags::FIN;
+pub(super) const PSH: TcpFlags = TcpFlags::PSH;
 pub(super) const RST: TcpFlags = TcpFlags::RST;
 
 /// A segment of the peer.

@@ -1,0 +1,120 @@
+//! The shell commands of scripts: stubs of `sysctl`, `ip`, `tc`, `nstat` in PATH (see `run.rs`) send their words over a
+//! Unix socket, and get back what they should print and their status.
+
+use crate::kernel::Kernel;
+use crate::world::World;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+/// Separates words on the way.
+pub const SEPARATOR: char = '\u{1f}';
+
+/// Answers stubs for as long as the process lives.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn serve(path: &Path, kernel: &'static Kernel) -> std::io::Result<()> {
+    let listener = UnixListener::bind(path)?;
+    std::thread::Builder::new().name("stubs".into()).spawn(move || {
+        for stream in listener.incoming().flatten() {
+            if let Err(error) = answer(stream, kernel) {
+                eprintln!("a stub was not answered: {error}");
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn answer(mut stream: UnixStream, kernel: &Kernel) -> std::io::Result<()> {
+    let mut question = String::new();
+    stream.read_to_string(&mut question)?;
+    let words: Vec<&str> = question.split(SEPARATOR).collect();
+    let (status, text) = kernel.call(|world| command(world, &words));
+    stream.write_all(format!("{status}\n{text}").as_bytes())?;
+    stream.shutdown(Shutdown::Both)
+}
+
+/// A command: its status and what it prints.
+fn command(world: &mut World, words: &[&str]) -> (u8, String) {
+    match words {
+        ["sysctl", rest @ ..] => sysctl(world, rest),
+        ["ip", rest @ ..] => ip(world, rest),
+        ["tc", rest @ ..] => tc(world, rest),
+        ["nstat", rest @ ..] => nstat(world, rest),
+        ["ethtool", ..] => (0, String::new()),
+        [name, ..] => {
+            world.wants.add(format!("command {name}"));
+            (127, String::new())
+        }
+        [] => (127, String::new()),
+    }
+}
+
+/// `sysctl [-q] [-w] [-n] [-e] NAME[=VALUE]...`.
+fn sysctl(world: &mut World, words: &[&str]) -> (u8, String) {
+    let mut text = String::new();
+    for word in words.iter().filter(|word| !word.starts_with('-')) {
+        let (name, value) = word.split_once('=').map_or((*word, None), |(name, value)| (name, Some(value)));
+        let name = name.trim_start_matches("/proc/sys/").replace('/', ".");
+        match value {
+            Some(value) => {
+                let value = value.trim_matches('"');
+                if !world.persona.set(&name, value) {
+                    world.wants.add(format!("sysctl {name}={value}"));
+                }
+            }
+            None => {
+                text.push_str(world.persona.get(&name).unwrap_or("0"));
+                text.push('\n');
+            }
+        }
+    }
+    (0, text)
+}
+
+/// `ip mptcp ...`, and what else scripts say to `ip`.
+fn ip(world: &mut World, words: &[&str]) -> (u8, String) {
+    let words: Vec<&str> = words.iter().copied().filter(|word| !word.starts_with('-')).collect();
+    let after = |name: &str| {
+        let place = words.iter().position(|word| *word == name)?;
+        words.get(place + 1)?.parse::<usize>().ok()
+    };
+    match words[..] {
+        ["mptcp", "endpoint", "flush", ..] => world.flush_endpoints(),
+        ["mptcp", "endpoint", "add", addr, ref flags @ ..] => {
+            let Ok(addr) = addr.parse::<IpAddr>() else { return (1, String::new()) };
+            for flag in flags {
+                if ["backup", "fullmesh", "laminar", "id", "port"].contains(flag) {
+                    world.wants.add(format!("ip mptcp endpoint {flag}"));
+                }
+            }
+            world.add_endpoint(addr);
+        }
+        ["mptcp", "limits", "set", ..] => {
+            after("subflows").into_iter().for_each(|further| world.set_subflow_limit(further));
+        }
+        // The addresses of packets are whatever the script says; nothing is cached.
+        ["addr" | "address", ..] | ["tcp_metrics", "flush", ..] | ["route", ..] => {}
+        _ => world.wants.add(format!("ip {}", words.join(" "))),
+    }
+    (0, String::new())
+}
+
+/// `tc`: the only queue that scripts take for granted is the plain one.
+fn tc(world: &mut World, words: &[&str]) -> (u8, String) {
+    if words.contains(&"fq") || words.contains(&"limit") {
+        world.wants.add(format!("tc {}", words.join(" ")));
+    }
+    (0, String::new())
+}
+
+/// `nstat -n` begins anew; `nstat -zjs` prints counters as JSON. The stack has none under the kernel's names yet: a script
+/// that reads one finds nothing, and fails.
+fn nstat(world: &mut World, words: &[&str]) -> (u8, String) {
+    if !words.contains(&"-n") {
+        world.wants.add("nstat: MPTcpExt counters");
+    }
+    (0, "{\"kernel\":{}}\n".to_owned())
+}
