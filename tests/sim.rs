@@ -6,6 +6,7 @@
 
 use braid::base::time::Duration;
 use braid::base::{Instant, PortId};
+use braid::sim::losses::SegmentLoss;
 use braid::sim::network::{HostId, Nic};
 use braid::sim::scenario::{Fault, SeenBy, Stop, When};
 use braid::sim::{Kind, Outcome, Scenario, run};
@@ -285,4 +286,64 @@ fn a_connection_whose_only_nic_stalls_lives_on_when_it_is_back() {
     scenario.stops.push(Stop { nic, at: Instant::from_millis(500), lasts });
     let outcome = finish(&scenario);
     assert_eq!((outcome.stalled, outcome.bytes), (1, 2_000_000));
+}
+
+/// A plain TCP upload of `bytes` over a clean path of 100 Mbit/s and 10 ms, from which these losses are taken.
+fn with_losses(bytes: u64, losses: &[SegmentLoss]) -> Outcome {
+    let mut scenario = Scenario::plain(1, 1, bytes);
+    scenario.listen.connection.mptcp = false;
+    scenario.connections[0].options.mptcp = false;
+    scenario.links[0].a_to_b.segment_losses = losses.to_vec();
+    finish(&scenario)
+}
+
+/// Payload bytes of a full segment there.
+const SEGMENT: u64 = 1448;
+
+#[test]
+fn no_single_loss_costs_a_time_out() {
+    // Flights of every size up to three windows, and each segment of them lost once: the first, the last, the FIN. RACK
+    // finds what lies before something that arrives, and a loss probe makes something arrive.
+    for segments in [1, 2, 3, 4, 5, 9, 10, 11, 20, 35] {
+        let bytes = segments * SEGMENT;
+        for lost in 0..=segments {
+            let offset = (lost * SEGMENT) as u32;
+            let outcome = with_losses(bytes, &[SegmentLoss { offset, times: 1 }]);
+            let counters = outcome.tcp[0];
+            assert_eq!(counters.timeouts, 0, "segment {lost} of {segments}: {counters:?}");
+            assert!(counters.retransmits >= 1, "segment {lost} of {segments} was not lost: {counters:?}");
+        }
+    }
+}
+
+#[test]
+fn no_lost_retransmission_costs_a_time_out_while_data_follows_it() {
+    // Each loss of a retransmission halves the window once more (RFC 5681 §4.3): from the beginning of a connection that
+    // is not to be had often before nothing follows.
+    for lost in (0..150).step_by(7) {
+        for times in if lost < 50 { [2, 2, 3] } else { [2, 3, 4] } {
+            let offset = (lost * SEGMENT) as u32;
+            let outcome = with_losses(1_000 * SEGMENT, &[SegmentLoss { offset, times }]);
+            let counters = outcome.tcp[0];
+            assert_eq!(counters.timeouts, 0, "segment {lost} lost {times} times: {counters:?}");
+            assert!(counters.retransmits >= u64::from(times), "{counters:?}");
+        }
+    }
+}
+
+#[test]
+fn bursts_of_losses_cost_no_time_out() {
+    for (first, count) in [(5, 2), (5, 5), (12, 10), (20, 30), (40, 3)] {
+        let losses: Vec<SegmentLoss> = (first..first + count)
+            .map(|segment| SegmentLoss { offset: (segment * SEGMENT) as u32, times: 1 })
+            .collect();
+        let counters = with_losses(200 * SEGMENT, &losses).tcp[0];
+        assert_eq!(counters.timeouts, 0, "{count} from {first} on: {counters:?}");
+        // And the tail of a flight, all but its first segment.
+        let tail: Vec<SegmentLoss> = (200 - count..200)
+            .map(|segment| SegmentLoss { offset: (segment * SEGMENT) as u32, times: 1 })
+            .collect();
+        let counters = with_losses(200 * SEGMENT, &tail).tcp[0];
+        assert_eq!(counters.timeouts, 0, "the last {count}: {counters:?}");
+    }
 }

@@ -1,18 +1,22 @@
-//! Congestion control: how large a subflow's window may be. The algorithm never sees a segment; loss detection, in
-//! `tcp/`, never knows which algorithm runs.
+//! Congestion control: how large a subflow's window may be, and how fast it may be sent. The algorithm never sees a
+//! segment; loss detection, in `tcp/`, never knows which algorithm runs.
 //!
-//! An algorithm is window adjustment ([`Reno`]'s avoidance, for one) times slow start (`slow_start.rs`), on a common
-//! [`Window`].
+//! An algorithm is window adjustment ([`Reno`]'s avoidance, for one) times slow start (`slow_start.rs`, `hystart.rs`),
+//! on a common [`Window`]. What an acknowledgment tells is an [`AckSample`].
 
+mod cubic;
+mod hystart;
 mod reno;
+mod sample;
 mod slow_start;
 mod window;
 
+pub use cubic::Cubic;
 pub use reno::Reno;
+pub use sample::{AckSample, RateSample};
 pub use window::Window;
 
 use crate::base::Instant;
-use crate::base::time::Duration;
 
 /// The congestion control algorithm of a connection's subflows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,49 +24,54 @@ pub enum CongestionAlgorithm {
     /// NewReno (RFC 5681, RFC 6582).
     #[default]
     Reno,
+    /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
+    Cubic,
 }
 
 impl CongestionAlgorithm {
     /// All, with their names on the command line.
-    pub const ALL: &[(&'static str, CongestionAlgorithm)] = &[("reno", CongestionAlgorithm::Reno)];
+    pub const ALL: &[(&'static str, CongestionAlgorithm)] =
+        &[("reno", CongestionAlgorithm::Reno), ("cubic", CongestionAlgorithm::Cubic)];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             CongestionAlgorithm::Reno => "reno",
+            CongestionAlgorithm::Cubic => "cubic",
         }
     }
 }
 
-/// What an acknowledgment tells an algorithm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AckSample {
-    /// Bytes that were delivered and that we did not know of.
-    pub acked_bytes: u64,
-    /// The most that was in flight during the last round trip, in bytes: a window that was not used does not grow.
-    pub flight_bytes: u64,
-    /// A round trip that this acknowledgment measured.
-    pub rtt: Option<Duration>,
-}
-
 /// A congestion control algorithm. Bytes are payload bytes.
+///
+/// Events come in the order in which they happened. `in_flight` in [`Controller::on_loss`], [`Controller::on_rto`] and
+/// [`Controller::on_ecn`] is the flight size of RFC 5681 equation 4, without what limited transmit added, and as
+/// RFC 7661 §4.4.1 has it where the window was not used.
 pub trait Controller {
     /// `bytes` were sent; `in_flight` are in the network now.
     fn on_sent(&mut self, now: Instant, bytes: u64, in_flight: u64);
 
-    /// Data was acknowledged, outside of fast recovery.
+    /// Data was acknowledged, whatever else goes on (see [`AckSample::recovering`]).
     fn on_ack(&mut self, now: Instant, sample: &AckSample);
 
-    /// Loss was detected by duplicate acknowledgments: once a loss episode. `in_flight` bytes were outstanding.
+    /// Loss was detected by acknowledgments: once a loss episode, and again when a retransmission is lost.
     fn on_loss(&mut self, now: Instant, in_flight: u64);
 
     /// The retransmission timer expired. `again` when it did before, and nothing was acknowledged since.
     fn on_rto(&mut self, now: Instant, in_flight: u64, again: bool);
 
-    /// All that was outstanding when loss was detected is acknowledged.
-    fn on_recovered(&mut self, now: Instant);
+    /// All that was outstanding when loss or a mark was answered is acknowledged. The window is at most `limit_bytes`
+    /// from now on (RFC 7661 §4.4.1); `u64::MAX` where nothing else limits it.
+    fn on_recovered(&mut self, now: Instant, limit_bytes: u64);
 
-    /// Nothing was sent for longer than the retransmission time-out, and now there is something to send.
+    /// The last [`Controller::on_loss`] or [`Controller::on_rto`] was for nothing: what was taken for lost had only been
+    /// late.
+    fn on_undo(&mut self, now: Instant);
+
+    /// The peer echoes a congestion mark: once a window of data.
+    fn on_ecn(&mut self, now: Instant, in_flight: u64);
+
+    /// For five minutes less than half of the window was used (RFC 7661 §4.4.3).
     fn on_idle(&mut self, now: Instant);
 
     /// Full segments have this many payload bytes from now on: the path's MTU changed.
@@ -73,6 +82,9 @@ pub trait Controller {
 
     /// The slow start threshold in bytes; `u64::MAX` before the first loss.
     fn ssthresh(&self) -> u64;
+
+    /// How fast to send, in bytes a second. `None` for algorithms that only have a window: they are paced by it.
+    fn pacing_rate(&self) -> Option<u64>;
 }
 
 /// The algorithm of one subflow. An enum: the choice is made once a connection, and calls stay static.
@@ -80,6 +92,8 @@ pub trait Controller {
 pub enum CongestionControl {
     /// NewReno.
     Reno(Reno),
+    /// CUBIC.
+    Cubic(Cubic),
 }
 
 impl CongestionControl {
@@ -87,10 +101,10 @@ impl CongestionControl {
     pub fn new(algorithm: CongestionAlgorithm, segment_bytes: u64, careful: bool) -> Self {
         // RFC 6928 §2: ten segments; RFC 5681 §3.1: one where the SYN or the SYN/ACK was lost.
         let initial = if careful { segment_bytes } else { Window::initial(segment_bytes) };
+        let window = Window::new(segment_bytes, initial);
         match algorithm {
-            CongestionAlgorithm::Reno => {
-                CongestionControl::Reno(Reno::new(Window::new(segment_bytes, initial)))
-            }
+            CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
+            CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
         }
     }
 }
@@ -99,6 +113,7 @@ macro_rules! dispatch {
     ($self:ident, $controller:ident => $call:expr) => {
         match $self {
             CongestionControl::Reno($controller) => $call,
+            CongestionControl::Cubic($controller) => $call,
         }
     };
 }
@@ -120,8 +135,16 @@ impl Controller for CongestionControl {
         dispatch!(self, controller => controller.on_rto(now, in_flight, again))
     }
 
-    fn on_recovered(&mut self, now: Instant) {
-        dispatch!(self, controller => controller.on_recovered(now))
+    fn on_recovered(&mut self, now: Instant, limit_bytes: u64) {
+        dispatch!(self, controller => controller.on_recovered(now, limit_bytes))
+    }
+
+    fn on_undo(&mut self, now: Instant) {
+        dispatch!(self, controller => controller.on_undo(now))
+    }
+
+    fn on_ecn(&mut self, now: Instant, in_flight: u64) {
+        dispatch!(self, controller => controller.on_ecn(now, in_flight))
     }
 
     fn on_idle(&mut self, now: Instant) {
@@ -138,5 +161,9 @@ impl Controller for CongestionControl {
 
     fn ssthresh(&self) -> u64 {
         dispatch!(self, controller => controller.ssthresh())
+    }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        dispatch!(self, controller => controller.pacing_rate())
     }
 }

@@ -26,48 +26,62 @@ impl Reno {
             self.window.grow(self.window.segment_bytes());
         }
     }
+
+    /// Halves what was in flight.
+    fn halve(&mut self, in_flight: u64) {
+        self.window.save();
+        self.window.set_ssthresh(in_flight / 2);
+        self.credit_bytes = 0;
+    }
 }
 
 impl Controller for Reno {
     fn on_sent(&mut self, _now: Instant, _bytes: u64, _in_flight: u64) {}
 
     fn on_ack(&mut self, _now: Instant, sample: &AckSample) {
-        let mut left = sample.acked_bytes;
+        let mut left = sample.growth_bytes;
         if self.window.is_slow_start() {
             left = slow_start::grow(&mut self.window, sample);
         }
-        // RFC 7661 §4.3: no growth of a window that the sender did not fill.
-        if left > 0 && sample.flight_bytes + self.window.segment_bytes() >= self.window.cwnd() {
+        if left > 0 && self.window.is_used(sample.flight_bytes) {
             self.avoid(left);
         }
     }
 
     fn on_loss(&mut self, _now: Instant, in_flight: u64) {
         // RFC 5681 §3.2 step 2 and RFC 6675 §5 step 4.2: ssthresh = cwnd = FlightSize / 2.
-        self.window.set_ssthresh(in_flight / 2);
+        self.halve(in_flight);
         self.window.set_cwnd(self.window.ssthresh());
-        self.credit_bytes = 0;
     }
 
     fn on_rto(&mut self, _now: Instant, in_flight: u64, again: bool) {
         // RFC 5681 §3.1: a segment that is retransmitted by the timer more than once leaves ssthresh as it is.
         if !again {
-            self.window.set_ssthresh(in_flight / 2);
+            self.halve(in_flight);
         }
         // RFC 5681 §3.1: the loss window is one segment.
         self.window.set_cwnd(self.window.segment_bytes());
         self.credit_bytes = 0;
     }
 
-    fn on_recovered(&mut self, _now: Instant) {
+    fn on_recovered(&mut self, _now: Instant, limit_bytes: u64) {
         // RFC 6582 §3.2 step 3: ssthresh is the window after recovery. It was set when loss was detected; after a
         // time-out slow start has brought the window to where it is.
+        self.window.set_cwnd(self.window.cwnd().min(limit_bytes));
+    }
+
+    fn on_undo(&mut self, _now: Instant) {
+        self.window.restore();
+    }
+
+    fn on_ecn(&mut self, _now: Instant, in_flight: u64) {
+        // RFC 3168 §6.1.2: as after a loss, but the window may go down to one segment.
+        self.halve(in_flight);
+        self.window.set_cwnd(in_flight / 2);
     }
 
     fn on_idle(&mut self, _now: Instant) {
-        // RFC 5681 §4.1: the restart window, min(IW, cwnd).
-        let restart = Window::initial(self.window.segment_bytes());
-        self.window.set_cwnd(self.window.cwnd().min(restart));
+        self.window.decay();
     }
 
     fn set_segment_bytes(&mut self, segment_bytes: u64) {
@@ -81,6 +95,10 @@ impl Controller for Reno {
     fn ssthresh(&self) -> u64 {
         self.window.ssthresh()
     }
+
+    fn pacing_rate(&self) -> Option<u64> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -89,8 +107,8 @@ mod tests {
 
     const NOW: Instant = Instant::ZERO;
 
-    fn ack(reno: &mut Reno, acked_bytes: u64, flight_bytes: u64) {
-        reno.on_ack(NOW, &AckSample { acked_bytes, flight_bytes, rtt: None });
+    fn ack(reno: &mut Reno, growth_bytes: u64, flight_bytes: u64) {
+        reno.on_ack(NOW, &AckSample { growth_bytes, flight_bytes, ..AckSample::default() });
     }
 
     fn reno() -> Reno {
@@ -150,6 +168,54 @@ mod tests {
         assert_eq!(reno.window(), 10_000);
         (0..50).for_each(|_| ack(&mut reno, 1000, 9_000));
         assert!(reno.window() > 10_000);
+    }
+
+    #[test]
+    fn nothing_grows_while_a_loss_is_answered() {
+        let mut reno = reno();
+        let sample =
+            AckSample { acked_bytes: 10_000, flight_bytes: 10_000, recovering: true, ..AckSample::default() };
+        reno.on_ack(NOW, &sample);
+        assert_eq!(reno.window(), 10_000);
+    }
+
+    #[test]
+    fn a_reduction_for_nothing_is_taken_back_once() {
+        let mut reno = reno();
+        ack(&mut reno, 30_000, 30_000);
+        reno.on_loss(NOW, 40_000);
+        ack(&mut reno, 20_000, 20_000);
+        assert_eq!(reno.window(), 21_000);
+        reno.on_undo(NOW);
+        assert_eq!((reno.window(), reno.ssthresh()), (40_000, u64::MAX));
+        reno.on_loss(NOW, 40_000);
+        reno.on_undo(NOW);
+        reno.on_loss(NOW, 40_000);
+        assert_eq!(reno.window(), 20_000);
+        reno.on_undo(NOW);
+        reno.on_undo(NOW);
+        assert_eq!(reno.window(), 40_000, "not twice");
+    }
+
+    #[test]
+    fn a_mark_halves_and_one_segment_is_left() {
+        let mut reno = reno();
+        reno.on_ecn(NOW, 10_000);
+        assert_eq!((reno.window(), reno.ssthresh()), (5000, 5000));
+        (0..5).for_each(|_| reno.on_ecn(NOW, reno.window()));
+        assert_eq!((reno.window(), reno.ssthresh()), (1000, 2000));
+    }
+
+    #[test]
+    fn a_window_that_was_long_unused_is_halved_and_the_threshold_remembers() {
+        let mut reno = reno();
+        ack(&mut reno, 30_000, 30_000);
+        reno.on_loss(NOW, 80_000);
+        assert_eq!(reno.window(), 40_000);
+        reno.on_idle(NOW);
+        assert_eq!((reno.window(), reno.ssthresh()), (20_000, 40_000));
+        (0..5).for_each(|_| reno.on_idle(NOW));
+        assert_eq!(reno.window(), 10_000, "RFC 7661 §4.4.3: not below the initial window");
     }
 
     #[test]

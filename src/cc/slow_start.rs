@@ -8,11 +8,10 @@ use crate::cc::{AckSample, Window};
 /// RFC 5681 §3.1 takes at most one segment for each ACK, against peers that acknowledge a byte at a time; counting
 /// bytes (RFC 3465) defends just as well, and our peers may acknowledge a whole batch at once.
 pub(super) fn grow(window: &mut Window, sample: &AckSample) -> u64 {
-    // RFC 7661 §4.3 in its simplest form: a window of which less than half was used is not evidence for more.
-    if window.cwnd() >= 2 * sample.flight_bytes {
+    if !window.is_used(sample.flight_bytes) {
         return 0;
     }
-    let step = sample.acked_bytes.min(window.ssthresh() - window.cwnd());
+    let step = sample.growth_bytes.min(window.ssthresh() - window.cwnd());
     window.grow(step);
-    sample.acked_bytes - step
+    sample.growth_bytes - step
 }

@@ -9,13 +9,15 @@ pub struct Window {
     cwnd: u64,
     ssthresh: u64,
     segment_bytes: u64,
+    /// Window and threshold before the last reduction, to go back to if it turns out to have been for nothing.
+    saved: Option<(u64, u64)>,
 }
 
 impl Window {
     /// A window of `cwnd` bytes, in slow start.
     pub fn new(segment_bytes: u64, cwnd: u64) -> Self {
         // RFC 5681 §3.1: ssthresh SHOULD start arbitrarily high.
-        Self { cwnd: cwnd.max(segment_bytes), ssthresh: u64::MAX, segment_bytes }
+        Self { cwnd: cwnd.max(segment_bytes), ssthresh: u64::MAX, segment_bytes, saved: None }
     }
 
     /// RFC 6928 §2: min(10 * MSS, max(2 * MSS, 14600)).
@@ -49,6 +51,16 @@ impl Window {
         self.cwnd < self.ssthresh
     }
 
+    /// Whether a window of which at most `flight_bytes` were used is full enough to grow (RFC 7661 §4.4: a sender that
+    /// is not limited by its window must not enlarge it). In slow start the next round trip may double what is in
+    /// flight, so half is enough.
+    pub fn is_used(&self, flight_bytes: u64) -> bool {
+        match self.is_slow_start() {
+            true => self.cwnd < 2 * flight_bytes,
+            false => flight_bytes + self.segment_bytes >= self.cwnd,
+        }
+    }
+
     /// Grows the window.
     pub fn grow(&mut self, bytes: u64) {
         self.cwnd = (self.cwnd + bytes).min(WINDOW_MAX);
@@ -62,5 +74,29 @@ impl Window {
     /// Sets the threshold. RFC 5681 §3.1 equation 4: at least two segments.
     pub fn set_ssthresh(&mut self, bytes: u64) {
         self.ssthresh = bytes.max(2 * self.segment_bytes);
+    }
+
+    /// Ends slow start here.
+    pub fn leave_slow_start(&mut self) {
+        self.ssthresh = self.cwnd;
+    }
+
+    /// Remembers window and threshold before a reduction.
+    pub fn save(&mut self) {
+        self.saved = Some((self.cwnd, self.ssthresh));
+    }
+
+    /// Goes back to what was saved, where that is more. False when nothing was, or it was gone back to already.
+    pub fn restore(&mut self) -> bool {
+        let Some((cwnd, ssthresh)) = self.saved.take() else { return false };
+        self.cwnd = self.cwnd.max(cwnd);
+        self.ssthresh = self.ssthresh.max(ssthresh);
+        true
+    }
+
+    /// RFC 7661 §4.4.3: the window has not been used for so long that it says little about the path any more.
+    pub fn decay(&mut self) {
+        self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
+        self.cwnd = (self.cwnd / 2).max(Self::initial(self.segment_bytes)).min(self.cwnd);
     }
 }

@@ -252,7 +252,7 @@ impl Subflow {
         let ack_len = simple_len.or(ack_options.as_ref().map(options_len)).unwrap_or_default();
         let pause = self.tcb.srtt().unwrap_or(SIGNAL_PAUSE);
         let segment = self.tcb.poll_transmit(now, ack_len, signalling.data_len())?;
-        let Outgoing { tcp, mut options, payload, kind, retransmission: _ } = segment;
+        let Outgoing { tcp, mut options, payload, kind, retransmission: _, ecn } = segment;
         let mut sum = None;
         match kind {
             OutgoingKind::Syn | OutgoingKind::SynAck => {
@@ -277,8 +277,7 @@ impl Subflow {
                 }
             }
         }
-        let segment =
-            SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn: 0, tcp, options: &options };
+        let segment = SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn, tcp, options: &options };
         let chunk = payload.map(|payload| payload.chunk);
         let packet = emitter.write(&segment, &self.path, chunk, sum, cache)?;
         self.handle_signal_timer(now);

@@ -492,9 +492,7 @@ pub(super) fn pair_of(tuple: FourTuple) -> Pair {
 
 /// A vector of one, with room for no more.
 fn one<T>(item: T) -> Vec<T> {
-    let mut list = Vec::with_capacity(1);
-    list.push(item);
-    list
+    Vec::from([item])
 }
 
 /// The wait after `failures` earlier failures: doubled each time, with up to a quarter more by chance, so that

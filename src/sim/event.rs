@@ -38,6 +38,11 @@ impl<E> EventHeap<E> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 
+    /// When the next event happens.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     /// How many events are to come.
     pub fn len(&self) -> usize {
         self.heap.len()

@@ -11,6 +11,7 @@ use crate::sim::port::{RingSizes, SimPort, SimSteering};
 use crate::sim::simulation::Events;
 use crate::stack::stream::Wake;
 use crate::stack::{AcceptQueue, Command, ListenOptions, ListenerId, StreamShared};
+use crate::tcp::TcpCounters;
 use crate::worker::{Turn, Worker, WorkerConfig, WorkerHandle};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -262,6 +263,17 @@ impl Host {
     /// Its control plane.
     pub fn control(&self) -> &SimControl {
         &self.control
+    }
+
+    /// What TCP counted, on connections that are over and on those that live.
+    pub fn tcp_counters(&self) -> TcpCounters {
+        let stack = self.worker.stack();
+        let mut counters = stack.counters().tcp;
+        stack
+            .connections()
+            .flat_map(|connection| connection.figures())
+            .for_each(|figures| counters += figures.tcp.counters);
+        counters
     }
 
     /// Its pool.

@@ -3,7 +3,7 @@
 //! its seed: a failure names the seed, and the seed repeats it.
 //!
 //! From the bottom: [`event`] (what happens when), [`pipe`] (one direction of a link), [`port`] (a NIC),
-//! [`middlebox`], [`network`] (who is connected to whom); [`pattern`] (checkable bytes), [`app`], [`control`],
+//! [`middlebox`], [`losses`] (chosen ones), [`network`] (who is connected to whom); [`pattern`] (checkable bytes), [`app`], [`control`],
 //! [`check`] (every packet sent), [`trace`], [`host`]; [`scenario`] (what is simulated), [`simulation`] (the loop).
 
 pub mod app;
@@ -11,6 +11,7 @@ pub mod check;
 pub mod control;
 pub mod event;
 pub mod host;
+pub mod losses;
 pub mod middlebox;
 pub mod network;
 pub mod pattern;
@@ -21,4 +22,4 @@ pub mod simulation;
 pub mod trace;
 
 pub use scenario::{Kind, Scenario};
-pub use simulation::{Failure, Outcome, run};
+pub use simulation::{Failure, Measurement, Outcome, measure, run};

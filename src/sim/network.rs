@@ -4,6 +4,7 @@
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
 use crate::sim::event::EventHeap;
+use crate::sim::losses::SegmentLosses;
 use crate::sim::middlebox::Middlebox;
 use crate::sim::pipe::{DownTime, Pipe, PipeConfig, PipeCounters};
 use crate::sim::trace::digest;
@@ -88,6 +89,7 @@ struct Wire {
     from: Nic,
     to: Nic,
     middlebox: Middlebox,
+    losses: SegmentLosses,
     completion_delay: Duration,
     /// Completions of one NIC come in order.
     last_completion: Instant,
@@ -118,6 +120,7 @@ impl Network {
                     from,
                     to,
                     middlebox: link.middlebox,
+                    losses: SegmentLosses::new(config.segment_losses.clone()),
                     completion_delay: link.completion_delay,
                     last_completion: Instant::ZERO,
                 });
@@ -194,7 +197,7 @@ impl Network {
         // The bytes are read now and not when the host transmitted them: a host that writes to them too early is
         // found out.
         let mut packet = pool.tx_bytes(&started.item.tx).to_vec();
-        let passes = wire.middlebox.pass(&mut packet);
+        let passes = wire.middlebox.pass(&mut packet) && !wire.losses.takes(&packet);
         for arrival in started.fate.iter().filter(|_| passes) {
             let mut copy = packet.clone().into_boxed_slice();
             if let Some(damage) = arrival.damage {

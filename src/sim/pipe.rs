@@ -3,6 +3,7 @@
 
 use crate::base::time::Duration;
 use crate::base::{Instant, Prng};
+use crate::sim::losses::SegmentLoss;
 use arrayvec::ArrayVec;
 use std::collections::VecDeque;
 
@@ -55,6 +56,8 @@ pub struct PipeConfig {
     pub corrupt: f64,
     /// When nothing passes.
     pub down: Vec<DownTime>,
+    /// Segments that are lost, beside those that chance takes.
+    pub segment_losses: Vec<SegmentLoss>,
 }
 
 impl Default for PipeConfig {
@@ -70,6 +73,7 @@ impl Default for PipeConfig {
             duplicate: 0.0,
             corrupt: 0.0,
             down: Vec::new(),
+            segment_losses: Vec::new(),
         }
     }
 }

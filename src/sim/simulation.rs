@@ -9,9 +9,10 @@ use crate::sim::event::EventHeap;
 use crate::sim::host::{Host, PlannedApp};
 use crate::sim::network::{HostId, Network, NetworkEvent, PipeId};
 use crate::sim::pattern::Pattern;
-use crate::sim::pipe::DownTime;
+use crate::sim::pipe::{DownTime, PipeCounters};
 use crate::sim::scenario::{ConnectionSpec, Fault, Scenario, When};
 use crate::sim::trace::Trace;
+use crate::tcp::TcpCounters;
 use crate::wire::{Endpoint, FourTuple};
 use std::fmt;
 
@@ -79,6 +80,21 @@ pub struct Outcome {
     pub faults: usize,
     /// Bytes that left through each pipe, in the order of the links, client to server first.
     pub pipe_bytes: Vec<u64>,
+    /// What TCP counted at the client and at the server.
+    pub tcp: [TcpCounters; 2],
+}
+
+/// What happened in a while of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// Application bytes received and checked in it.
+    pub bytes: u64,
+    /// Packets that arrived.
+    pub packets: u64,
+    /// What TCP counted at the client and at the server, from the beginning of the run.
+    pub tcp: [TcpCounters; 2],
+    /// What became of the packets of each pipe from the beginning of the run, client to server first.
+    pub pipes: Vec<PipeCounters>,
 }
 
 /// What went wrong in a run, when, and where everything stood.
@@ -110,6 +126,27 @@ pub fn run(scenario: &Scenario) -> Result<Outcome, Failure> {
         Ok(outcome) => Ok(outcome),
         Err(what) => Err(Failure { at: simulation.now, what, state: simulation.describe() }),
     }
+}
+
+/// Runs `scenario` until `to`, and measures from `from` on. The applications need not finish: they may have more to send
+/// than they can.
+///
+/// # Errors
+/// The first checker's complaint, or that the run ended before.
+pub fn measure(scenario: &Scenario, from: Instant, to: Instant) -> Result<Measurement, Failure> {
+    let mut simulation = Simulation::new(scenario);
+    let mut measure = || {
+        simulation.run_until(from)?;
+        let (bytes, packets) = (simulation.received(), simulation.trace.packets());
+        simulation.run_until(to)?;
+        Ok(Measurement {
+            bytes: simulation.received() - bytes,
+            packets: simulation.trace.packets() - packets,
+            tcp: simulation.tcp_counters(),
+            pipes: simulation.network.counters(),
+        })
+    };
+    measure().map_err(|what: String| Failure { at: simulation.now, what, state: simulation.describe() })
 }
 
 struct Simulation<'a> {
@@ -198,6 +235,20 @@ impl<'a> Simulation<'a> {
             host.check_idle(self.now).map_err(|wrong| format!("host {id}: {wrong}"))?;
         }
         Ok(self.outcome())
+    }
+
+    fn run_until(&mut self, end: Instant) -> Result<(), String> {
+        while self.events.next_at().ok_or("nothing is left to do")? < end {
+            if let Some((now, event)) = self.events.pop() {
+                self.now = now;
+                self.handle(event)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tcp_counters(&self) -> [TcpCounters; 2] {
+        [CLIENT, SERVER].map(|host| self.hosts[host.0].tcp_counters())
     }
 
     fn handle(&mut self, event: Event) -> Result<(), String> {
@@ -357,6 +408,7 @@ impl<'a> Simulation<'a> {
             mptcp: self.check.connections(),
             data_acks: self.check.data_acks(),
             faults: self.faults.iter().filter(|state| **state == FaultState::Happened).count(),
+            tcp: self.tcp_counters(),
             pipe_bytes: self.network.counters().iter().map(|counters| counters.sent_bytes).collect(),
         }
     }

@@ -145,6 +145,11 @@ impl Stack {
         self.connections.len()
     }
 
+    /// All connections, to look at.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.connections.values().map(|slot| &slot.connection)
+    }
+
     /// A connection, to look at.
     pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
         self.connections.get(id).map(|slot| &slot.connection)

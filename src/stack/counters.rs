@@ -1,5 +1,7 @@
 //! What a worker counts: packets by fate, and every reason for which something was refused.
 
+use crate::tcp::TcpCounters;
+
 /// Counts of one worker. All only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -31,6 +33,8 @@ pub struct Counters {
     pub pin_failures: u64,
     /// Connections over.
     pub closed: u64,
+    /// What TCP counted on their subflows.
+    pub tcp: TcpCounters,
 }
 
 /// How many reasons [`crate::wire::Malformed`] has.

@@ -89,6 +89,11 @@ impl AckSchedule {
         }
     }
 
+    /// The largest segment so far.
+    pub(super) fn full_bytes(&self) -> u32 {
+        self.full_bytes
+    }
+
     /// Nothing is owed any more.
     pub(super) fn clear(&mut self) {
         *self = Self { full_bytes: self.full_bytes, quick: self.quick, ..Self::new() };

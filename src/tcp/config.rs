@@ -3,6 +3,7 @@
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::tcp::KeepAlive;
+use crate::tcp::ecn::{EcnEcho, EcnMode};
 use crate::wire::Mss;
 
 /// Who enforces the peer's window, and to whom the receive window belongs.
@@ -48,8 +49,18 @@ pub struct TcpConfig {
     /// How long something may wait for the peer before the connection is over (RFC 5482), until
     /// [`crate::tcp::Tcb::tune`] changes it. `None`: `retries` decides.
     pub user_timeout: Option<Duration>,
+    /// How long the peer may delay an ACK, as a loss probe for a lone segment supposes (RFC 8985 §7.2: max_ack_delay). A
+    /// peer that delays more gets that segment twice.
+    pub peer_ack_delay: Duration,
     /// How long TIME-WAIT lasts (RFC 9293 §3.6.1: 2 MSL).
     pub time_wait: Duration,
+    /// Whether congestion marks are used (RFC 3168).
+    pub ecn: EcnMode,
+    /// How marks are echoed to the peer.
+    pub ecn_echo: EcnEcho,
+    /// Pace segments on paths whose shortest round trip is at least this long; `None`: never. On shorter ones a timer's
+    /// delay is a good part of a round trip, and acknowledgments space segments well enough.
+    pub pacing: Option<Duration>,
 }
 
 impl Default for TcpConfig {
@@ -70,7 +81,11 @@ impl Default for TcpConfig {
             delayed_ack: Duration::from_millis(40),
             keep_alive: None,
             user_timeout: None,
+            peer_ack_delay: Duration::from_millis(50),
             time_wait: Duration::from_secs(60),
+            ecn: EcnMode::default(),
+            ecn_echo: EcnEcho::default(),
+            pacing: Some(Duration::from_micros(500)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Figures of a connection.
 
 use crate::base::time::Duration;
+use crate::tcp::{RecoveryPhase, State};
+use std::ops::AddAssign;
 
 /// What happened so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +19,12 @@ pub struct TcpCounters {
     pub fast_recoveries: u64,
     /// Expirations of the retransmission timer.
     pub timeouts: u64,
+    /// Loss probes sent (RFC 8985 §7).
+    pub loss_probes: u64,
+    /// Episodes of recovery that turned out to have been for nothing, and were undone.
+    pub undone: u64,
+    /// Payload bytes that left again.
+    pub bytes_retransmitted: u64,
     /// Segments that arrived beyond a gap.
     pub out_of_order: u64,
     /// Segments that held nothing new.
@@ -35,17 +43,68 @@ pub struct TcpCounters {
     pub congestion_marks: u64,
 }
 
-/// The figures now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+impl AddAssign for TcpCounters {
+    fn add_assign(&mut self, other: Self) {
+        let Self {
+            segments_received,
+            segments_sent,
+            retransmits,
+            lost,
+            fast_recoveries,
+            timeouts,
+            loss_probes,
+            undone,
+            bytes_retransmitted,
+            out_of_order,
+            duplicates,
+            dropped,
+            not_acceptable,
+            paws,
+            challenges,
+            probes,
+            congestion_marks,
+        } = other;
+        self.segments_received += segments_received;
+        self.segments_sent += segments_sent;
+        self.retransmits += retransmits;
+        self.lost += lost;
+        self.fast_recoveries += fast_recoveries;
+        self.timeouts += timeouts;
+        self.loss_probes += loss_probes;
+        self.undone += undone;
+        self.bytes_retransmitted += bytes_retransmitted;
+        self.out_of_order += out_of_order;
+        self.duplicates += duplicates;
+        self.dropped += dropped;
+        self.not_acceptable += not_acceptable;
+        self.paws += paws;
+        self.challenges += challenges;
+        self.probes += probes;
+        self.congestion_marks += congestion_marks;
+    }
+}
+
+/// The figures now: what Linux tells in `struct tcp_info`, in bytes where that counts segments and we know bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpInfo {
+    /// State of the connection.
+    pub state: State,
+    /// Where loss recovery stands.
+    pub recovery: RecoveryPhase,
+    /// What both ends agreed on.
+    pub agreed: AgreedOptions,
     /// Smoothed round trip.
     pub srtt: Option<Duration>,
     /// Its variation.
     pub rttvar: Option<Duration>,
-    /// The shortest round trip so far.
+    /// The shortest round trip of the last minutes.
     pub min_rtt: Option<Duration>,
     /// Retransmission time-out, back-off included.
     pub rto: Duration,
+    /// How often it was doubled since the last round trip was measured.
+    pub backoff: u32,
+    /// How long an ACK of ours may be delayed.
+    pub ato: Duration,
     /// Congestion window, in bytes.
     pub cwnd: u64,
     /// Slow start threshold, in bytes; `u64::MAX` before the first loss.
@@ -58,12 +117,61 @@ pub struct TcpInfo {
     pub bytes_acked: u64,
     /// Payload bytes received in order.
     pub bytes_received: u64,
+    /// Bytes queued and never sent.
+    pub unsent: u32,
     /// Bytes sent and not acknowledged.
     pub in_flight: u32,
-    /// Effective maximum segment size.
+    /// Bytes of them that are thought to be in the network, each retransmission once more (RFC 6675 §4).
+    pub pipe: u32,
+    /// Segments sent and not acknowledged.
+    pub unacked_segments: u32,
+    /// Those of them that are selectively acknowledged.
+    pub sacked_segments: u32,
+    /// Those of them that are taken to be lost.
+    pub lost_segments: u32,
+    /// Those of them of which a retransmission is on its way.
+    pub resent_segments: u32,
+    /// Effective maximum segment size: what we send.
     pub mss: usize,
+    /// The largest segment that has arrived.
+    pub receive_mss: u32,
+    /// Segments beyond which loss was not told from reordering, at least (RFC 5681's three until more was seen).
+    pub reordering_segments: u32,
+    /// How often segments were seen to arrive behind their successors.
+    pub reorderings: u32,
+    /// How often the peer reported that something arrived twice (RFC 2883).
+    pub duplicates_reported: u64,
+    /// Bytes of sequence space that were delivered, selective acknowledgments included.
+    pub delivered: u64,
+    /// Those of them that were acknowledged with a congestion mark.
+    pub delivered_marked: u64,
+    /// The latest rate at which the network delivered, in bytes a second.
+    pub delivery_rate: Option<u64>,
+    /// That rate, or what comes now, is limited by what there is to send and not by the network.
+    pub app_limited: bool,
+    /// How fast segments may leave, in bytes a second; `None` where only windows limit it.
+    pub pacing_rate: Option<u64>,
+    /// Time with something to send or to be acknowledged. The next two are part of it.
+    pub busy: Duration,
+    /// Time in which the peer's window was the limit.
+    pub peer_window_limited: Duration,
+    /// Time in which our owner's send buffer was.
+    pub send_buffer_limited: Duration,
     /// Chunks that wait for a gap to be filled.
     pub reassembly_chunks: usize,
     /// What happened so far.
     pub counters: TcpCounters,
+}
+
+/// What both ends agreed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AgreedOptions {
+    /// Timestamps (RFC 7323).
+    pub timestamps: bool,
+    /// Selective acknowledgments (RFC 2018).
+    pub sack: bool,
+    /// Explicit congestion notification (RFC 3168).
+    pub ecn: bool,
+    /// The shifts of the peer's window and of ours, where both scale.
+    pub window_shifts: Option<(u8, u8)>,
 }

@@ -1,9 +1,13 @@
 //! One subflow: a TCP connection (RFC 9293), sans-IO. Read [`Tcb`] first.
 //!
 //! [`Tcb`] composes one struct for each concern and dispatches between them: `handshake` (options), `send` with
-//! `scoreboard` (what is in flight and what of it the peer holds), `recovery` (when loss is being repaired), `rtt`,
-//! `recv` with `assembler` (the peer's stream), `window` (both windows), `ack` (when to acknowledge), `timestamps`,
-//! `timer`. Loss detection never knows which congestion algorithm runs (`crate::cc`).
+//! `scoreboard` (what is in flight and what of it the peer holds), `recv` with `assembler` (the peer's stream), `window`
+//! (both windows), `ack` (when to acknowledge), `timestamps`, `timer`.
+//!
+//! What a loss is, and what it costs: `rtt`; `rack` (what is lost, by time) and `loss_probe` (asking when nothing comes);
+//! `recovery` (when loss is being repaired) and `prr` (how fast meanwhile); `undo` and `frto` (whether it was for nothing);
+//! `ecn`; `validation` (what of the window was used); `delivery` (how fast the network is); `pacing`. None of them knows
+//! which congestion algorithm runs (`crate::cc`).
 //!
 //! The order of calls in a turn: [`Tcb::handle_segment`] for all that arrived and [`Tcb::handle_timeout`], then
 //! [`Tcb::poll_event`] and [`Tcb::poll_received`] until they are empty, [`Tcb::enqueue`] while there is
@@ -11,12 +15,20 @@
 
 mod ack;
 mod assembler;
+mod chrono;
 mod config;
+mod delivery;
+mod ecn;
 mod event;
+mod frto;
 mod handshake;
 mod info;
 mod keep_alive;
 mod listen;
+mod loss_probe;
+mod pacing;
+mod prr;
+mod rack;
 mod recovery;
 mod recv;
 mod rtt;
@@ -26,16 +38,20 @@ mod state;
 mod tcb;
 mod timer;
 mod timestamps;
+mod undo;
+mod validation;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{TcpConfig, WindowOwner};
+pub use ecn::{EcnEcho, EcnMode};
 pub use event::TcpEvent;
-pub use info::{TcpCounters, TcpInfo};
+pub use info::{AgreedOptions, TcpCounters, TcpInfo};
 pub use keep_alive::KeepAlive;
 pub use listen::{initial_sequence, reset_for};
+pub use recovery::Phase as RecoveryPhase;
 pub use state::State;
 pub use tcb::{Accepted, Outgoing, OutgoingKind, OutgoingPayload, Tcb};
 

@@ -89,9 +89,20 @@ impl Receiver {
         self.acked = self.nxt;
     }
 
+    /// We acknowledge what was in order when RCV.NXT was `ack`. Returns how many payload bytes that were.
+    pub(super) fn on_earlier_ack_sent(&mut self, ack: SeqNum) -> u64 {
+        self.acked = ack;
+        self.received - u64::from(self.nxt.distance(ack).max(0) as u32)
+    }
+
     /// Whether the peer should hear of ranges beyond RCV.NXT, or of duplicates.
     pub(super) fn has_sack(&self) -> bool {
-        self.duplicate.is_some() || !self.assembler.is_empty()
+        self.duplicate.is_some() || !self.assembler.is_empty() || self.has_early_fin()
+    }
+
+    /// Whether the FIN came before some of what precedes it.
+    fn has_early_fin(&self) -> bool {
+        self.fin.is_some_and(|fin| fin > self.received)
     }
 
     /// Chunks that wait for a gap to be filled.
@@ -112,7 +123,7 @@ impl Receiver {
         if passed > 0 {
             // Its front, or all of it, is not new.
             let old = (passed as usize).min(chunk.len());
-            self.duplicate = Some((seq, seq + old as u32));
+            self.add_duplicate(seq, seq + old as u32);
             chunk.trim_front(old);
             if chunk.is_empty() {
                 *payload = Some(chunk);
@@ -133,7 +144,7 @@ impl Receiver {
         match self.assembler.insert(offset, chunk, cache) {
             Insert::Held => Arrival::OutOfOrder,
             Insert::Duplicate => {
-                self.duplicate = Some(range);
+                self.add_duplicate(range.0, range.1);
                 Arrival::Duplicate
             }
             Insert::Full => Arrival::Dropped,
@@ -161,8 +172,19 @@ impl Receiver {
     /// A segment came again whose payload is at `seq`.
     pub(super) fn note_duplicate(&mut self, seq: SeqNum, payload_len: u32) {
         if payload_len > 0 && seq.before(self.nxt) {
-            self.duplicate = Some((seq, seq + payload_len));
+            self.add_duplicate(seq, seq + payload_len);
         }
+    }
+
+    /// RFC 2883 §4 has one packet in mind for each acknowledgment; ours are for all that arrived in a turn. What
+    /// touches is told as one.
+    fn add_duplicate(&mut self, start: SeqNum, end: SeqNum) {
+        self.duplicate = Some(match self.duplicate {
+            Some((first, last)) if start.at_or_before(last) && first.at_or_before(end) => {
+                (first.min(start), last.max(end))
+            }
+            _ => (start, end),
+        });
     }
 
     /// The peer's FIN stands at `seq`. Ignored where it contradicts what is known.
@@ -201,8 +223,16 @@ impl Receiver {
         let mut blocks = SackBlocks::new();
         let room = room.min(blocks.capacity());
         blocks.extend(self.duplicate.take().into_iter().take(room));
+        let mut tells_fin = !self.has_early_fin();
         for (start, end) in self.assembler.report(room - blocks.len()) {
-            blocks.push((self.seq_of(start), self.seq_of(end)));
+            // RFC 2018 §3 is about sequence space, of which the FIN takes one: its sender may have nothing else to learn
+            // from that what precedes it is lost.
+            let ends_stream = self.fin == Some(end);
+            tells_fin |= ends_stream;
+            blocks.push((self.seq_of(start), self.seq_of(end) + u32::from(ends_stream)));
+        }
+        if let Some(fin) = self.fin.filter(|_| !tells_fin && blocks.len() < room) {
+            blocks.push((self.seq_of(fin), self.seq_of(fin) + 1));
         }
         blocks
     }

@@ -1,5 +1,5 @@
-//! Which parts of what we sent the peer holds beyond the cumulative acknowledgment (RFC 2018, RFC 6675). It knows
-//! ranges and nothing else: the send queue keeps them on segment boundaries and tells how many segments they hold.
+//! Which parts of what we sent the peer holds beyond the cumulative acknowledgment (RFC 2018). It knows ranges and
+//! nothing else: the send queue keeps them on segment boundaries.
 
 use crate::base::SeqNum;
 use std::collections::VecDeque;
@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 struct Range {
     start: SeqNum,
     end: SeqNum,
-    segments: u32,
 }
 
 /// Disjoint, ordered ranges that do not touch. As they lie on segment boundaries there are at most half as many as
@@ -20,11 +19,6 @@ pub(super) struct Scoreboard {
 }
 
 impl Scoreboard {
-    /// Whether nothing is held.
-    pub(super) fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
-    }
-
     /// The first part of `from..to` that is in no range.
     pub(super) fn uncovered(&self, from: SeqNum, to: SeqNum) -> Option<(SeqNum, SeqNum)> {
         // The first range that ends behind `from`; all before it do not matter.
@@ -44,16 +38,15 @@ impl Scoreboard {
         self.ranges.get(index).filter(|range| range.start.at_or_before(seq)).map(|range| range.end)
     }
 
-    /// Adds `start..end`, of which `segments` segments were in no range.
-    pub(super) fn add(&mut self, start: SeqNum, end: SeqNum, segments: u32) {
+    /// Adds `start..end`.
+    pub(super) fn add(&mut self, start: SeqNum, end: SeqNum) {
         let first = self.ranges.partition_point(|range| range.end.before(start));
         let behind =
             first + self.ranges.range(first..).take_while(|range| range.start.at_or_before(end)).count();
-        let mut merged = Range { start, end, segments };
+        let mut merged = Range { start, end };
         for range in self.ranges.range(first..behind) {
             merged.start = merged.start.min(range.start);
             merged.end = merged.end.max(range.end);
-            merged.segments += range.segments;
         }
         if behind == first {
             self.ranges.insert(first, merged);
@@ -72,19 +65,6 @@ impl Scoreboard {
             }
             self.ranges.pop_front();
         }
-    }
-
-    /// RFC 6675 §4 IsLost: what is not held below this number is lost, because at least `threshold` segments above
-    /// were received. (The RFC estimates segments by bytes; here they are counted.)
-    pub(super) fn lost_below(&self, threshold: u32) -> Option<SeqNum> {
-        let mut above = 0;
-        for range in self.ranges.iter().rev() {
-            above += range.segments;
-            if above >= threshold {
-                return Some(range.start);
-            }
-        }
-        None
     }
 
     /// Where the first range begins.
@@ -110,20 +90,6 @@ mod tests {
     }
 
     #[test]
-    fn loss_needs_three_segments_above() {
-        let mut board = Scoreboard::default();
-        board.add(at(10), at(20), 1);
-        board.add(at(30), at(40), 1);
-        assert_eq!(board.lost_below(3), None);
-        board.add(at(60), at(70), 1);
-        assert_eq!(board.lost_below(3), Some(at(10)));
-        board.add(at(70), at(90), 2);
-        assert_eq!(board.lost_below(3), Some(at(60)));
-        board.forget_below(at(90));
-        assert!(board.is_empty() && board.lost_below(1).is_none());
-    }
-
-    #[test]
     fn agrees_with_a_set_of_numbers() {
         for seed in 0..50 {
             let mut prng = Prng::new(seed);
@@ -142,7 +108,7 @@ mod tests {
                     from = gap_end;
                 }
                 assert_eq!(told, fresh);
-                board.add(at(start), at(end), fresh);
+                board.add(at(start), at(end));
                 held[start as usize..end as usize].fill(true);
                 if prng.chance(0.1) {
                     while una < 100 && (prng.chance(0.6) || held[una as usize]) {
@@ -159,8 +125,6 @@ mod tests {
                         .then(|| at((number..100).find(|n| !held[*n as usize]).unwrap_or(100)));
                     assert_eq!(board.end_of_range_at(at(number)), expected, "seed {seed}");
                 }
-                let total: u32 = board.ranges.iter().map(|range| range.segments).sum();
-                assert!(total as usize >= held.iter().filter(|h| **h).count());
             }
         }
     }

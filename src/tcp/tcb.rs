@@ -1,8 +1,10 @@
 //! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
-//! between them; `input.rs` has what arrives, `output.rs` what leaves, `expiry.rs` what time brings, `liveness.rs` how long
-//! a silent peer is borne with.
+//! between them; `input.rs` has what arrives, `acknowledgment.rs` what is acknowledged by it, `output.rs` what leaves,
+//! `expiry.rs` what time brings, `liveness.rs` how long a silent peer is borne with, `figures.rs` what is told of it all.
 
+mod acknowledgment;
 mod expiry;
+mod figures;
 mod input;
 mod liveness;
 mod output;
@@ -15,17 +17,27 @@ use crate::base::time::Duration;
 use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::cc::{CongestionControl, Controller};
 use crate::tcp::ack::{AckSchedule, ChallengeLimit};
+use crate::tcp::chrono::Chrono;
+use crate::tcp::delivery::Delivery;
+use crate::tcp::ecn::Ecn;
 use crate::tcp::event::Events;
+use crate::tcp::frto::Frto;
 use crate::tcp::handshake::{Agreed, Handshake};
 use crate::tcp::keep_alive::Keeper;
+use crate::tcp::loss_probe::LossProbe;
+use crate::tcp::pacing::{self, Pacing};
+use crate::tcp::prr::Prr;
+use crate::tcp::rack::Rack;
 use crate::tcp::recovery::Recovery;
 use crate::tcp::recv::Receiver;
 use crate::tcp::rtt::RttEstimator;
 use crate::tcp::send::SendQueue;
 use crate::tcp::timer::{Timer, Timers};
 use crate::tcp::timestamps::TimestampClock;
+use crate::tcp::undo::Undo;
+use crate::tcp::validation::Validation;
 use crate::tcp::window::{ReceiveWindow, SendWindow};
-use crate::tcp::{CloseReason, State, TcpConfig, TcpCounters, TcpEvent, TcpInfo, WindowOwner};
+use crate::tcp::{CloseReason, State, TcpConfig, TcpCounters, TcpEvent, WindowOwner};
 use crate::wire::{Mss, TcpFlags, TcpOptions, TcpRepr};
 
 /// A RST that has to leave.
@@ -62,9 +74,22 @@ pub struct Tcb {
     handshake: Handshake,
     clock: TimestampClock,
     send: SendQueue,
+    rack: Rack,
+    probe: LossProbe,
     recovery: Recovery,
+    prr: Prr,
+    undo: Undo,
+    frto: Frto,
+    ecn: Ecn,
     congestion: CongestionControl,
-    usage: Usage,
+    validation: Validation,
+    delivery: Delivery,
+    /// Bytes of what was delivered that were acknowledged with a congestion mark.
+    delivered_marked: u64,
+    /// Bytes delivered that the window may yet grow by: they lie beyond something that is missing.
+    growth: u64,
+    pacing: Pacing,
+    chrono: Chrono,
     rtt: RttEstimator,
     peer_window: SendWindow,
     receive: Receiver,
@@ -84,18 +109,9 @@ pub struct Tcb {
     mss: Mss,
     /// The caller has more to queue behind what is queued.
     more_behind: bool,
-    /// When something was sent last.
-    sent_at: Instant,
     /// The latest `now`, for calls that have none.
     now: Instant,
     counters: TcpCounters,
-}
-
-/// How much of the congestion window was used in the current round trip.
-#[derive(Debug)]
-struct Usage {
-    peak: u64,
-    round_end: SeqNum,
 }
 
 impl Tcb {
@@ -109,6 +125,7 @@ impl Tcb {
     pub fn accept(now: Instant, config: TcpConfig, iss: SeqNum, syn: &TcpRepr, options: &TcpOptions) -> Self {
         let mut tcb = Self::new(now, config, iss, State::SynReceived);
         tcb.learn_peer(now, syn, options);
+        tcb.ecn.on_syn(syn.flags);
         tcb
     }
 
@@ -123,9 +140,20 @@ impl Tcb {
             handshake: Handshake::new(),
             clock: TimestampClock::new(config.timestamp_offset),
             send: SendQueue::new(iss + 1),
+            rack: Rack::new(iss + 1),
+            probe: LossProbe::new(),
             recovery: Recovery::new(),
+            prr: Prr::default(),
+            undo: Undo::default(),
+            frto: Frto::new(),
+            ecn: Ecn::new(config.ecn, config.ecn_echo),
             congestion: CongestionControl::new(config.congestion, config.mss.get() as u64, false),
-            usage: Usage { peak: 0, round_end: iss + 1 },
+            validation: Validation::new(),
+            delivery: Delivery::new(now),
+            delivered_marked: 0,
+            growth: 0,
+            pacing: Pacing::new(config.mss.get() as u64),
+            chrono: Chrono::new(now),
             rtt: RttEstimator::new(config.initial_rto, config.min_rto, config.max_rto),
             peer_window: SendWindow::default(),
             receive: Receiver::new(SeqNum::default()),
@@ -141,7 +169,6 @@ impl Tcb {
             timeouts: 0,
             mss: config.mss.min(agreed.peer_mss),
             more_behind: false,
-            sent_at: now,
             now,
             counters: TcpCounters::default(),
         }
@@ -165,7 +192,7 @@ impl Tcb {
     /// Our SYN is acknowledged.
     fn establish(&mut self, now: Instant) {
         match self.handshake.sent_once_at() {
-            Some(sent_at) => self.rtt.sample(now.since(sent_at)),
+            Some(sent_at) => self.rtt.sample(now, now.since(sent_at), 0),
             None => self.rtt.restart_after_syn_timeout(),
         }
         let careful = self.handshake.transmissions() > 1;
@@ -223,6 +250,7 @@ impl Tcb {
     pub fn enqueue(&mut self, chunk: Chunk, data_seq: DataSeq) {
         assert!(!chunk.is_empty(), "a segment has payload");
         assert!(!self.send.has_fin(), "nothing is queued behind the FIN");
+        self.check_app_limited();
         self.send.push(chunk, data_seq);
         self.update_persist();
     }
@@ -310,15 +338,16 @@ impl Tcb {
 
     /// Bytes of new payload that may leave now, over what is queued: what the congestion window, and with
     /// [`WindowOwner::Subflow`] the peer's window, let go. 0 unless data may be sent at all, and 0 while lost
-    /// segments wait, which go first.
+    /// segments wait, which go first, or pacing holds segments back; [`Tcb::poll_timeout`] says when it no longer does.
     ///
     /// With [`WindowOwner::Subflow`] and a peer's window that has no room for a segment, room for one is told when
     /// nothing else is queued: it waits here, so that the persist timer runs exactly when there is something to send.
     pub fn send_room(&self) -> usize {
-        if !self.state.takes_data() || self.send.has_fin() || self.send.has_lost() {
+        let lost_first = self.send.has_lost() && !self.holds_back_lost();
+        if !self.state.takes_data() || self.send.has_fin() || lost_first || !self.pacing.allows(self.now) {
             return 0;
         }
-        let congestion = self.congestion.window().saturating_sub(u64::from(self.pipe()));
+        let congestion = self.window().saturating_sub(u64::from(self.pipe()));
         let unsent = self.send.unsent();
         let room = match self.config.window_owner {
             WindowOwner::Connection => congestion,
@@ -337,6 +366,29 @@ impl Tcb {
     /// RFC 9293 §3.8.6.2.1: the usable window, SND.UNA + SND.WND - SND.NXT.
     fn usable_window(&self) -> u32 {
         self.peer_window.bytes().saturating_sub(self.send.flight())
+    }
+
+    /// What may be in the network: the congestion window, or what PRR makes of it while it comes down.
+    fn window(&self) -> u64 {
+        self.prr.window().unwrap_or_else(|| self.congestion.window())
+    }
+
+    /// RFC 5682: whether lost segments wait until it is known whether the time-out was spurious.
+    fn holds_back_lost(&self) -> bool {
+        self.frto.holds_back() && !self.recovery.is_forced()
+    }
+
+    /// How fast segments may leave, in bytes a second; `None` for as fast as the windows allow.
+    fn pacing_rate(&self) -> Option<u64> {
+        let from = self.config.pacing?;
+        if self.rtt.shortest()? < from {
+            return None;
+        }
+        self.congestion.pacing_rate().or_else(|| {
+            // What is in the network already counts, too: recovery does not slow down what follows it.
+            let window = self.congestion.window().max(u64::from(self.pipe()));
+            Some(pacing::window_rate(window, self.congestion.ssthresh(), self.rtt.srtt()?))
+        })
     }
 
     /// RFC 6675 §4: bytes in the network. Without SACK each duplicate acknowledgment stands for one segment that
@@ -471,26 +523,6 @@ impl Tcb {
     /// Effective maximum segment size: the smaller of both ends', lowered by the path.
     pub fn mss(&self) -> Mss {
         self.mss
-    }
-
-    /// The figures now.
-    pub fn info(&self) -> TcpInfo {
-        TcpInfo {
-            srtt: self.rtt.srtt(),
-            rttvar: self.rtt.rttvar(),
-            min_rtt: self.rtt.shortest(),
-            rto: self.rtt.rto(),
-            cwnd: self.congestion.window(),
-            ssthresh: self.congestion.ssthresh(),
-            peer_window: self.peer_window.bytes(),
-            bytes_sent: self.sent_bytes(),
-            bytes_acked: self.acked_bytes(),
-            bytes_received: self.received_bytes(),
-            in_flight: self.send.flight(),
-            mss: self.mss.get(),
-            reassembly_chunks: self.receive.waiting_chunks(),
-            counters: self.counters,
-        }
     }
 
     /// Checks what must hold at any time.

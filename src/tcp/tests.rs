@@ -2,11 +2,15 @@
 
 mod acknowledging;
 mod closing;
+mod ecn;
 mod handshake;
 mod input_rules;
 mod loss;
 mod noise;
+mod pacing;
 mod pair;
+mod rack;
 mod script;
+mod spurious;
 mod transfers;
 mod windows;

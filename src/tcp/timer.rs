@@ -5,6 +5,12 @@ use crate::base::Instant;
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Timer {
+    /// RFC 8985 §6.2 step 5: something is missing that may yet come.
+    Reordering,
+    /// RFC 8985 §7.2: an acknowledgment is overdue.
+    LossProbe,
+    /// RFC 5682 §2.1 step 2b: the connection's owner has had its chance to send something new.
+    NewData,
     /// RFC 6298: something sent is not acknowledged (a SYN, too).
     Retransmit,
     /// RFC 9293 §3.8.6.1: the peer's window holds back what we have to send.
@@ -13,6 +19,8 @@ pub(super) enum Timer {
     DelayedAck,
     /// RFC 9293 §3.6.1: 2 MSL.
     TimeWait,
+    /// The next burst may leave.
+    Pacing,
     /// RFC 9293 §3.8.4: the peer has been silent for long.
     KeepAlive,
     /// RFC 5482: the peer has not acknowledged anything for as long as the application bears it.
@@ -20,15 +28,20 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const COUNT: usize = 6;
-    /// All, in the order in which they are handled when they expire together.
+    const COUNT: usize = 10;
+    /// All, in the order in which they are handled when they expire together. RFC 8985 §8: what RACK and TLP wait for
+    /// comes before the retransmission time-out, and puts it off.
     const ALL: [Timer; Timer::COUNT] = [
         Timer::UserTimeout,
+        Timer::Reordering,
+        Timer::LossProbe,
+        Timer::NewData,
         Timer::Retransmit,
         Timer::Persist,
         Timer::DelayedAck,
         Timer::TimeWait,
         Timer::KeepAlive,
+        Timer::Pacing,
     ];
 }
 
@@ -52,6 +65,11 @@ impl Timers {
     /// Stops all.
     pub(super) fn stop_all(&mut self) {
         self.deadlines = Default::default();
+    }
+
+    /// When a timer expires, if it runs.
+    pub(super) fn deadline(&self, timer: Timer) -> Option<Instant> {
+        self.deadlines[timer as usize]
     }
 
     /// Whether a timer runs.

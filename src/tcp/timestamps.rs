@@ -22,7 +22,7 @@ impl TimestampClock {
     }
 
     /// Our clock: milliseconds.
-    fn ticks(&self, now: Instant) -> u32 {
+    pub(super) fn ticks(&self, now: Instant) -> u32 {
         (now.as_millis() as u32).wrapping_add(self.offset)
     }
 

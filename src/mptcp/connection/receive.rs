@@ -327,8 +327,10 @@ impl Connection {
                 let sum = fresh.and_then(|fresh| fresh.sum_of(&chunk));
                 subflow.inbound.push(offset, chunk, sum);
             }
-            while !waits {
-                match subflow.inbound.poll(now, cache.pool()) {
+            loop {
+                let delivery =
+                    if waits { Delivery::Nothing } else { subflow.inbound.poll(now, cache.pool()) };
+                match delivery {
                     Delivery::Data(data_seq, chunk) => self.receive.insert(data_seq, chunk, cache),
                     Delivery::Damaged(data_seq) => return self.handle_damage(now, index, data_seq, cache),
                     Delivery::Nothing => break,

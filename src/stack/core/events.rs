@@ -98,6 +98,7 @@ impl Stack {
         let reason = slot.closed.unwrap_or(CloseReason::Aborted);
         self.tokens.remove(&slot.connection.reserved_token());
         slot.publish(now);
+        slot.connection.figures().for_each(|figures| self.counters.tcp += figures.tcp.counters);
         slot.retire(reason, cache);
         self.counters.closed += 1;
         self.reports.push_back(Report::Closed { connection: id, reason });

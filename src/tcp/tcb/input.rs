@@ -2,17 +2,13 @@
 
 use super::{PendingReset, Tcb};
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
-use crate::cc::{AckSample, Controller};
+use crate::cc::Controller;
+use crate::tcp::ecn::CONGESTION_EXPERIENCED;
 use crate::tcp::handshake::Handshake;
-use crate::tcp::recovery::{DUPLICATES_THRESHOLD, Progress};
 use crate::tcp::recv::Arrival;
-use crate::tcp::send::Acked;
 use crate::tcp::timer::Timer;
-use crate::tcp::{CloseReason, State, TcpEvent, WindowOwner};
-use crate::wire::{IcmpError, IcmpErrorKind, MptcpOption, Mss, TcpFlags, TcpOptions, TcpRepr};
-
-/// The two ECN bits of a packet that met congestion (RFC 3168 §5).
-const CONGESTION_EXPERIENCED: u8 = 3;
+use crate::tcp::{CloseReason, State, TcpEvent};
+use crate::wire::{IcmpError, IcmpErrorKind, Mss, TcpFlags, TcpOptions, TcpRepr};
 
 /// What came of an arriving segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,15 +29,18 @@ impl Accepted {
 
 /// A segment in the receiver's terms.
 #[derive(Debug, Clone, Copy)]
-struct Segment {
+pub(super) struct Segment {
     /// Of its first payload byte.
     seq: SeqNum,
     payload_len: u32,
     fin: bool,
+    /// The ECN bits of its IP header, and the flags of its TCP header.
+    ecn: u8,
+    flags: TcpFlags,
 }
 
 impl Segment {
-    fn len(&self) -> u32 {
+    pub(super) fn len(&self) -> u32 {
         self.payload_len + u32::from(self.fin)
     }
 }
@@ -64,7 +63,7 @@ impl Tcb {
         let accepted = match self.state {
             State::Closed => Accepted::NO,
             State::SynSent => self.handle_in_syn_sent(now, tcp, options),
-            _ => self.handle_synchronized(now, tcp, options, &mut payload, cache),
+            _ => self.handle_synchronized(now, tcp, options, ecn, &mut payload, cache),
         };
         if let Some(left) = payload {
             cache.free_chunk(left);
@@ -91,6 +90,11 @@ impl Tcb {
             if !has(TcpFlags::ACK) {
                 return Accepted::NO;
             }
+            if self.ecn.falls_back() {
+                // RFC 3168 §6.1.1.1: a middlebox may have taken offence at the request for ECN.
+                self.handshake.send_again();
+                return Accepted::NO;
+            }
             self.finish(CloseReason::Refused);
             return Accepted::YES;
         }
@@ -99,6 +103,10 @@ impl Tcb {
             return Accepted::NO;
         }
         self.learn_peer(now, tcp, options);
+        match has(TcpFlags::ACK) {
+            true => self.ecn.on_syn_ack(tcp.flags),
+            false => self.ecn.on_syn(tcp.flags),
+        }
         if !has(TcpFlags::ACK) {
             // Simultaneous open: our SYN goes out again, as a SYN/ACK.
             self.state = State::SynReceived;
@@ -120,6 +128,7 @@ impl Tcb {
         now: Instant,
         tcp: &TcpRepr,
         options: &TcpOptions,
+        ecn: u8,
         payload: &mut Option<Chunk>,
         cache: &mut PoolCache,
     ) -> Accepted {
@@ -128,6 +137,8 @@ impl Tcb {
             seq: tcp.seq,
             payload_len: payload.as_ref().map_or(0, |chunk| chunk.len() as u32),
             fin: has(TcpFlags::FIN),
+            ecn,
+            flags: tcp.flags,
         };
         if has(TcpFlags::SYN) && !has(TcpFlags::RST) {
             if !self.is_crossing_syn_ack(tcp) {
@@ -280,140 +291,7 @@ impl Tcb {
         behind <= self.peer_window.largest().min(1 << 30) as i32 && ack.at_or_before(self.send.nxt())
     }
 
-    /// RFC 9293 §3.10.7.4 fifth. Returns whether SND.UNA advanced.
-    fn handle_ack(
-        &mut self,
-        now: Instant,
-        tcp: &TcpRepr,
-        options: &TcpOptions,
-        segment: Segment,
-        cache: &mut PoolCache,
-    ) -> bool {
-        let una = self.send.una();
-        if tcp.ack.before(una) {
-            return false;
-        }
-        let flight = self.send.flight();
-        let window_changed = self.peer_window.update(tcp.seq, tcp.ack, self.scaled_window(tcp));
-        self.persist.unanswered = 0;
-        let acked = self.send.acknowledge(tcp.ack, cache);
-        let mut delivered = acked.delivered;
-        if self.agreed.sack {
-            for (start, end) in &options.sack {
-                delivered += self.send.sack(*start, *end);
-            }
-        }
-        let is_update = window_changed && self.config.window_owner == WindowOwner::Subflow;
-        // RFC 5681 §2. With SACK the blocks tell more.
-        let can_be_duplicate = !self.agreed.sack && !acked.advanced && flight > 0;
-        let duplicate = can_be_duplicate && segment.len() == 0 && !is_update && !carries_signal(options);
-        if acked.advanced {
-            self.on_advance(now, options, &acked);
-        } else if self.peer_window.bytes() == 0 {
-            // RFC 9293 §3.8.6.1: a peer that answers with a closed window is alive.
-            self.timeouts = 0;
-        }
-        if acked.advanced || delivered > 0 || duplicate {
-            self.detect_loss(now, &acked, duplicate, delivered);
-        }
-        if acked.advanced && self.send.is_fin_acked() {
-            self.on_fin_acked(now);
-        }
-        acked.advanced
-    }
-
-    /// SND.UNA advanced: round trip and retransmission timer.
-    fn on_advance(&mut self, now: Instant, options: &TcpOptions, acked: &Acked) {
-        self.timeouts = 0;
-        // It begins anew with what is still unacknowledged.
-        self.timers.stop(Timer::UserTimeout);
-        let by_echo = || {
-            let timestamps = options.timestamps.filter(|_| self.agreed.timestamps)?;
-            self.clock.round_trip(now, timestamps.echo)
-        };
-        // RFC 6298 §3: our own record is finer than the timestamp clock, and is used where it is unambiguous.
-        let by_record = acked.sent_at.map(|sent_at| now.since(sent_at));
-        if let Some(rtt) = by_record.or_else(by_echo) {
-            self.rtt.sample(rtt);
-        }
-        // RFC 5681 §4.2: an ACK does not wait when a second segment has arrived. The echo would tell of the first.
-        if let Some(rtt) = by_record.filter(|_| acked.delivered as usize > self.mss.get()) {
-            self.rtt.sample_prompt(rtt);
-        }
-        // RFC 6298 §5.2, §5.3.
-        if self.send.flight() == 0 {
-            self.timers.stop(Timer::Retransmit);
-        } else {
-            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
-        }
-    }
-
-    /// RFC 6675 §5 with SACK, RFC 6582 §3.2 without; then what it means for the congestion window.
-    fn detect_loss(&mut self, now: Instant, acked: &Acked, duplicate: bool, delivered: u32) {
-        let una = self.send.una();
-        let grew_before = self.recovery.lets_grow();
-        let mut lost = if self.agreed.sack {
-            self.send.mark_lost_by_sack(DUPLICATES_THRESHOLD)
-        } else {
-            let beyond_hole = self.send.segments_in_flight().saturating_sub(1) as u32;
-            let tells = duplicate && self.recovery.on_duplicate(una, beyond_hole);
-            u32::from(tells && self.send.mark_head_lost())
-        };
-        let mut enter = lost > 0;
-        if acked.advanced {
-            match self.recovery.on_advance(una, acked.segments) {
-                Progress::None => {}
-                // With SACK a hole needs something beyond it.
-                Progress::Partial if self.agreed.sack && !self.send.has_sacked() => {}
-                Progress::Partial => {
-                    if self.send.mark_head_lost() {
-                        lost += 1;
-                        self.recovery.force();
-                    }
-                }
-                Progress::Recovered => {
-                    self.congestion.on_recovered(now);
-                    // Losses beyond the recovery point are another episode.
-                    enter |= self.send.is_repairing();
-                }
-            }
-            self.recovery.forget_far_point(una);
-        }
-        self.counters.lost += u64::from(lost);
-        if enter && self.recovery.is_open() {
-            self.recovery.enter(self.send.nxt());
-            self.congestion.on_loss(now, u64::from(self.send.flight()));
-            self.counters.fast_recoveries += 1;
-        }
-        // Neither in fast recovery nor by what ends it.
-        if delivered > 0 && grew_before && self.recovery.lets_grow() {
-            let sample = AckSample {
-                acked_bytes: u64::from(delivered),
-                flight_bytes: self.usage.peak,
-                rtt: acked.sent_at.map(|sent_at| now.since(sent_at)),
-            };
-            self.congestion.on_ack(now, &sample);
-        }
-        if una.at_or_after(self.usage.round_end) {
-            self.usage.peak = u64::from(self.send.flight());
-            self.usage.round_end = self.send.nxt();
-        }
-    }
-
-    fn on_fin_acked(&mut self, now: Instant) {
-        let before = self.state;
-        self.state = before.after_fin_acked();
-        if self.state == before {
-            return;
-        }
-        match self.state {
-            State::TimeWait => self.start_time_wait(now),
-            State::Closed => self.finish(CloseReason::Finished),
-            _ => {}
-        }
-    }
-
-    fn start_time_wait(&mut self, now: Instant) {
+    pub(super) fn start_time_wait(&mut self, now: Instant) {
         self.timers.stop(Timer::Retransmit);
         self.timers.set(Timer::TimeWait, now + self.config.time_wait);
     }
@@ -432,7 +310,15 @@ impl Tcb {
         }
         if payload.is_some() {
             let accepted_to = self.window.accepted_to(self.receive.received());
-            match self.receive.take(segment.seq, accepted_to, payload, cache) {
+            let (acked, before) = (self.receive.acked(), self.receive.nxt());
+            let arrival = self.receive.take(segment.seq, accepted_to, payload, cache);
+            // RFC 3168 §6.1.5: what lies outside of the window, or came before, says nothing.
+            let counts = matches!(arrival, Arrival::InOrder | Arrival::FilledGap | Arrival::OutOfOrder);
+            let owed = (before != acked).then_some(before);
+            if counts && self.ecn.on_data(segment.ecn, segment.flags, owed) {
+                self.acks.immediately();
+            }
+            match arrival {
                 Arrival::InOrder => self.acks.on_in_order(segment.payload_len as usize),
                 Arrival::FilledGap => self.acks.immediately(),
                 Arrival::OutOfOrder => {
@@ -500,10 +386,6 @@ impl Tcb {
         let payload_max = self.payload_max(0);
         self.congestion.set_segment_bytes(payload_max as u64);
         self.send.mark_oversized_lost(payload_max);
+        self.rearm_probe(self.now);
     }
-}
-
-/// RFC 8684 §3: options other than DSS make an ACK a signal of MPTCP, and no duplicate in the sense of RFC 5681.
-fn carries_signal(options: &TcpOptions) -> bool {
-    options.mptcp.iter().any(|option| !matches!(option, MptcpOption::Dss(_)))
 }

@@ -3,7 +3,9 @@
 use super::{PendingReset, Tcb};
 use crate::base::{Chunk, DataSeq, Instant, SeqNum};
 use crate::cc::Controller;
+use crate::tcp::chrono::Limit;
 use crate::tcp::handshake;
+use crate::tcp::send::Departure;
 use crate::tcp::timer::Timer;
 use crate::tcp::{CloseReason, State, TcpEvent, WindowOwner};
 use crate::wire::tcp::OPTIONS_MAX;
@@ -59,6 +61,8 @@ pub struct Outgoing<'a> {
     pub kind: OutgoingKind,
     /// Whether it was sent before.
     pub retransmission: bool,
+    /// The ECN bits for its IP header (RFC 3168 §5).
+    pub ecn: u8,
 }
 
 /// What to send next.
@@ -66,6 +70,8 @@ pub struct Outgoing<'a> {
 enum Next {
     Reset(PendingReset),
     Handshake,
+    /// An acknowledgment of less than all, because of what was marked (RFC 8257 §3.2).
+    EarlierAck,
     Ack,
     /// The segment at this place again.
     Retransmit(usize),
@@ -76,8 +82,8 @@ enum Next {
 
 impl Tcb {
     /// Whether [`Tcb::poll_transmit`] would give a segment.
-    pub fn has_to_send(&self, _now: Instant) -> bool {
-        self.next().is_some()
+    pub fn has_to_send(&self, now: Instant) -> bool {
+        self.next(now).is_some()
     }
 
     /// The next segment to send; it counts as sent. The caller writes the headers and adds its own options: at most
@@ -90,11 +96,12 @@ impl Tcb {
         reserved_options_data: usize,
     ) -> Option<Outgoing<'_>> {
         self.now = now;
-        let next = self.next()?;
+        let next = self.next(now)?;
         self.counters.segments_sent += 1;
         match next {
             Next::Reset(reset) => self.emit_reset(now, reset),
             Next::Handshake => self.emit_handshake(now),
+            Next::EarlierAck => self.emit_earlier_ack(now, reserved_options),
             Next::Ack => {
                 let seq = self.send.nxt();
                 self.emit_ack(now, seq, OutgoingKind::Ack, reserved_options)
@@ -123,7 +130,7 @@ impl Tcb {
 
     /// The order: what ends or begins a connection; an ACK that payload can't stand in for (a full segment has no room
     /// to tell of gaps); what is lost; what is new; what only acknowledges.
-    fn next(&self) -> Option<Next> {
+    fn next(&self, now: Instant) -> Option<Next> {
         if let Some(reset) = self.reset {
             return Some(Next::Reset(reset));
         }
@@ -133,12 +140,15 @@ impl Tcb {
             State::SynReceived if self.handshake.is_due() => return Some(Next::Handshake),
             _ => {}
         }
+        if self.ecn.has_change() {
+            return Some(Next::EarlierAck);
+        }
         let ack_due = self.acks.is_due();
         if ack_due && (self.owes_sack() || self.acks.must_be_pure()) {
             return Some(Next::Ack);
         }
         if self.state.transmits()
-            && let Some(next) = self.next_segment()
+            && let Some(next) = self.next_segment(now)
         {
             return Some(next);
         }
@@ -148,19 +158,35 @@ impl Tcb {
         ack_due.then_some(Next::Ack)
     }
 
-    fn next_segment(&self) -> Option<Next> {
-        let room = self.congestion.window().saturating_sub(u64::from(self.pipe()));
+    fn next_segment(&self, now: Instant) -> Option<Next> {
+        if self.probe.is_due() {
+            return self.next_loss_probe();
+        }
+        let room = self.window().saturating_sub(u64::from(self.pipe()));
         // What is longer than a segment is cut to one; the window always holds one.
         let fits = |len: u32| len.min(self.payload_max(0) as u32) as u64 <= room;
-        if let Some(index) = self.send.next_lost() {
+        if let Some(index) = self.send.next_lost().filter(|_| !self.holds_back_lost()) {
             let (len, _) = self.send.shape(index);
-            return (self.recovery.is_forced() || fits(len)).then_some(Next::Retransmit(index));
+            let may_leave = self.recovery.is_forced() || (fits(len) && self.pacing.allows(now));
+            return may_leave.then_some(Next::Retransmit(index));
         }
         let index = self.send.next_new()?;
         let window = self.window_for(index)?;
         let (len, fin) = self.send.shape(index);
+        let fits = fits(len.min(u32::try_from(window).unwrap_or(u32::MAX))) && self.pacing.allows(now);
         // The FIN is no payload, and needs no congestion window.
-        (fin || fits(len.min(u32::try_from(window).unwrap_or(u32::MAX)))).then_some(Next::New(index, window))
+        (fin || fits).then_some(Next::New(index, window))
+    }
+
+    /// RFC 8985 §7.3: new data if there is any that the peer's window takes, or the last segment again. Neither the
+    /// congestion window nor pacing is asked.
+    fn next_loss_probe(&self) -> Option<Next> {
+        if let Some(index) = self.send.next_new()
+            && let Some(window) = self.window_for(index)
+        {
+            return Some(Next::New(index, window));
+        }
+        self.send.last_sent().map(Next::Retransmit)
     }
 
     /// How many bytes of a new segment the peer's window takes; none when it has to wait.
@@ -183,26 +209,27 @@ impl Tcb {
 
     fn emit_reset(&mut self, now: Instant, reset: PendingReset) -> Option<Outgoing<'_>> {
         self.reset = None;
-        let mut options = TcpOptions::default();
+        // RFC 7323 §3.2: a RST SHOULD have them, too.
+        let timestamps = self.agreed.timestamps.then(|| self.clock.option(now));
         let (seq, ack, flags) = match reset {
             PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
             PendingReset::Abort => {
                 self.events.push(TcpEvent::Closed(CloseReason::Aborted));
-                // RFC 7323 §3.2: timestamps SHOULD be sent in a RST, too.
-                options.timestamps = self.agreed.timestamps.then(|| self.clock.option(now));
                 (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
             }
         };
         Some(Outgoing {
             tcp: TcpRepr { seq, ack, flags, window: 0, urgent: 0 },
-            options,
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
             payload: None,
             kind: OutgoingKind::Reset,
             retransmission: false,
+            ecn: 0,
         })
     }
 
     fn emit_handshake(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+        let before = self.handshake.transmissions();
         let retransmission = self.handshake.on_sent(now);
         self.counters.retransmits += u64::from(retransmission);
         if !self.timers.is_running(Timer::Retransmit) {
@@ -213,14 +240,15 @@ impl Tcb {
         let timestamps = self.clock.option(now);
         let (flags, ack, options, kind) = if self.state == State::SynSent {
             let options = handshake::syn_options(&self.config, timestamps);
-            (TcpFlags::SYN, SeqNum::default(), options, OutgoingKind::Syn)
+            (TcpFlags::SYN | self.ecn.on_syn_sent(before), SeqNum::default(), options, OutgoingKind::Syn)
         } else {
             self.on_ack_sent(true);
             let options = handshake::syn_ack_options(&self.config, &self.agreed, timestamps);
-            (TcpFlags::SYN | TcpFlags::ACK, self.receive.nxt(), options, OutgoingKind::SynAck)
+            let flags = TcpFlags::SYN | TcpFlags::ACK | self.ecn.syn_ack_flags();
+            (flags, self.receive.nxt(), options, OutgoingKind::SynAck)
         };
         let tcp = TcpRepr { seq: self.iss, ack, flags, window, urgent: 0 };
-        Some(Outgoing { tcp, options, payload: None, kind, retransmission })
+        Some(Outgoing { tcp, options, payload: None, kind, retransmission, ecn: 0 })
     }
 
     fn emit_ack(
@@ -232,7 +260,8 @@ impl Tcb {
     ) -> Option<Outgoing<'_>> {
         let timestamps = self.timestamps(now, reserved);
         let sack = self.report_sack(OPTIONS_MAX.saturating_sub(reserved + timestamps_len(timestamps)));
-        let tcp = self.header(seq, TcpFlags::ACK);
+        let flags = TcpFlags::ACK | self.ecn.flags(false);
+        let tcp = self.header(seq, flags);
         self.on_ack_sent(true);
         if !sack.is_empty() && self.receive.has_sack_news() {
             // More than one ACK has room for: another follows.
@@ -244,6 +273,24 @@ impl Tcb {
             payload: None,
             kind,
             retransmission: false,
+            ecn: 0,
+        })
+    }
+
+    /// RFC 8257 §3.2: what was not acknowledged yet when the mark changed. What is owed beyond it remains so.
+    fn emit_earlier_ack(&mut self, now: Instant, reserved: usize) -> Option<Outgoing<'_>> {
+        let (ack, flags) = self.ecn.take_change()?;
+        let timestamps = self.timestamps(now, reserved);
+        let received = self.receive.on_earlier_ack_sent(ack);
+        let window = self.window.show(received);
+        let flags = TcpFlags::ACK | flags;
+        Some(Outgoing {
+            tcp: TcpRepr { seq: self.send.nxt(), ack, flags, window, urgent: 0 },
+            options: TcpOptions { timestamps, ..TcpOptions::default() },
+            payload: None,
+            kind: OutgoingKind::Ack,
+            retransmission: false,
+            ecn: 0,
         })
     }
 
@@ -257,13 +304,22 @@ impl Tcb {
         let retransmission = self.begin_segment(now, index);
         let timestamps = self.timestamps(now, reserved);
         let payload_max = self.payload_max(reserved).min(window);
-        let departure = self.send.depart(now, index, payload_max);
+        let snapshot = self.delivery.snapshot(now, self.send.flight() == 0);
+        let departure = self.send.depart(now, index, payload_max, snapshot);
+        // What is sent again for want of an acknowledgment of the end should get one of all of it. (A FIN on its own
+        // may tell a peer nothing that it can report.)
+        let with_fin = !departure.fin
+            && if retransmission { self.send.fin_follows(departure.index) } else { self.fin_may_ride() };
+        if with_fin {
+            self.send.depart(now, departure.index + 1, payload_max, snapshot);
+        }
         // What a segment has room for behind its payload, and what the options have.
         let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
-        let fin_rides = !departure.fin && !retransmission && self.fin_rides(now);
-        let mut flags = TcpFlags::ACK;
-        if departure.fin || fin_rides {
+        let is_new_data = !retransmission && !departure.fin;
+        let ecn = self.ecn.codepoint(is_new_data);
+        let mut flags = TcpFlags::ACK | self.ecn.flags(is_new_data);
+        if departure.fin || with_fin {
             flags = flags | TcpFlags::FIN;
         }
         // RFC 9293 §3.9.1.2: the end of what was given, and nothing before it.
@@ -272,7 +328,8 @@ impl Tcb {
         }
         let tcp = self.header(departure.seq, flags);
         self.on_ack_sent(departure.fin);
-        self.on_segment_sent(now, departure.index, departure.payload_len, retransmission);
+        let stamp = timestamps.map(|stamps| stamps.value);
+        self.on_segment_sent(now, &departure, retransmission, stamp);
         let offset = self.send.offset(departure.seq);
         let payload = self.send.payload_mut(departure.index);
         Some(Outgoing {
@@ -286,44 +343,68 @@ impl Tcb {
                 in_place,
             }),
             retransmission,
+            ecn,
         })
     }
 
-    /// A segment leaves for the first time, and the FIN behind it need not have one of its own. It stays one in the
-    /// queue: if it is lost it is sent again alone.
-    fn fin_rides(&mut self, now: Instant) -> bool {
-        let Some(index) = self.send.next_new() else { return false };
-        let rides = self.send.shape(index).1 && self.window_for(index).is_some();
-        if rides {
-            self.send.depart(now, index, 1);
-        }
-        rides
+    /// A segment leaves for the first time: whether the FIN behind it need not have one of its own. It stays one in the
+    /// queue.
+    fn fin_may_ride(&self) -> bool {
+        let next = self.send.next_new();
+        next.is_some_and(|index| self.send.shape(index).1 && self.window_for(index).is_some())
     }
 
     /// Before a segment leaves. Returns whether it was sent before.
     fn begin_segment(&mut self, now: Instant, index: usize) -> bool {
         let is_new = self.send.next_new() == Some(index);
-        if is_new && self.send.flight() == 0 && now.since(self.sent_at) > self.rtt.rto() {
-            self.congestion.on_idle(now);
+        if is_new && self.send.flight() == 0 {
+            self.check_validation(now);
         }
         self.persist.cut &= !is_new;
         !is_new
     }
 
-    fn on_segment_sent(&mut self, now: Instant, index: usize, payload_len: usize, retransmission: bool) {
-        self.sent_at = now;
+    fn on_segment_sent(
+        &mut self,
+        now: Instant,
+        departure: &Departure,
+        retransmission: bool,
+        stamp: Option<u32>,
+    ) {
+        let is_first = departure.index == 0;
+        let bytes = departure.payload_len as u64;
         if retransmission {
             self.counters.retransmits += 1;
+            self.counters.bytes_retransmitted += bytes;
             self.recovery.on_retransmission();
+            self.undo.on_retransmitted(departure.payload_len as u32, stamp.filter(|_| is_first));
+            self.validation.on_retransmitted(bytes);
         } else {
-            self.usage.peak = self.usage.peak.max(u64::from(self.send.flight()));
+            self.validation.on_sent(u64::from(self.send.flight()), self.send.nxt());
         }
+        self.prr.on_sent(bytes.max(1));
         // RFC 6298 §5.1. The first retransmission of a hole gets a whole time-out of its own.
-        if !self.timers.is_running(Timer::Retransmit) || (retransmission && index == 0) {
+        if !self.timers.is_running(Timer::Retransmit) || (retransmission && is_first) {
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
         }
         self.update_user_timeout();
-        self.congestion.on_sent(now, payload_len as u64, u64::from(self.send.pipe()));
+        if self.probe.is_due() {
+            self.counters.loss_probes += 1;
+            self.probe.on_sent(self.send.nxt(), retransmission);
+            // RFC 8985 §7.3: the time-out remains the last resort.
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        } else if !retransmission {
+            self.rearm_probe(now);
+        }
+        let pipe = u64::from(self.send.pipe());
+        self.congestion.on_sent(now, bytes, pipe);
+        if self.pacing.on_sent(now, bytes) {
+            let rate = self.pacing_rate();
+            if let Some(until) = self.pacing.end_burst(now, rate, self.mss.get() as u64) {
+                self.timers.set(Timer::Pacing, until);
+            }
+        }
+        self.chrono.set(now, Limit::Network);
     }
 
     fn header(&mut self, seq: SeqNum, flags: TcpFlags) -> TcpRepr {

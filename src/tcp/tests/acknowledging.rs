@@ -156,3 +156,16 @@ fn the_assembler_is_bounded_and_says_so() {
     script.tcb.drop_all(&mut script.cache);
     assert_eq!(script.cache.pool().used(), 0);
 }
+
+#[test]
+fn a_fin_that_came_early_is_told() {
+    // RFC 2018 in sequence space: alone, and at the end of what is held before it.
+    let mut script = Script::established(plain());
+    script.arrive(arriving(ACK | super::script::FIN, 2001, 1));
+    assert_eq!(script.sent_one().sack, [(2001, 2002)]);
+    script.arrive(arriving(ACK, 1001, 1).payload(1000));
+    assert_eq!(script.sent_one().sack, [(1001, 2002)]);
+    script.arrive(arriving(ACK, 1, 1).payload(1000));
+    let ack = script.sent_one();
+    assert_eq!((ack.ack, ack.sack.len()), (2002, 0));
+}

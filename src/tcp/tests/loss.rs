@@ -1,4 +1,4 @@
-//! Loss and its repair: RFC 5681, RFC 6298, RFC 6582, RFC 6675.
+//! Loss and its repair: RFC 5681, RFC 6298, RFC 6582, RFC 9937. What RACK and TLP find is in `rack.rs`.
 
 use super::script::{ACK, Script, arriving, plain};
 use crate::base::time::Duration;
@@ -6,15 +6,16 @@ use crate::tcp::{OutgoingKind, TcpConfig, TcpEvent};
 use crate::wire::mptcp::{AddressId, RemoveAddr};
 use crate::wire::{Endpoint, FourTuple, IcmpError, IcmpErrorKind, MptcpOption, Mss};
 
-/// Ten segments of 1000 bytes in flight.
-fn ten_in_flight(config: TcpConfig) -> Script {
+/// Ten segments of 1000 bytes in flight for 20 ms, a round trip.
+pub(super) fn ten_in_flight(config: TcpConfig) -> Script {
     let mut script = Script::established(config);
     script.queue(10, 1000);
     assert_eq!(script.sent_data().len(), 10);
+    script.pass(20);
     script
 }
 
-fn without_sack() -> TcpConfig {
+pub(super) fn without_sack() -> TcpConfig {
     TcpConfig { sack: false, ..plain() }
 }
 
@@ -47,51 +48,117 @@ fn three_segments_beyond_a_hole_make_it_lost() {
 fn one_ack_with_blocks_is_enough() {
     let mut script = ten_in_flight(plain());
     script.arrive(arriving(ACK, 1, 1).sack(&[(9001, 10_001), (5001, 7001), (2001, 3001)]));
-    // Held: 3, 6, 7, 10. Lost: those below three of them: 1, 2, 4, 5. Not yet: 8, 9.
-    // Two in the network, room for three more, and none of it for new data.
+    // Held: 3, 6, 7, 10. All others were sent before the tenth, and are lost.
+    assert_eq!(script.tcb.info().counters.lost, 6);
+    // RFC 9937: four were delivered, so four leave, and none of them is new data.
     assert_eq!(script.tcb.send_room(), 0);
-    assert_eq!(script.sent_data(), [(1, 1000), (1001, 1000), (3001, 1000)]);
-    assert_eq!(script.tcb.info().counters.lost, 4);
+    assert_eq!(script.sent_data(), [(1, 1000), (1001, 1000), (3001, 1000), (4001, 1000)]);
+    script.pass(20);
     script.arrive(arriving(ACK, 1, 3001).sack(&[(9001, 10_001), (5001, 7001)]));
-    assert_eq!(script.sent_data(), [(4001, 1000)]);
-    script.arrive(arriving(ACK, 1, 7001).sack(&[(9001, 10_001)]));
-    // A partial acknowledgment, and something beyond the hole: it is one.
-    assert_eq!(script.sent_data(), [(7001, 1000)]);
+    assert_eq!(script.sent_data(), [(7001, 1000), (8001, 1000)]);
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 1);
+}
+
+#[test]
+fn the_flight_comes_down_with_the_acknowledgments() {
+    // RFC 9937: 20 segments in flight, the first is lost. No half window of silence, and no burst.
+    let mut script = Script::established(plain());
+    script.queue(10, 1460);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 14_601));
+    script.queue(40, 1460);
+    assert_eq!(script.sent_data().len(), 20);
+    script.pass(20);
+    let at = |segment: u32| 14_601 + 1460 * segment;
+    let mut counts = Vec::new();
+    for segment in 1..20 {
+        script.arrive(arriving(ACK, 1, at(0)).sack(&[(at(1), at(segment + 1))]));
+        counts.push(script.sent_data().len());
+    }
+    // Limited transmit, limited transmit, the retransmission; then every second one until ten are in flight.
+    assert_eq!(counts[..3], [1, 1, 1]);
+    assert!(counts.iter().all(|count| *count <= 1), "{counts:?}");
+    assert!(!counts[3..].windows(3).any(|three| three == [0, 0, 0]), "{counts:?}");
+    let info = script.tcb.info();
+    assert!(info.pipe <= 11 * 1460 && info.pipe >= 9 * 1460, "{info:?}");
+    assert_eq!(info.ssthresh, 14_600, "half of 20, whatever limited transmit has added");
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, at(22)));
+    assert_eq!(script.tcb.info().cwnd, 14_600);
 }
 
 #[test]
 fn the_first_retransmission_gets_a_whole_time_out() {
     let mut script = ten_in_flight(plain());
-    script.pass(150);
+    script.pass(130);
     script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 4001)]));
     assert_eq!(script.sent_data(), [(1, 1000)]);
     assert_eq!(script.pass_to_timer(), Some(Duration::from_millis(220)));
 }
 
 #[test]
-fn late_segments_are_not_taken_for_lost_once_they_arrived() {
+fn losses_beyond_the_recovery_point_are_another_episode() {
     let mut script = ten_in_flight(plain());
-    // Reordering: four are late, not lost, and arrive after the first was sent again.
-    script.arrive(arriving(ACK, 1, 1).sack(&[(4001, 7001)]));
-    script.sent();
-    script.arrive(arriving(ACK, 1, 8001));
-    assert!(script.sent().is_empty(), "nothing beyond tells that the ninth is lost");
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 4001)]));
+    script.queue(10, 1000);
+    assert_eq!(script.sent_data(), [(1, 1000)]);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 10_001)]));
+    let new = script.sent_data();
+    assert_eq!(new[0], (10_001, 1000));
+    script.pass(20);
+    // The retransmission arrives, and of the new ones the first does not.
+    script.arrive(arriving(ACK, 1, 10_001).sack(&[(11_001, 14_001)]));
+    let info = script.tcb.info();
+    assert_eq!((info.counters.fast_recoveries, info.counters.undone, info.lost_segments), (2, 0, 1));
+    assert_eq!(script.sent_data()[0], (10_001, 1000));
 }
 
 #[test]
-fn losses_beyond_the_recovery_point_are_another_episode() {
-    let mut script = ten_in_flight(plain());
+fn what_a_time_out_leaves_lost_is_another_episode() {
+    let mut script = ten_in_flight(without_sack());
     script.pass_to_timer();
     script.sent();
-    script.arrive(arriving(ACK, 1, 9001));
-    script.queue(6, 1000);
-    assert_eq!(script.sent_data().len(), 6, "the tenth again, and five new ones");
-    script.arrive(arriving(ACK, 1, 9001).sack(&[(12_001, 15_001)]));
-    assert_eq!(script.tcb.info().counters.lost, 2);
+    script.arrive(arriving(ACK, 1, 1001));
+    script.queue(1, 1000);
+    assert_eq!(script.sent_data(), [(10_001, 1000)], "F-RTO: something new");
+    // A duplicate: the time-out was right, and slow start goes over what is lost.
+    script.arrive(arriving(ACK, 1, 1001));
+    assert_eq!(script.sent_data()[0], (1001, 1000));
     assert_eq!(script.tcb.info().counters.fast_recoveries, 0, "not while the time-out is being repaired");
-    script.sent();
-    script.arrive(arriving(ACK, 1, 10_001).sack(&[(12_001, 15_001)]));
-    assert_eq!(script.tcb.info().counters.fast_recoveries, 1);
+    script.arrive(arriving(ACK, 1, 10_001));
+    script.queue(4, 1000);
+    assert_eq!(script.sent_data().len(), 4);
+    script.arrive_times(3, arriving(ACK, 1, 10_001));
+    assert_eq!(
+        script.tcb.info().counters.fast_recoveries,
+        0,
+        "RFC 6582 §3.2 step 2: una is not beyond recover"
+    );
+}
+
+#[test]
+fn the_loss_of_a_retransmission_is_another_indication_of_congestion() {
+    // RFC 5681 §4.3, RFC 8985 §3.4.
+    let mut script = ten_in_flight(plain());
+    script.queue(20, 1000);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 4001)]));
+    assert_eq!(script.sent_data(), [(1, 1000)]);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 10_001)]));
+    let new = script.sent_data();
+    assert_eq!(new[0], (10_001, 1000));
+    assert_eq!(script.tcb.info().ssthresh, 5000);
+    script.pass(20);
+    // What was sent behind the retransmission arrives, and it does not.
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 11_001)]));
+    let again = script.sent();
+    assert_eq!((again[0].seq, again[0].retransmission), (1, true), "{again:?}");
+    let info = script.tcb.info();
+    assert_eq!((info.counters.fast_recoveries, info.ssthresh), (2, 2 * 1460));
+    assert_eq!(info.counters.timeouts, 0);
+    // Once a round trip: the next block is about the same window.
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 12_001)]));
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 2);
 }
 
 #[test]
@@ -173,9 +240,9 @@ fn signals_of_mptcp_are_no_duplicates() {
 
 #[test]
 fn a_time_out_takes_all_for_lost_and_backs_off() {
-    let mut script = ten_in_flight(plain());
+    let mut script = ten_in_flight(without_sack());
     // RTO = SRTT + max(200 ms, 4 * RTTVAR), of one round trip of 20 ms.
-    assert_eq!(script.pass_to_timer(), Some(Duration::from_millis(220)));
+    assert_eq!(script.pass_to_timer(), Some(Duration::from_millis(200)));
     assert_eq!(script.events(), [TcpEvent::RetransmissionTimeout]);
     assert_eq!(script.sent_data(), [(1, 1000)], "the window is one segment");
     let info = script.tcb.info();
@@ -185,9 +252,11 @@ fn a_time_out_takes_all_for_lost_and_backs_off() {
     assert_eq!((script.tcb.consecutive_timeouts(), script.tcb.info().ssthresh), (2, 5000));
     assert_eq!(script.pass_to_timer(), Some(Duration::from_millis(880)));
     script.sent();
-    // Slow start over what is lost.
+    // Slow start over what is lost, once it is clear that there is nothing new to send (RFC 5682 §2.1 step 2b).
     script.arrive(arriving(ACK, 1, 1001));
     assert_eq!(script.tcb.consecutive_timeouts(), 0);
+    assert!(script.sent().is_empty());
+    script.pass(0);
     assert_eq!(script.sent_data(), [(1001, 1000), (2001, 1000)]);
     // Karn: no sample of a segment that was sent again, so the back-off stays.
     assert_eq!(script.tcb.rto(), Duration::from_millis(1760));
@@ -201,6 +270,43 @@ fn a_time_out_takes_all_for_lost_and_backs_off() {
 }
 
 #[test]
+fn the_back_off_has_a_cap() {
+    let mut script = ten_in_flight(without_sack());
+    let waits: Vec<Duration> = (0..15)
+        .map(|_| {
+            let waited = script.pass_to_timer().expect("it goes on");
+            assert_eq!(script.sent_data(), [(1, 1000)]);
+            waited
+        })
+        .collect();
+    assert_eq!(waits[9], Duration::from_millis(220 << 9));
+    assert_eq!(waits[10..], [Duration::from_secs(120); 5], "RFC 6298 §2.5");
+}
+
+#[test]
+fn a_time_out_spares_what_was_sent_lately() {
+    // RFC 8985 §6.3, with its own example: one segment an RTO ago, two more just before its timer expires.
+    let mut script = Script::established(plain());
+    script.queue(1, 1000);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 1001));
+    script.queue(1, 1000);
+    script.sent();
+    script.pass_to_timer();
+    assert!(script.sent_one().retransmission, "the loss probe");
+    let left = script.tcb.poll_timeout().expect("the time-out").since(script.now).as_millis() as u64;
+    script.pass(left - 1);
+    script.queue(2, 1000);
+    assert_eq!(script.sent_data().len(), 2);
+    script.pass(1);
+    assert_eq!(script.events(), [TcpEvent::RetransmissionTimeout]);
+    assert_eq!(script.sent_data(), [(1001, 1000)]);
+    let info = script.tcb.info();
+    assert_eq!((info.lost_segments, info.unacked_segments), (1, 3));
+}
+
+#[test]
 fn with_timestamps_a_retransmission_can_be_timed() {
     let config = TcpConfig { timestamps: true, ..plain() };
     let mut script = Script::established_with(config, |options| {
@@ -209,7 +315,10 @@ fn with_timestamps_a_retransmission_can_be_timed() {
     });
     script.queue(1, 1000);
     script.sent();
-    script.pass_to_timer();
+    // The loss probe, and the time-out.
+    (0..2).for_each(|_| {
+        script.pass_to_timer();
+    });
     let again = script.sent_one();
     let echo = again.options.timestamps.map(|timestamps| timestamps.value).expect("agreed");
     script.pass(30);
@@ -219,8 +328,8 @@ fn with_timestamps_a_retransmission_can_be_timed() {
 
 #[test]
 fn the_timer_restarts_with_each_advance() {
-    let mut script = ten_in_flight(plain());
-    script.pass(200);
+    let mut script = ten_in_flight(without_sack());
+    script.pass(180);
     script.arrive(arriving(ACK, 1, 1001));
     script.pass(100);
     assert!(script.sent().is_empty() && script.events().is_empty());
@@ -231,10 +340,15 @@ fn the_timer_restarts_with_each_advance() {
 #[test]
 fn what_is_held_is_not_sent_again_after_a_time_out() {
     let mut script = ten_in_flight(plain());
+    // Two blocks are not enough, and the rest was sent after what they are about: only the time-out is left.
     script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 3001)]));
     script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(1, 1000)], "RACK's timer: the first one is late");
+    script.pass_to_timer();
+    assert_eq!(script.events(), [TcpEvent::RetransmissionTimeout]);
     assert_eq!(script.sent_data(), [(1, 1000)]);
     script.arrive(arriving(ACK, 1, 3001));
+    script.pass(0);
     assert_eq!(script.sent_data().first(), Some(&(3001, 1000)));
 }
 
@@ -244,9 +358,12 @@ fn a_peer_that_reneges_gets_all_again() {
     script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 3001)]));
     // The first segment arrives, and yet the peer acknowledges no more: it has dropped what it held.
     script.arrive(arriving(ACK, 1, 1001));
-    script.pass_to_timer();
+    while script.events().is_empty() {
+        script.pass_to_timer();
+    }
     assert_eq!(script.sent_data(), [(1001, 1000)]);
     script.arrive(arriving(ACK, 1, 2001));
+    script.pass(0);
     assert_eq!(script.sent_data().first(), Some(&(2001, 1000)));
 }
 
@@ -258,16 +375,18 @@ fn blocks_that_make_no_sense_are_ignored() {
         script.arrive(arriving(ACK, 1, 1).sack(&nonsense));
     }
     assert!(script.sent().is_empty());
+    assert_eq!(script.tcb.info().sacked_segments, 0);
     // A part of a segment is not the segment.
     script.arrive(arriving(ACK, 1, 1).sack(&[(1500, 4500)]));
+    assert_eq!(script.tcb.info().sacked_segments, 2);
     assert!(script.sent().is_empty(), "two whole segments");
     script.arrive(arriving(ACK, 1, 1).sack(&[(1500, 5500)]));
-    assert_eq!(script.sent_data(), [(1, 1000)], "three");
+    assert_eq!(script.sent_data().first(), Some(&(1, 1000)), "three");
 }
 
 #[test]
 fn an_acknowledgment_within_a_segment_keeps_its_rest_and_its_tag() {
-    let mut script = ten_in_flight(plain());
+    let mut script = ten_in_flight(without_sack());
     script.arrive(arriving(ACK, 1, 1501));
     assert_eq!((script.tcb.acked_bytes(), script.tcb.in_flight()), (1500, 8500));
     script.pass_to_timer();
@@ -319,13 +438,15 @@ fn short_segments_between_split_ones_can_be_lost_too() {
     let kind = IcmpErrorKind::TooBig { mtu: 640 };
     script.tcb.handle_icmp(script.now, &IcmpError { tuple, seq: super::script::OURS + 1, kind });
     assert_eq!(script.sent().len(), 8);
+    script.pass(20);
     script.arrive(arriving(ACK, 1, 1).sack(&[(1401, 4201)]));
-    assert_eq!(script.sent_data(), [(1001, 400)]);
+    // Of what is held, some are retransmissions of split ones: all that left before the last of them is lost.
+    assert_eq!(script.sent_data(), [(1, 600), (601, 400), (1001, 400), (5201, 400)]);
 }
 
 #[test]
 fn drop_all_returns_split_segments_once() {
-    let mut script = Script::established(plain());
+    let mut script = Script::established(without_sack());
     script.queue(3, 3000);
     let sent = script.sent_data();
     assert_eq!(&sent[..3], &[(1, 1460), (1461, 1460), (2921, 80)]);

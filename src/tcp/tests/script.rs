@@ -25,17 +25,24 @@ pub(super) struct Arriving {
     ack: u32,
     window: u16,
     payload: usize,
+    ecn: u8,
     pub(super) options: TcpOptions,
 }
 
 /// A segment with `flags`, whose numbers count from the peer's and from our SYN.
 pub(super) fn arriving(flags: TcpFlags, seq: u32, ack: u32) -> Arriving {
-    Arriving { flags, seq, ack, window: 60_000, payload: 0, options: TcpOptions::default() }
+    Arriving { flags, seq, ack, window: 60_000, payload: 0, ecn: 0, options: TcpOptions::default() }
 }
 
 impl Arriving {
     pub(super) fn payload(mut self, bytes: usize) -> Self {
         self.payload = bytes;
+        self
+    }
+
+    /// The ECN bits of its IP header.
+    pub(super) fn ecn(mut self, ecn: u8) -> Self {
+        self.ecn = ecn;
         self
     }
 
@@ -71,6 +78,7 @@ pub(super) struct Sent {
     pub(super) window: u16,
     pub(super) sack: Vec<(u32, u32)>,
     pub(super) retransmission: bool,
+    pub(super) ecn: u8,
     pub(super) data_seq: u64,
     pub(super) in_place: bool,
     pub(super) options: TcpOptions,
@@ -92,9 +100,9 @@ pub(super) fn modern(options: &mut TcpOptions) {
     options.sack_permitted = true;
 }
 
-/// No timestamps and no scaling, so that numbers in the tests are round.
+/// No timestamps and no scaling, so that numbers in the tests are round; and no pacing, so that all leaves that may.
 pub(super) fn plain() -> TcpConfig {
-    TcpConfig { timestamps: false, window_scale: 0, ..TcpConfig::default() }
+    TcpConfig { timestamps: false, window_scale: 0, pacing: None, ..TcpConfig::default() }
 }
 
 impl Script {
@@ -147,7 +155,8 @@ impl Script {
 
     pub(super) fn arrive(&mut self, segment: Arriving) -> Accepted {
         let payload = chunk_of(&mut self.cache, &vec![7; segment.payload], 300);
-        self.tcb.handle_segment(self.now, &header(&segment), &segment.options, 0, payload, &mut self.cache)
+        let header = header(&segment);
+        self.tcb.handle_segment(self.now, &header, &segment.options, segment.ecn, payload, &mut self.cache)
     }
 
     /// The same segment several times.
@@ -196,6 +205,7 @@ impl Script {
                 window: outgoing.tcp.window,
                 sack: outgoing.options.sack.iter().map(|(s, e)| (relative(*s), relative(*e))).collect(),
                 retransmission: outgoing.retransmission,
+                ecn: outgoing.ecn,
                 data_seq: outgoing.payload.as_ref().map_or(0, |payload| payload.data_seq.raw()),
                 in_place: outgoing.payload.as_ref().is_none_or(|payload| payload.in_place),
                 options: outgoing.options,

@@ -31,15 +31,24 @@ fn a_window_that_is_not_used_does_not_grow() {
         script.arrive(arriving(ACK, 1, seq));
     }
     assert_eq!(script.tcb.info().cwnd, 14_600);
-    // In congestion avoidance: one that was used once, but is no longer, stops growing.
+}
+
+#[test]
+fn a_window_that_is_no_longer_used_stops_growing() {
+    // In congestion avoidance.
+    let mut script = Script::established(plain());
     script.queue(10, 1460);
     script.sent();
-    script.arrive(arriving(ACK, 1, seq).sack(&[(seq + 1460, seq + 4 * 1460)]));
-    seq += 14_600;
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 4 * 1460 + 1)]));
+    assert_eq!(script.sent_data().len(), 1);
+    let mut seq = 14_601;
+    script.pass(20);
     script.arrive(arriving(ACK, 1, seq));
     script.queue(5, 1460);
     script.sent();
     seq += 7_300;
+    script.pass(20);
     script.arrive(arriving(ACK, 1, seq));
     assert_eq!(script.tcb.info().cwnd, 7_300 + 1460);
     for _ in 0..40 {
@@ -52,16 +61,44 @@ fn a_window_that_is_not_used_does_not_grow() {
 }
 
 #[test]
-fn an_idle_connection_begins_again_with_the_initial_window() {
+fn an_idle_connection_keeps_its_window_for_five_minutes() {
     let mut script = Script::established(plain());
     script.queue(10, 1460);
     script.sent();
+    script.pass(20);
     script.arrive(arriving(ACK, 1, 14_601));
     assert_eq!(script.tcb.info().cwnd, 29_200);
-    script.pass(5_000);
+    script.pass(299_000);
     script.queue(1, 1460);
     script.sent();
-    assert_eq!(script.tcb.info().cwnd, 14_600, "RFC 5681 §4.1");
+    assert_eq!(script.tcb.info().cwnd, 29_200, "RFC 7661 §4.4: preserved");
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 16_061));
+    script.pass(2_000);
+    script.queue(1, 1460);
+    script.sent();
+    assert_eq!(script.tcb.info().cwnd, 14_600, "RFC 7661 §4.4.3: halved after the non-validated period");
+    assert_eq!(script.tcb.info().ssthresh, u64::MAX);
+}
+
+#[test]
+fn a_loss_in_an_unused_window_counts_what_was_used() {
+    // RFC 7661 §4.4.1. A window of 29200 of which 14600 were used a minute ago, and little since.
+    let mut script = Script::established(plain());
+    script.queue(10, 1460);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 14_601));
+    script.pass(60_000);
+    script.queue(5, 1000);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 14_601).sack(&[(15_601, 18_601)]));
+    assert_eq!(script.sent_data(), [(14_601, 1000)]);
+    assert_eq!(script.tcb.info().ssthresh, 2 * 1460, "half of 5000, and two segments at least");
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 19_601));
+    assert_eq!(script.tcb.info().cwnd, 2_000, "less what was retransmitted: (5000 - 1000) / 2");
 }
 
 #[test]

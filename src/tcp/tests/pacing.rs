@@ -1,0 +1,90 @@
+//! Pacing at work.
+
+use super::script::{ACK, Script, arriving, plain};
+use crate::base::time::Duration;
+use crate::tcp::{TcpConfig, WindowOwner};
+
+fn paced() -> TcpConfig {
+    let pacing = Some(Duration::from_micros(500));
+    TcpConfig { pacing, window_owner: WindowOwner::Connection, ..plain() }
+}
+
+#[test]
+fn a_window_leaves_in_bursts_over_half_a_round_trip() {
+    // Ten segments at 20 ms: twice the window in a round trip, two segments each 2 ms.
+    let mut script = Script::established(paced());
+    script.queue(10, 1460);
+    let mut bursts = vec![script.sent_data().len()];
+    let mut waits = Vec::new();
+    while script.tcb.unsent() > 0 {
+        assert_eq!(script.tcb.send_room(), 0, "the scheduler sees no room");
+        waits.push(script.pass_to_timer().expect("and is told when there is some"));
+        bursts.push(script.sent_data().len());
+    }
+    assert_eq!(bursts, [2, 2, 2, 2, 2]);
+    assert!(waits.iter().all(|wait| *wait == Duration::from_millis(2)), "{waits:?}");
+}
+
+#[test]
+fn the_room_comes_back_with_the_timer() {
+    let mut script = Script::established(paced());
+    script.queue(2, 1460);
+    script.sent();
+    assert_eq!(script.tcb.send_room(), 0);
+    assert_eq!(script.tcb.poll_timeout().map(|at| at.since(script.now)), Some(Duration::from_millis(2)));
+    assert!(!script.tcb.has_to_send(script.now));
+    script.pass_to_timer();
+    assert_eq!(script.tcb.send_room(), 8 * 1460);
+}
+
+#[test]
+fn pacing_costs_no_throughput_and_makes_no_bursts() {
+    // A line that takes a segment each 4 ms, and 20 ms of delay: five segments fill it.
+    let mut script = Script::established(paced());
+    script.queue(700, 1460);
+    let mut line_free = script.now;
+    let mut arrivals = std::collections::VecDeque::new();
+    let mut longest = 0;
+    for _ in 0..2_000 {
+        let sent = script.sent_data();
+        longest = longest.max(sent.len());
+        for (seq, len) in sent {
+            line_free = line_free.max(script.now) + Duration::from_millis(4);
+            arrivals.push_back((line_free + Duration::from_millis(16), seq + len as u32));
+        }
+        script.pass(1);
+        while let Some((_, ack)) = arrivals.front().copied().filter(|(at, _)| *at <= script.now) {
+            arrivals.pop_front();
+            script.arrive(arriving(ACK, 1, ack));
+        }
+    }
+    let acked = script.tcb.acked_bytes() / 1460;
+    assert!(acked >= 490, "{acked} segments in 2 s, where 495 fit");
+    assert!(longest <= 4, "{longest} segments at once");
+}
+
+#[test]
+fn short_paths_are_not_paced() {
+    let config = TcpConfig { pacing: Some(Duration::from_millis(21)), ..paced() };
+    let mut script = Script::established(config);
+    script.queue(10, 1460);
+    assert_eq!(script.sent_data().len(), 10);
+    assert_eq!(script.tcb.info().pacing_rate, None);
+}
+
+#[test]
+fn the_first_retransmission_does_not_wait() {
+    let mut script = Script::established(paced());
+    script.queue(12, 1460);
+    let mut sent = 0;
+    while sent < 10 {
+        sent += script.sent_data().len();
+        script.pass_to_timer();
+    }
+    script.pass(10);
+    script.tcb.send_room();
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 2921)]));
+    script.sent();
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 5841)]));
+    assert_eq!(script.sent_data().first(), Some(&(1, 1460)));
+}
