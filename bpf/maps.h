@@ -34,7 +34,7 @@ const volatile __u32 ports = 0;		     /* NICs */
 const volatile __u32 ifindexes[PORTS_MAX] = {}; /* the kernel's number of each */
 const volatile __u32 testing = 0;	     /* write last_verdict */
 
-/* One end of a connection. IPv4 addresses are v4-mapped (::ffff:a.b.c.d), all zeros means any address. */
+/* One end of a connection. IPv4 addresses are v4-mapped (::ffff:a.b.c.d). */
 struct local {
 	__u8 addr[16];
 	__be16 port;
@@ -50,8 +50,20 @@ struct flow {
 };
 
 #define LOCAL_MPTCP_ONLY 1
+/* Of a port: it is ours at any address, and the other flags say how. */
+#define LOCAL_ANYWHERE 2
+/* Of a port: it is ours at some address, which local_map knows. */
+#define LOCAL_SOMEWHERE 4
 
-/* Ends that are ours. The value holds LOCAL_ flags. */
+/* What of each port is ours: nothing of most, so that what is the kernel's is passed after one look. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} local_ports SEC(".maps");
+
+/* Ends that are ours at one address. The value holds LOCAL_ flags. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);

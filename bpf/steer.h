@@ -87,14 +87,19 @@ static __always_inline __u32 find_mptcp(struct xdp_md *ctx, const struct segment
 static __always_inline __u32 *find_local(const struct segment *segment)
 {
 	struct local local = { .port = segment->flow.local_port };
+	__u32 number = bpf_ntohs(segment->flow.local_port);
+	__u32 *kinds = bpf_map_lookup_elem(&local_ports, &number);
 	__u32 *flags;
 
-	__builtin_memcpy(local.addr, segment->flow.local, 16);
-	flags = bpf_map_lookup_elem(&local_map, &local);
-	if (flags)
-		return flags;
-	__builtin_memset(local.addr, 0, 16);
-	return bpf_map_lookup_elem(&local_map, &local);
+	if (!kinds)
+		return 0;
+	if (*kinds & LOCAL_SOMEWHERE) {
+		__builtin_memcpy(local.addr, segment->flow.local, 16);
+		flags = bpf_map_lookup_elem(&local_map, &local);
+		if (flags)
+			return flags;
+	}
+	return *kinds & LOCAL_ANYWHERE ? kinds : 0;
 }
 
 /* Which NIC a packet came in at; PORTS_MAX when none of ours. */

@@ -2,7 +2,7 @@
 //! ought to do is also written down, so that the two cannot be wrong together.
 
 use braid::base::{Prng, WorkerId};
-use braid::stack::owner::{Reason, Tables, Verdict, flow_key, local_key, owner};
+use braid::stack::owner::{Locals, Reason, Tables, Verdict, flow_key, local_key, owner};
 use braid::wire::{Endpoint, FourTuple};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, ProgramInput};
@@ -49,6 +49,8 @@ const OURS: u16 = 443;
 const ANYWHERE: u16 = 5201;
 /// A port where only MPTCP is ours.
 const MPTCP_ONLY: u16 = 8080;
+/// A port where what is ours differs by address.
+const DIFFERENT: u16 = 8081;
 /// Remote ports of flows that are pinned to worker 0, and to [`ABSENT`].
 const PINNED: u16 = 50_000;
 const PINNED_ABSENT: u16 = 50_001;
@@ -63,6 +65,10 @@ fn locals() -> Vec<(Endpoint, bool)> {
         (endpoint(SERVER6, OURS), false),
         (endpoint("0.0.0.0", ANYWHERE), false),
         (endpoint("::", MPTCP_ONLY), true),
+        // Only MPTCP is ours here, but for one address of each version.
+        (endpoint("::", DIFFERENT), true),
+        (endpoint(SERVER4, DIFFERENT), false),
+        (endpoint(SERVER6, DIFFERENT), false),
     ]
 }
 
@@ -211,6 +217,12 @@ fn cases_of(server: &str, client: &str, other: &str) -> Vec<Case> {
         ("a pinned flow", tcp(PINNED, OURS, ACK, &[]).frame(), flow),
         ("a pinned flow's FIN", tcp(PINNED, OURS, FIN | ACK, &[]).frame(), flow),
         ("a flow pinned to no socket", tcp(PINNED_ABSENT, OURS, ACK, &[]).frame(), Drop(Reason::NoSocket)),
+        ("one address: plain SYN", tcp(40_000, DIFFERENT, SYN, &[]).frame(), home),
+        (
+            "another address: plain SYN",
+            Packet::tcp(40_000, DIFFERENT, SYN, &[]).ip(client, other).frame(),
+            Pass(Reason::PlainTcp),
+        ),
         ("MPTCP only: MP_CAPABLE", tcp(40_000, MPTCP_ONLY, SYN, &CAPABLE).frame(), home),
         ("MPTCP only: MP_JOIN", tcp(40_000, MPTCP_ONLY, SYN, &join(3)).frame(), joined(0)),
         ("MPTCP only: plain SYN", tcp(40_000, MPTCP_ONLY, SYN, &[]).frame(), Pass(Reason::PlainTcp)),
@@ -390,8 +402,13 @@ impl<'obj> Kernel<'obj> {
             Err(error) => panic!("the program does not load: {error:?}"),
         };
         let maps = &skel.maps;
-        for (local, mptcp_only) in locals() {
-            set(&maps.local_map, &local_key(local), mptcp_only.into());
+        let mut known = Locals::default();
+        locals().into_iter().for_each(|(local, mptcp_only)| known.steer(local, mptcp_only));
+        for (local, _) in locals() {
+            set(&maps.local_ports, &u32::from(local.port).to_ne_bytes(), known.kinds(local.port));
+            if let Some(flags) = known.at_one_address(local) {
+                set(&maps.local_map, &local_key(local), flags);
+            }
         }
         for (tuple, worker) in pinned() {
             set(&maps.flow_map, &flow_key(tuple), worker.0.into());

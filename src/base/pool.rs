@@ -5,14 +5,20 @@
 //! receive queue, an application, the kernel's fill ring. *In flight* counts descriptors of the frame in TX rings
 //! whose completion has not come back. When both are zero the frame is free. While a frame is in flight its bytes
 //! belong to the NIC: nobody writes to them, so headers are rewritten only when [`FramePool::in_flight`] says no.
+//!
+//! Debug and test builds keep a second account of who has a frame (`pool/shadow.rs`), and overwrite every frame that becomes
+//! free, so that whoever still uses it shows. Who owns a frame when, on a page: [`crate::xdp`].
 
 #![allow(unsafe_code)]
 
+use shadow::{Shadow, Step};
 use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+mod shadow;
 
 /// Bytes in a frame: the largest chunk that AF_XDP takes.
 pub const FRAME_SIZE: usize = 4096;
@@ -34,6 +40,8 @@ pub const RX_PACKET_MAX: usize = FRAME_SIZE - RX_HEADROOM;
 const BATCH: usize = 64;
 /// A cache holds at most this many before it gives a batch back.
 const CACHE_MAX: usize = 4 * BATCH;
+/// What a frame that became free is overwritten with in debug builds.
+const POISON: u8 = 0xdb;
 /// No frame: the end of the depot's list.
 const NONE: u32 = u32::MAX;
 /// One unit of the in-flight half of a use count.
@@ -50,15 +58,14 @@ impl Frame {
         self.0
     }
 
-    /// Gives the hold away as a number, to a ring of the kernel (or of the simulator) that keeps numbers.
-    pub fn into_index(self) -> u32 {
-        self.0
+    /// A second handle of the same hold, for a piece of a frame that is given up together with the piece that has the
+    /// hold ([`Frame::give_up_alias`]).
+    pub fn alias(&self) -> Frame {
+        Frame(self.0)
     }
 
-    /// Takes back the hold that [`Frame::into_index`] gave away. Once for each, or the count is wrong.
-    pub fn from_index(index: u32) -> Self {
-        Frame(index)
-    }
+    /// The end of an alias: the hold stays with whoever has it.
+    pub fn give_up_alias(self) {}
 }
 
 /// A run of payload bytes in a frame, with one hold on it.
@@ -132,6 +139,9 @@ pub struct FramePool {
     top: AtomicU64,
     /// How many frames the depot holds, or a few less while threads exchange some.
     depot: AtomicUsize,
+    shadow: Shadow,
+    /// Called when it is dropped.
+    at_close: fn(&FramePool),
     /// Keeps the memory alive.
     _owner: Box<dyn Any + Send + Sync>,
 }
@@ -150,15 +160,21 @@ impl FramePool {
         let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).expect("a slice's pointer is not null");
         // SAFETY: the boxed slice has frames * FRAME_SIZE bytes, does not move when the box does, and goes into
         // the pool as its owner.
-        unsafe { Self::from_raw(base, frames, Box::new(memory)) }
+        unsafe { Self::from_raw(base, frames, Box::new(memory), |_| {}) }
     }
 
-    /// A pool over memory that is somebody else's, a UMEM.
+    /// A pool over memory that is somebody else's, a UMEM. `at_close` sees the pool when nobody has it any more: what is
+    /// held then ([`FramePool::held`]) is lost.
     ///
     /// # Safety
     /// `base` must point to `frames * FRAME_SIZE` writable bytes that stay where they are until `owner` is dropped,
     /// and that nobody else writes to except the kernel, into frames that were given to it.
-    pub unsafe fn from_raw(base: NonNull<u8>, frames: usize, owner: Box<dyn Any + Send + Sync>) -> Arc<Self> {
+    pub unsafe fn from_raw(
+        base: NonNull<u8>,
+        frames: usize,
+        owner: Box<dyn Any + Send + Sync>,
+        at_close: fn(&FramePool),
+    ) -> Arc<Self> {
         assert!(frames > 0 && frames < NONE as usize, "a pool has between 1 and 2^32 - 2 frames");
         let next =
             (0..frames as u32).map(|i| AtomicU32::new(if i + 1 < frames as u32 { i + 1 } else { NONE }));
@@ -168,6 +184,8 @@ impl FramePool {
             next: next.collect(),
             top: AtomicU64::new(0),
             depot: AtomicUsize::new(frames),
+            shadow: Shadow::new(frames),
+            at_close,
             _owner: owner,
         })
     }
@@ -187,14 +205,23 @@ impl FramePool {
         self.uses.iter().filter(|uses| uses.load(Ordering::Acquire) != 0).count()
     }
 
+    /// The frames that somebody of ours holds, with what happened to them last. Those that only NICs have are not among
+    /// them. In release builds nobody knows, and there are none.
+    pub fn held(&self) -> Vec<String> {
+        self.shadow.held()
+    }
+
     /// One more hold on the same frame.
+    #[track_caller]
     pub fn share(&self, frame: &Frame) -> Frame {
+        self.shadow.step(frame.0, Step::Shared);
         let before = self.uses[frame.0 as usize].fetch_add(1, Ordering::Relaxed);
         debug_assert!(before & (IN_FLIGHT - 1) != 0, "shared frame {} that nobody held", frame.0);
         Frame(frame.0)
     }
 
     /// One more hold on the same bytes.
+    #[track_caller]
     pub fn share_chunk(&self, chunk: &Chunk) -> Chunk {
         Chunk { frame: self.share(&chunk.frame), offset: chunk.offset, len: chunk.len }
     }
@@ -209,9 +236,37 @@ impl FramePool {
         self.uses[frame.0 as usize].load(Ordering::Acquire) == 1
     }
 
+    /// The only hold on a frame goes to a NIC, which will write a packet into it: the number to put into its fill ring.
+    ///
+    /// # Panics
+    /// When there is another hold on the frame, or it is in flight.
+    #[track_caller]
+    pub fn start_fill(&self, frame: Frame) -> u32 {
+        self.shadow.step(frame.0, Step::FillStarted);
+        assert!(
+            self.is_sole(&frame),
+            "frame {} is given to a NIC to write to, but somebody else uses it",
+            frame.0
+        );
+        frame.0
+    }
+
+    /// A NIC has written a packet into the frame that [`FramePool::start_fill`] gave it; the hold is ours again.
+    ///
+    /// # Panics
+    /// When the number is none of this pool; in debug builds also when no NIC has it.
+    #[track_caller]
+    pub fn end_fill(&self, index: u32) -> Frame {
+        assert!((index as usize) < self.uses.len(), "frame {index} is not of this pool");
+        self.shadow.step(index, Step::Received);
+        Frame(index)
+    }
+
     /// The descriptor of `len` bytes at `offset` of `frame`, which is in flight from now on.
+    #[track_caller]
     pub fn start_transmit(&self, frame: &Frame, offset: usize, len: usize) -> TxFrame {
         assert!(offset + len <= FRAME_SIZE, "a packet ends inside its frame");
+        self.shadow.step(frame.0, Step::TransmitStarted);
         self.uses[frame.0 as usize].fetch_add(IN_FLIGHT, Ordering::Relaxed);
         TxFrame { index: frame.0, offset: offset as u16, len: len as u16 }
     }
@@ -241,8 +296,10 @@ impl FramePool {
     /// # Panics
     /// When the frame is in flight: that would change what a NIC is sending.
     #[allow(clippy::mut_from_ref)]
+    #[track_caller]
     pub fn bytes_mut<'a>(&'a self, frame: &'a mut Frame) -> &'a mut [u8] {
         assert!(!self.in_flight(frame), "frame {} is written to while a NIC sends it", frame.0);
+        self.shadow.step(frame.0, Step::Written);
         // SAFETY: in bounds by construction; not in flight, checked above; `&mut Frame` excludes other writers
         // through this hold, and other holds belong to the same thread and look only at other bytes.
         unsafe { std::slice::from_raw_parts_mut(self.at(frame.0), FRAME_SIZE) }
@@ -260,11 +317,19 @@ impl FramePool {
     }
 
     /// Drops one unit of use; true when that made the frame free.
+    #[track_caller]
     fn release(&self, index: u32, unit: u32) -> bool {
+        self.shadow.step(index, if unit == IN_FLIGHT { Step::TransmitEnded } else { Step::Freed });
         let before = self.uses[index as usize].fetch_sub(unit, Ordering::AcqRel);
         let half = if unit == IN_FLIGHT { before >> 16 } else { before & (IN_FLIGHT - 1) };
-        assert!(half != 0, "frame {index} was returned twice");
-        before == unit
+        assert!(half != 0, "frame {index} was given back, but it is in no hands");
+        let is_free = before == unit;
+        if cfg!(debug_assertions) && is_free {
+            // SAFETY: in bounds by construction; nobody holds the frame and no NIC reads it, and it is in no free list
+            // yet, so nobody else can get at it.
+            unsafe { self.at(index).write_bytes(POISON, FRAME_SIZE) };
+        }
+        is_free
     }
 
     /// Takes up to `BATCH` frames off the depot.
@@ -306,6 +371,12 @@ impl FramePool {
             }
             self.depot.fetch_sub(frames.len(), Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for FramePool {
+    fn drop(&mut self) {
+        (self.at_close)(self);
     }
 }
 
@@ -361,6 +432,7 @@ impl PoolCache {
 
     /// A free frame with one hold. `None` when the pool is exhausted: counted, and the caller does without (a
     /// segment that is not sent now is sent at the next chance, a fill ring is filled later).
+    #[track_caller]
     pub fn alloc(&mut self) -> Option<Frame> {
         if self.free.is_empty() && (self.reserve == 0 || self.pool.depot() > self.reserve) {
             self.pool.take(&mut self.free);
@@ -371,10 +443,12 @@ impl PoolCache {
         };
         let before = self.pool.uses[index as usize].swap(1, Ordering::Relaxed);
         assert!(before == 0, "frame {index} was free and in use");
+        self.pool.shadow.step(index, Step::Allocated);
         Some(Frame(index))
     }
 
     /// Gives one hold back.
+    #[track_caller]
     pub fn free(&mut self, frame: Frame) {
         if self.pool.release(frame.0, 1) {
             self.recycle(frame.0);
@@ -382,11 +456,13 @@ impl PoolCache {
     }
 
     /// Gives the hold of a chunk back.
+    #[track_caller]
     pub fn free_chunk(&mut self, chunk: Chunk) {
         self.free(chunk.frame);
     }
 
     /// A transmission has completed, or was never begun.
+    #[track_caller]
     pub fn complete(&mut self, index: u32) {
         if self.pool.release(index, IN_FLIGHT) {
             self.recycle(index);
@@ -416,98 +492,4 @@ impl Drop for PoolCache {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_is_free_when_neither_held_nor_in_flight() {
-        let mut cache = PoolCache::new(FramePool::new_heap(4));
-        let pool = Arc::clone(cache.pool_arc());
-        let frame = cache.alloc().expect("four frames are free");
-        let other = pool.share(&frame);
-        let tx = pool.start_transmit(&frame, 10, 20);
-        assert_eq!((pool.in_flight(&other), pool.used()), (true, 1));
-        cache.free(frame);
-        cache.complete(tx.index);
-        assert_eq!((pool.is_sole(&other), pool.used()), (true, 1));
-        cache.free(other);
-        assert_eq!(pool.used(), 0);
-    }
-
-    #[test]
-    fn exhaustion_is_counted_and_ends_when_a_frame_comes_back() {
-        let mut cache = PoolCache::new(FramePool::new_heap(2));
-        let (a, b) = (cache.alloc(), cache.alloc());
-        assert!(a.is_some() && b.is_some() && cache.alloc().is_none());
-        assert_eq!(cache.exhausted(), 1);
-        cache.free(a.expect("checked above"));
-        let again = cache.alloc().expect("one came back");
-        cache.free(again);
-        cache.free(b.expect("checked above"));
-    }
-
-    #[test]
-    fn an_application_leaves_frames_to_others() {
-        let pool = FramePool::new_heap(1000);
-        let mut application = PoolCache::for_application(Arc::clone(&pool));
-        let held: Vec<Frame> = std::iter::from_fn(|| application.alloc()).collect();
-        // It takes whole batches, so it may go over its share by one.
-        assert!((750..750 + BATCH).contains(&held.len()), "{}", held.len());
-        let mut worker = PoolCache::new(Arc::clone(&pool));
-        let rest: Vec<Frame> = std::iter::from_fn(|| worker.alloc()).collect();
-        assert_eq!((held.len() + rest.len(), pool.depot()), (1000, 0));
-        rest.into_iter().for_each(|frame| worker.free(frame));
-        worker.flush();
-        assert!(application.alloc().is_none(), "what others gave back is theirs");
-        held.into_iter().for_each(|frame| application.free(frame));
-        application.flush();
-        assert_eq!((pool.depot(), pool.used()), (1000, 0));
-    }
-
-    #[test]
-    #[should_panic(expected = "returned twice")]
-    fn a_double_return_is_noticed() {
-        let mut cache = PoolCache::new(FramePool::new_heap(2));
-        let frame = cache.alloc().expect("free");
-        let again = Frame::from_index(frame.index());
-        cache.free(frame);
-        cache.free(again);
-    }
-
-    #[test]
-    #[should_panic(expected = "while a NIC sends it")]
-    fn a_frame_in_flight_cannot_be_written_to() {
-        let mut cache = PoolCache::new(FramePool::new_heap(2));
-        let mut frame = cache.alloc().expect("free");
-        let pool = Arc::clone(cache.pool_arc());
-        let _tx = pool.start_transmit(&frame, 0, 60);
-        pool.bytes_mut(&mut frame)[0] = 1;
-    }
-
-    #[test]
-    fn threads_exchange_frames_without_losing_any() {
-        let pool = FramePool::new_heap(1000);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    let mut cache = PoolCache::new(Arc::clone(&pool));
-                    let mut held = Vec::new();
-                    for round in 0..2_000 {
-                        while held.len() < 100 + round % 100 {
-                            held.extend(cache.alloc());
-                        }
-                        for frame in held.drain(50..) {
-                            cache.free(frame);
-                        }
-                    }
-                    held.drain(..).for_each(|frame| cache.free(frame));
-                });
-            }
-        });
-        assert_eq!(pool.used(), 0);
-        let mut cache = PoolCache::new(Arc::clone(&pool));
-        let all: Vec<Frame> = std::iter::from_fn(|| cache.alloc()).collect();
-        assert_eq!(all.len(), 1000);
-        all.into_iter().for_each(|frame| cache.free(frame));
-    }
-}
+mod tests;

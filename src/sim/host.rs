@@ -248,7 +248,8 @@ impl Host {
         let used = self.pool.used();
         if used != held {
             return Err(format!(
-                "{used} frames are in use, {held} of them as receive buffers or at a dead NIC: frames were lost"
+                "{used} frames are in use, {held} of them as receive buffers or at a dead NIC: frames were lost\n{}",
+                self.pool.held().join("\n")
             ));
         }
         Ok(())

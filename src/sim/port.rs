@@ -2,7 +2,7 @@
 //! was transmitted out of the outbox, puts arrivals into the inbox, and tells of completions.
 
 use crate::base::pool::{RX_HEADROOM, RX_PACKET_MAX};
-use crate::base::{Frame, FramePool, Instant, PoolCache, PortId, RxFrame, TxFrame, WorkerId};
+use crate::base::{FramePool, Instant, PoolCache, PortId, RxFrame, TxFrame, WorkerId};
 use crate::port::{PinError, Port, Steering};
 use crate::wire::{ChecksumMode, FourTuple};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,7 +48,8 @@ pub struct SimPort {
     id: PortId,
     pool: Arc<FramePool>,
     rings: RingSizes,
-    fill: Vec<Frame>,
+    /// Numbers of frames that the NIC may write packets into.
+    fill: Vec<u32>,
     inbox: VecDeque<RxFrame>,
     outbox: VecDeque<TxFrame>,
     /// Numbers of frames whose transmission has completed, until the worker reclaims them.
@@ -91,10 +92,11 @@ impl SimPort {
             self.counters.too_long += 1;
             return;
         }
-        let Some(mut frame) = self.fill.pop() else {
+        let Some(index) = self.fill.pop() else {
             self.counters.no_buffer += 1;
             return;
         };
+        let mut frame = self.pool.end_fill(index);
         let bytes = self.pool.bytes_mut(&mut frame);
         bytes.fill(POISON);
         bytes[RX_HEADROOM..RX_HEADROOM + packet.len()].copy_from_slice(packet);
@@ -148,7 +150,7 @@ impl SimPort {
     fn refill(&mut self, cache: &mut PoolCache) {
         while self.fill.len() < self.rings.fill {
             let Some(frame) = cache.alloc() else { break };
-            self.fill.push(frame);
+            self.fill.push(self.pool.start_fill(frame));
         }
     }
 }

@@ -285,7 +285,9 @@ impl Scenario {
             };
             link.a_to_b = PipeConfig { rate_bps, delay, queue, ..PipeConfig::default() };
             link.b_to_a = link.a_to_b.clone();
-            link.completion_delay = Duration::from_micros(prng.below(500));
+            // Behind a shaper a packet's frame comes back when the packet has left it, and retransmissions may not wait.
+            let completions_within_us = [100, 500, 20_000, 300_000][prng.below(4) as usize];
+            link.completion_delay = Duration::from_micros(prng.below(completions_within_us));
         }
     }
 

@@ -105,14 +105,74 @@ pub fn token_owner(token: Token, workers: u32) -> WorkerId {
 #[error("{0} flows are pinned, which is the most")]
 pub struct FlowsFull(pub usize);
 
-/// What steering decides by: the program's `local_map` and `flow_map`.
+/// What steering decides by: the program's `local_ports`, `local_map` and `flow_map`.
 #[derive(Debug, Clone)]
 pub struct Tables {
     workers: u32,
     flows_max: usize,
-    /// By local end; whether only MPTCP is ours.
-    locals: HashMap<LocalKey, bool>,
+    locals: Locals,
     flows: HashMap<FlowKey, WorkerId>,
+}
+
+/// `LOCAL_MPTCP_ONLY` of `bpf/maps.h`: of a port or an end that is ours only MPTCP is.
+pub const LOCAL_MPTCP_ONLY: u32 = 1;
+/// `LOCAL_ANYWHERE` of `bpf/maps.h`: a port is ours at any address.
+pub const LOCAL_ANYWHERE: u32 = 2;
+/// `LOCAL_SOMEWHERE` of `bpf/maps.h`: a port is ours at some address, and `local_map` knows at which.
+pub const LOCAL_SOMEWHERE: u32 = 4;
+
+/// The local ends that are ours, in the form in which the program looks for them: first by port alone, which settles it
+/// for all that is not ours and for ports that are ours at any address; then by address and port.
+#[derive(Debug, Clone, Default)]
+pub struct Locals {
+    /// Ports that are ours at any address, with their flags.
+    anywhere: HashMap<u16, u32>,
+    /// Ends that are ours, with their flags.
+    at_one_address: HashMap<LocalKey, u32>,
+    /// How many of those have this port.
+    somewhere: HashMap<u16, usize>,
+}
+
+impl Locals {
+    /// TCP to `local` is ours; an unspecified address means any, of either version.
+    pub fn steer(&mut self, local: Endpoint, mptcp_only: bool) {
+        let flags = if mptcp_only { LOCAL_MPTCP_ONLY } else { 0 };
+        if local.addr.is_unspecified() {
+            self.anywhere.insert(local.port, flags);
+        } else if self.at_one_address.insert(local_key(local), flags).is_none() {
+            *self.somewhere.entry(local.port).or_default() += 1;
+        }
+    }
+
+    /// Forgets [`Locals::steer`].
+    pub fn unsteer(&mut self, local: Endpoint) {
+        if local.addr.is_unspecified() {
+            self.anywhere.remove(&local.port);
+        } else if self.at_one_address.remove(&local_key(local)).is_some()
+            && let Some(count) = self.somewhere.get_mut(&local.port)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.somewhere.remove(&local.port);
+            }
+        }
+    }
+
+    /// What `local_ports` says of a port.
+    pub fn kinds(&self, port: u16) -> u32 {
+        let anywhere = self.anywhere.get(&port).map_or(0, |flags| LOCAL_ANYWHERE | flags);
+        anywhere | if self.somewhere.contains_key(&port) { LOCAL_SOMEWHERE } else { 0 }
+    }
+
+    /// What `local_map` says of an end that is ours at its own address.
+    pub fn at_one_address(&self, local: Endpoint) -> Option<u32> {
+        self.at_one_address.get(&local_key(local)).copied()
+    }
+
+    /// The flags of a local end; `None` when it is not ours.
+    fn find(&self, local: Endpoint) -> Option<u32> {
+        self.at_one_address(local).or_else(|| self.anywhere.get(&local.port).copied())
+    }
 }
 
 /// The tables' keys are bytes, as in the program: so one function makes them for both.
@@ -120,13 +180,10 @@ pub type LocalKey = [u8; 20];
 /// Both ends of a flow.
 pub type FlowKey = [u8; 36];
 
-/// A local end as `struct local` of `bpf/maps.h`. IPv4 addresses are v4-mapped; the unspecified address of either
-/// version is all zeros, and means any address.
+/// A local end as `struct local` of `bpf/maps.h`. IPv4 addresses are v4-mapped.
 pub fn local_key(local: Endpoint) -> LocalKey {
     let mut key = LocalKey::default();
-    if !local.addr.is_unspecified() {
-        key[..16].copy_from_slice(&mapped(local.addr));
-    }
+    key[..16].copy_from_slice(&mapped(local.addr));
     key[16..18].copy_from_slice(&local.port.to_be_bytes());
     key
 }
@@ -152,17 +209,17 @@ impl Tables {
     /// Empty tables for so many workers and, at most, so many pinned flows.
     pub fn new(workers: usize, flows_max: usize) -> Self {
         assert!(workers > 0 && workers <= usize::from(u16::MAX), "there is at least one worker");
-        Self { workers: workers as u32, flows_max, locals: HashMap::new(), flows: HashMap::new() }
+        Self { workers: workers as u32, flows_max, locals: Locals::default(), flows: HashMap::new() }
     }
 
     /// TCP to `local` is ours; an unspecified address means any, of either version.
     pub fn steer_local(&mut self, local: Endpoint, mptcp_only: bool) {
-        self.locals.insert(local_key(local), mptcp_only);
+        self.locals.steer(local, mptcp_only);
     }
 
     /// Forgets [`Tables::steer_local`].
     pub fn unsteer_local(&mut self, local: Endpoint) {
-        self.locals.remove(&local_key(local));
+        self.locals.unsteer(local);
     }
 
     /// Packets of `tuple` go to `worker`.
@@ -182,12 +239,6 @@ impl Tables {
     pub fn unpin(&mut self, tuple: FourTuple) {
         self.flows.remove(&flow_key(tuple));
     }
-
-    /// Whether only MPTCP to `local` is ours; `None` when nothing is.
-    fn find_local(&self, local: Endpoint) -> Option<bool> {
-        let any = Endpoint::new(Ipv6Addr::UNSPECIFIED.into(), local.port);
-        self.locals.get(&local_key(local)).or_else(|| self.locals.get(&local_key(any))).copied()
-    }
 }
 
 /// Which worker `packet` (an Ethernet frame) belongs to, when it arrives at a queue whose home is `home`; `None` is a
@@ -197,9 +248,10 @@ pub fn owner(packet: &[u8], tables: &Tables, home: Option<WorkerId>) -> Verdict 
         Ok(segment) => segment,
         Err(reason) => return Verdict::Pass(reason),
     };
-    let Some(mptcp_only) = tables.find_local(segment.tuple.local) else {
+    let Some(flags) = tables.locals.find(segment.tuple.local) else {
         return Verdict::Pass(Reason::NotLocal);
     };
+    let mptcp_only = flags & LOCAL_MPTCP_ONLY != 0;
     let (worker, reason) = match segment.mptcp {
         Mptcp::Join(token) => (Some(token_owner(token, tables.workers)), Reason::Join),
         Mptcp::None | Mptcp::Capable => match tables.flows.get(&flow_key(segment.tuple)) {

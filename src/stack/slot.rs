@@ -8,6 +8,7 @@ use crate::stack::message::ListenerId;
 use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo, Turned};
 use crate::tcp::CloseReason;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 /// How often figures are published.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
@@ -209,11 +210,18 @@ impl Slot {
     /// The connection is over: what it holds goes back to the pool, and the application is told.
     pub fn retire(&mut self, reason: CloseReason, cache: &mut PoolCache) {
         self.connection.release(cache);
-        if let Some(stream) = &self.stream {
-            while let Some(chunk) = stream.take() {
+        let Some(stream) = &self.stream else { return };
+        while let Some(chunk) = stream.take() {
+            cache.free_chunk(chunk);
+        }
+        stream.set_closed(reason);
+        // An application that left a moment ago saw a connection that still was, and has left the rings to us. The fence,
+        // and that of `Stream::drop`, see to it that at least one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if stream.is_abandoned() {
+            while let Some(chunk) = stream.pop().or_else(|| stream.take()) {
                 cache.free_chunk(chunk);
             }
-            stream.set_closed(reason);
         }
     }
 }

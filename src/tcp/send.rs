@@ -9,7 +9,7 @@ mod segment;
 
 pub(super) use segment::{News, Transmission, TransmitOrder};
 
-use crate::base::{Chunk, DataSeq, Frame, Instant, PoolCache, SeqNum};
+use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::tcp::delivery::Snapshot;
 use crate::tcp::rack::Rack;
 use crate::tcp::scoreboard::Scoreboard;
@@ -590,7 +590,7 @@ impl SendQueue {
         let Some(front) = &mut segment.chunk else { return };
         let part = len as u32;
         let chunk = Chunk {
-            frame: Frame::from_index(front.frame.index()),
+            frame: front.frame.alias(),
             offset: front.offset + len as u16,
             len: front.len - len as u16,
         };

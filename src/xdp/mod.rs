@@ -1,5 +1,39 @@
 //! AF_XDP: the NICs, as [`crate::port`] wants them. One UMEM for all, a socket for each worker on each queue, and the
 //! steering program of `bpf/` in front of them. Start with [`Xdp::open`].
+//!
+//! # Who owns a frame when
+//!
+//! The NIC, the kernel and we work in the same memory, so a frame that two of them believe to be theirs is live traffic
+//! that gets corrupted. A frame is always in one of these places; where several are named it may be in all of them at
+//! once. Each step is one function, and nothing else takes it.
+//!
+//! | where a frame is | who may write to it | who may read it | how it gets on |
+//! |---|---|---|---|
+//! | free: a [`PoolCache`] or the depot | nobody | nobody | [`PoolCache::alloc`] → held |
+//! | held: a [`Frame`](crate::base::Frame), one or more | the thread of the connection, in front of the payload and only while it is in no TX ring; who just allocated it, anywhere | all holders | [`FramePool::share`] → held once more; [`PoolCache::free`] → held once less; [`FramePool::start_fill`] → filling; [`FramePool::start_transmit`] → in a TX ring, and held |
+//! | filling: fill ring, NIC, receive ring | the NIC | nobody | [`FramePool::end_fill`] → held, by the subflow whose packet it is |
+//! | in a TX ring, once or more (with or without holders) | nobody | the NIC, and all holders | [`PoolCache::complete`], by a completion ring → once less |
+//!
+//! - A frame is free when its last hold and its last transmission have ended, in whatever order they do.
+//! - **Receive.** The hold that comes out of a receive ring goes with the payload: assembler, receive queue, application;
+//!   the application's drop ends it. A packet without payload gives it back at once.
+//! - **Send.** The application allocates, fills in the payload, and its hold goes to the connection's send queue, which
+//!   keeps it until the data is acknowledged on the connection's level. Each subflow that carries the bytes has a hold
+//!   of its own until its TCP is acknowledged. Headers are written into the headroom for each transmission: so before
+//!   each, `mptcp::subflow` asks [`FramePool::in_flight`], and where a NIC still has the frame (a retransmission that
+//!   overtakes a slow queue, a reinjection on another NIC) it sends from a copy.
+//! - **Acknowledged while in a TX ring.** The holds end, the transmission has not: the frame is not free, and the bytes
+//!   stay as they are until the completion comes.
+//! - **A NIC that never completes** keeps its frames. `worker::Watch` calls its path dead after a bounded time, and what
+//!   else is sent there is dropped as on any dead path, so it gets no more of them.
+//! - **A process that dies** owns nothing any more: the kernel closes the sockets, waits for the NICs, and frees the
+//!   memory after that.
+//! - **In order, at the end**: workers stop, connections give their holds back, sockets are closed, then the XDP link, then
+//!   the memory. The other way round a NIC could still write to it.
+//!
+//! What types can't say is watched: `FramePool::bytes_mut` refuses to write to a frame in flight in every build. Debug and
+//! test builds keep a second account of each frame, refuse every step that is not in this table, overwrite what becomes
+//! free, and complain at the end about frames that are still held, with the lines of code that held them.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +59,7 @@ pub use steering::XdpSteering;
 pub use trial::{Trial, try_zero_copy};
 
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
-use crate::stack::owner::{Reason, local_key};
+use crate::stack::owner::Reason;
 use crate::wire::{ChecksumMode, Endpoint, MacAddr};
 use program::Program;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,12 +187,12 @@ impl Xdp {
     /// # Errors
     /// [`XdpError::LocalFull`] when the table is full.
     pub fn steer_local(&self, local: Endpoint, mptcp_only: bool) -> Result<(), XdpError> {
-        self.program.steer_local(&local_key(local), mptcp_only)
+        self.program.steer_local(local, mptcp_only)
     }
 
     /// Forgets [`Xdp::steer_local`].
     pub fn unsteer_local(&self, local: Endpoint) {
-        self.program.unsteer_local(&local_key(local));
+        self.program.unsteer_local(local);
     }
 
     /// What the steering program did, by reason: how many packets since it was loaded.

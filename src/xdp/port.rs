@@ -1,7 +1,7 @@
 //! [`XdpPort`]: one NIC as one worker sees it.
 
 use crate::base::pool::FRAME_SIZE;
-use crate::base::{Frame, Instant, PoolCache, PortId, RxFrame, TxFrame};
+use crate::base::{Instant, PoolCache, PortId, RxFrame, TxFrame};
 use crate::port::Port;
 use crate::wire::ChecksumMode;
 use crate::xdp::program::Program;
@@ -93,7 +93,7 @@ impl Port for XdpPort {
                 let wanted = left.min(BATCH);
                 let count = socket.consume(&mut self.received[..wanted]);
                 into.extend(self.received[..count].iter().map(|desc| RxFrame {
-                    frame: Frame::from_index((desc.addr() / FRAME_SIZE) as u32),
+                    frame: cache.pool().end_fill((desc.addr() / FRAME_SIZE) as u32),
                     offset: (desc.addr() % FRAME_SIZE) as u16,
                     len: desc.lengths().data() as u16,
                 }));

@@ -1,13 +1,14 @@
 //! The steering program: loading it, attaching it to NICs, and its maps.
 
-use crate::stack::owner::{FlowKey, LocalKey, Reason};
+use crate::stack::owner::{FlowKey, Locals, Reason, local_key};
+use crate::wire::Endpoint;
 use crate::xdp::{XdpError, privilege};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[allow(missing_docs, missing_debug_implementations, unused_imports, dead_code)]
 #[allow(clippy::all, clippy::undocumented_unsafe_blocks)]
@@ -17,9 +18,6 @@ mod skel {
 
 /// The most NICs: `PORTS_MAX` of `bpf/maps.h`.
 pub(crate) const PORTS_MAX: usize = 16;
-
-/// `LOCAL_MPTCP_ONLY` of `bpf/maps.h`.
-const LOCAL_MPTCP_ONLY: u32 = 1;
 
 /// Which of the programs in `bpf/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +51,10 @@ pub(crate) struct Program {
     /// Each link holds the program on one NIC, until its file descriptor is closed.
     links: Vec<OwnedFd>,
     program: OwnedFd,
-    locals: MapHandle,
+    /// What of each port is ours, and ends that are ours at one address; `Locals` says what stands in them.
+    ports: MapHandle,
+    ends: MapHandle,
+    locals: Mutex<Locals>,
     flows: Arc<MapHandle>,
     homes: MapHandle,
     sockets: MapHandle,
@@ -100,7 +101,9 @@ impl Program {
         Ok(Self {
             links: Vec::new(),
             program,
-            locals: MapHandle::try_from(&skel.maps.local_map).map_err(failed)?,
+            ports: MapHandle::try_from(&skel.maps.local_ports).map_err(failed)?,
+            ends: MapHandle::try_from(&skel.maps.local_map).map_err(failed)?,
+            locals: Mutex::default(),
             flows: Arc::new(MapHandle::try_from(&skel.maps.flow_map).map_err(failed)?),
             homes: MapHandle::try_from(&skel.maps.homes).map_err(failed)?,
             sockets: MapHandle::try_from(&skel.maps.xsks).map_err(failed)?,
@@ -159,17 +162,37 @@ impl Program {
         set(&self.sockets, self.constants.slot(port, queue, worker), fd as u32)
     }
 
-    pub(crate) fn steer_local(&self, key: &LocalKey, mptcp_only: bool) -> Result<(), XdpError> {
-        let flags = if mptcp_only { LOCAL_MPTCP_ONLY } else { 0 };
-        update(&self.locals, key, &flags.to_ne_bytes()).map_err(|error| match error.raw_os_error() {
-            Some(libc::E2BIG | libc::ENOSPC) => XdpError::LocalFull(self.locals.max_entries() as usize),
-            _ => XdpError::kernel("steer a local address and port", error),
+    pub(crate) fn steer_local(&self, local: Endpoint, mptcp_only: bool) -> Result<(), XdpError> {
+        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        locals.steer(local, mptcp_only);
+        self.publish(&locals, local).inspect_err(|_| {
+            locals.unsteer(local);
+            // What could not be added is not there to be taken away.
+            let _ = self.publish(&locals, local);
         })
     }
 
-    pub(crate) fn unsteer_local(&self, key: &LocalKey) {
-        // One that is not there is as good as removed.
-        let _ = self.locals.delete(key);
+    pub(crate) fn unsteer_local(&self, local: Endpoint) {
+        let mut locals = self.locals.lock().unwrap_or_else(PoisonError::into_inner);
+        locals.unsteer(local);
+        // Nothing is added, so nothing can be full; one that is not there is as good as removed.
+        let _ = self.publish(&locals, local);
+    }
+
+    /// Lets the maps say of `local` what `locals` says.
+    fn publish(&self, locals: &Locals, local: Endpoint) -> Result<(), XdpError> {
+        let failed = |error: io::Error| match error.raw_os_error() {
+            Some(libc::E2BIG | libc::ENOSPC) => XdpError::LocalFull(self.ends.max_entries() as usize),
+            _ => XdpError::kernel("steer a local address and port", error),
+        };
+        if !local.addr.is_unspecified() {
+            let key = local_key(local);
+            match locals.at_one_address(local) {
+                Some(flags) => update(&self.ends, &key, &flags.to_ne_bytes()).map_err(failed)?,
+                None => drop(self.ends.delete(&key)),
+            }
+        }
+        set(&self.ports, local.port.into(), locals.kinds(local.port)).map_err(failed)
     }
 
     /// The map of pinned flows.

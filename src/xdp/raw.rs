@@ -43,7 +43,9 @@ pub fn blast(
         bytes[..6].copy_from_slice(&to.0);
         bytes[6..12].copy_from_slice(&from.0);
         bytes[12..14].copy_from_slice(&ETHERTYPE);
-        free.push(umem.layout.desc(frame.into_index() as usize * FRAME_SIZE, len));
+        // From here on it goes round between us and the NIC, and never back to the pool.
+        let index = umem.pool.start_fill(frame);
+        free.push(umem.layout.desc(index as usize * FRAME_SIZE, len));
     }
     let mut done = vec![FrameDesc::default(); BATCH];
     while !stop.load(Ordering::Relaxed) {

@@ -68,7 +68,8 @@ impl Rings {
             self.batch.clear();
             while self.batch.len() < wanted.min(BATCH) {
                 let Some(frame) = cache.alloc() else { break };
-                self.batch.push(self.layout.desc(frame.into_index() as usize * FRAME_SIZE, 0));
+                let index = cache.pool().start_fill(frame);
+                self.batch.push(self.layout.desc(index as usize * FRAME_SIZE, 0));
             }
             // SAFETY: frames of this UMEM, that the pool gave us just now and nobody else has.
             let produced = unsafe { self.fill.produce(&self.batch) };

@@ -52,9 +52,17 @@ impl SharedUmem {
         let base = NonNull::new(base).expect("the region was mapped");
         // SAFETY: the UMEM has `frames` frames of FRAME_SIZE bytes from `base` on, which stay mapped as long as a
         // handle of it lives; one goes into the pool. Only the kernel writes to it besides the pool.
-        let pool = unsafe { FramePool::from_raw(base, frames, Box::new(umem.clone())) };
+        let pool = unsafe { FramePool::from_raw(base, frames, Box::new(umem.clone()), close_empty) };
         Ok(Self { umem, pool, layout: DescLayout::probe(), first: OnceCell::new() })
     }
+}
+
+/// Nobody has the pool any more, so nobody can give back what is still held: a leak, which debug builds do not let pass.
+/// What a NIC has is no leak.
+fn close_empty(pool: &FramePool) {
+    let held = pool.held();
+    let complain = !held.is_empty() && !std::thread::panicking();
+    assert!(!complain, "{} frames were never given back:\n{}", held.len(), held.join("\n"));
 }
 
 fn creation_error(errno: Option<i32>, frames: usize) -> XdpError {
@@ -119,6 +127,20 @@ impl DescLayout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "1 frames were never given back")]
+    fn a_frame_that_is_held_at_the_end_is_a_leak() {
+        let mut memory = vec![0u64; 2 * FRAME_SIZE / 8].into_boxed_slice();
+        let base = NonNull::new(memory.as_mut_ptr().cast::<u8>()).expect("not null");
+        // SAFETY: two frames' bytes, which belong to the pool from here on.
+        let pool = unsafe { FramePool::from_raw(base, 2, Box::new(memory), close_empty) };
+        let mut cache = crate::base::PoolCache::new(pool);
+        let _lost = cache.alloc();
+        let with_nic = cache.alloc().expect("free");
+        cache.pool().start_fill(with_nic);
+    }
 
     #[test]
     fn a_descriptor_says_what_it_was_made_of() {

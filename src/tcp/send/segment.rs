@@ -114,7 +114,7 @@ impl Segment {
     pub(super) fn release(self, cache: &mut PoolCache) {
         match self.chunk {
             Some(chunk) if self.lent => {
-                chunk.frame.into_index();
+                chunk.frame.give_up_alias();
             }
             Some(chunk) => cache.free_chunk(chunk),
             None => {}

@@ -2,8 +2,8 @@
 
 use super::pair::*;
 use crate::base::time::Duration;
-use crate::base::{Frame, FramePool, PoolCache, PortId, Prng};
-use crate::mptcp::{ConnectOptions, FallbackReason};
+use crate::base::{PortId, Prng};
+use crate::mptcp::{ConnectOptions, Connection, FallbackReason};
 use crate::stack::message::Report;
 use crate::stack::stream::StreamState;
 use crate::tcp::CloseReason;
@@ -82,6 +82,45 @@ fn plain_tcp_where_either_side_wants_it() {
         pair.client.finish();
         pair.server.finish();
     }
+}
+
+/// Between the worker's last look at a stream and the end of its connection the application may leave. It has seen that
+/// the connection still is, so what it left unread is up to the worker.
+#[test]
+fn an_application_that_leaves_while_its_connection_ends_loses_no_frames() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect(options(true), options(true));
+    pair.client.write(&client, &pattern(3000));
+    client.close_send();
+    pair.run_clean();
+    server.close_send();
+    let (id, _) = server.identity().expect("named");
+    let mut left = false;
+    for _ in 0..2000 {
+        let from_client = pair.client.turn(pair.now);
+        let host = &mut pair.server;
+        host.stack.handle_timeout(pair.now, &mut host.cache);
+        host.stack.handle_doorbell();
+        host.stack.settle(pair.now, &mut host.cache);
+        if !left && host.stack.connection(id).is_some_and(Connection::is_closed) {
+            assert_ne!(server.state(), StreamState::Closed, "the application sees no end yet");
+            server.abandon();
+            left = true;
+        }
+        let mut from_server = Vec::new();
+        while let Some((port, packet)) = host.stack.poll_transmit(pair.now, &[64; PORTS], &mut host.cache) {
+            from_server.push((port, host.cache.pool().tx_bytes(&packet).to_vec()));
+            host.cache.complete(packet.index);
+        }
+        // TIME-WAIT takes its time.
+        pair.now += Duration::from_millis(if from_client.len() + from_server.len() > 0 { 1 } else { 100 });
+        from_client.iter().for_each(|(port, bytes)| pair.server.deliver(pair.now, *port, bytes));
+        from_server.iter().for_each(|(port, bytes)| pair.client.deliver(pair.now, *port, bytes));
+    }
+    assert!(left, "the connection did not end");
+    client.abandon();
+    pair.client.finish();
+    pair.server.finish();
 }
 
 /// A transfer through a middlebox, both ways; returns why each side fell back.
@@ -333,13 +372,4 @@ fn mend_checksum(bytes: &mut [u8]) {
     let pseudo = crate::wire::checksum::pseudo_header_sum(&source, &destination, 6, tcp.len());
     let sum = !crate::wire::checksum::sum(pseudo, tcp);
     tcp[16..18].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// A frame's handle can be rebuilt from its number: what the ports of the runtime do.
-#[test]
-fn frames_are_numbers_to_a_port() {
-    let mut cache = PoolCache::new(FramePool::new_heap(1));
-    let index = cache.alloc().expect("free").into_index();
-    cache.free(Frame::from_index(index));
-    assert_eq!(cache.pool().used(), 0);
 }

@@ -1,0 +1,165 @@
+//! Tests of the frame pool.
+
+use super::*;
+
+#[test]
+fn a_frame_is_free_when_neither_held_nor_in_flight() {
+    let mut cache = PoolCache::new(FramePool::new_heap(4));
+    let pool = Arc::clone(cache.pool_arc());
+    let frame = cache.alloc().expect("four frames are free");
+    let other = pool.share(&frame);
+    let tx = pool.start_transmit(&frame, 10, 20);
+    assert_eq!((pool.in_flight(&other), pool.used()), (true, 1));
+    cache.free(frame);
+    cache.complete(tx.index);
+    assert_eq!((pool.is_sole(&other), pool.used()), (true, 1));
+    cache.free(other);
+    assert_eq!(pool.used(), 0);
+}
+
+#[test]
+fn exhaustion_is_counted_and_ends_when_a_frame_comes_back() {
+    let mut cache = PoolCache::new(FramePool::new_heap(2));
+    let (a, b) = (cache.alloc(), cache.alloc());
+    assert!(a.is_some() && b.is_some() && cache.alloc().is_none());
+    assert_eq!(cache.exhausted(), 1);
+    cache.free(a.expect("checked above"));
+    let again = cache.alloc().expect("one came back");
+    cache.free(again);
+    cache.free(b.expect("checked above"));
+}
+
+#[test]
+fn an_application_leaves_frames_to_others() {
+    let pool = FramePool::new_heap(1000);
+    let mut application = PoolCache::for_application(Arc::clone(&pool));
+    let held: Vec<Frame> = std::iter::from_fn(|| application.alloc()).collect();
+    // It takes whole batches, so it may go over its share by one.
+    assert!((750..750 + BATCH).contains(&held.len()), "{}", held.len());
+    let mut worker = PoolCache::new(Arc::clone(&pool));
+    let rest: Vec<Frame> = std::iter::from_fn(|| worker.alloc()).collect();
+    assert_eq!((held.len() + rest.len(), pool.depot()), (1000, 0));
+    rest.into_iter().for_each(|frame| worker.free(frame));
+    worker.flush();
+    assert!(application.alloc().is_none(), "what others gave back is theirs");
+    held.into_iter().for_each(|frame| application.free(frame));
+    application.flush();
+    assert_eq!((pool.depot(), pool.used()), (1000, 0));
+}
+
+#[test]
+#[should_panic(expected = "but it is")]
+fn a_double_return_is_noticed() {
+    let mut cache = PoolCache::new(FramePool::new_heap(2));
+    let frame = cache.alloc().expect("free");
+    let again = frame.alias();
+    cache.free(frame);
+    cache.free(again);
+}
+
+#[test]
+#[should_panic(expected = "while a NIC sends it")]
+fn a_frame_in_flight_cannot_be_written_to() {
+    let mut cache = PoolCache::new(FramePool::new_heap(2));
+    let mut frame = cache.alloc().expect("free");
+    let pool = Arc::clone(cache.pool_arc());
+    let _tx = pool.start_transmit(&frame, 0, 60);
+    pool.bytes_mut(&mut frame)[0] = 1;
+}
+
+#[test]
+fn threads_exchange_frames_without_losing_any() {
+    let pool = FramePool::new_heap(1000);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut cache = PoolCache::new(Arc::clone(&pool));
+                let mut held = Vec::new();
+                for round in 0..2_000 {
+                    while held.len() < 100 + round % 100 {
+                        held.extend(cache.alloc());
+                    }
+                    for frame in held.drain(50..) {
+                        cache.free(frame);
+                    }
+                }
+                held.drain(..).for_each(|frame| cache.free(frame));
+            });
+        }
+    });
+    assert_eq!(pool.used(), 0);
+    let mut cache = PoolCache::new(Arc::clone(&pool));
+    let all: Vec<Frame> = std::iter::from_fn(|| cache.alloc()).collect();
+    assert_eq!(all.len(), 1000);
+    all.into_iter().for_each(|frame| cache.free(frame));
+}
+
+#[cfg(debug_assertions)]
+mod by_the_shadow {
+    use super::*;
+
+    fn one() -> (Arc<FramePool>, PoolCache, Frame) {
+        let mut cache = PoolCache::new(FramePool::new_heap(2));
+        let frame = cache.alloc().expect("free");
+        (Arc::clone(cache.pool_arc()), cache, frame)
+    }
+
+    #[test]
+    fn what_becomes_free_is_overwritten() {
+        let (pool, mut cache, mut frame) = one();
+        pool.bytes_mut(&mut frame).fill(7);
+        let late = frame.alias();
+        let tx = pool.start_transmit(&frame, 0, 60);
+        cache.free(frame);
+        assert_eq!(pool.bytes(&late)[0], 7, "a NIC still reads it");
+        cache.complete(tx.index);
+        assert!(pool.bytes(&late).iter().all(|byte| *byte == POISON));
+    }
+
+    #[test]
+    fn what_is_held_is_told_with_its_history() {
+        let (pool, mut cache, frame) = one();
+        let other = pool.share(&frame);
+        cache.free(frame);
+        let held = pool.held();
+        assert_eq!(held.len(), 1);
+        for words in ["held 1 times", "Allocated at", "Shared at", "Freed at", "tests.rs"] {
+            assert!(held[0].contains(words), "{words}: {held:?}");
+        }
+        let index = pool.start_fill(other);
+        assert!(pool.held().is_empty(), "a NIC has it");
+        cache.free(pool.end_fill(index));
+        assert!(pool.held().is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "Received")]
+    fn a_nic_returns_only_what_it_has() {
+        let (pool, _cache, frame) = one();
+        let _twice = pool.end_fill(frame.index());
+    }
+
+    #[test]
+    #[should_panic(expected = "FillStarted")]
+    fn a_frame_in_flight_is_not_given_to_be_filled() {
+        let (pool, _cache, frame) = one();
+        let _tx = pool.start_transmit(&frame, 0, 60);
+        pool.start_fill(frame);
+    }
+
+    #[test]
+    #[should_panic(expected = "TransmitEnded")]
+    fn a_completion_needs_a_transmission() {
+        let (_pool, mut cache, frame) = one();
+        cache.complete(frame.index());
+    }
+
+    #[test]
+    #[should_panic(expected = "TransmitStarted")]
+    fn what_is_free_is_not_transmitted() {
+        let (pool, mut cache, frame) = one();
+        let late = frame.alias();
+        cache.free(frame);
+        let _tx = pool.start_transmit(&late, 0, 60);
+    }
+}
