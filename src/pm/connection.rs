@@ -1,12 +1,12 @@
-//! What the path manager knows of one connection: address ids, the peer's addresses, and the pairs of addresses with
-//! what became of each.
+//! What the path manager knows of one connection: its subflows, what became of those that it tried to open, the peer's
+//! addresses, and what the peer has heard of ours. Connections are many and mostly idle: nothing here has room for what
+//! may never come.
 
 use super::Limits;
 use crate::base::{Instant, Prng};
-use crate::stack::CloseReason;
-use crate::wire::mptcp::AddressId;
+use crate::stack::{CloseReason, SubflowId};
+use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,25 +18,45 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Two addresses that a subflow can join: ours, and an end of the peer's.
 pub(super) type Pair = (IpAddr, Endpoint);
 
-/// What became of a pair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PairState {
-    /// A subflow is being opened.
-    UnderWay,
-    /// There is a subflow.
-    Established { since: Instant },
-    /// It failed; not before `until` again.
-    Waiting { until: Instant },
-    /// Not again, unless the link or the peer's announcement of the address comes back.
-    Finished,
+/// A subflow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subflow {
+    pub(super) id: SubflowId,
+    pub(super) tuple: FourTuple,
+    pub(super) since: Instant,
+    /// We opened it: if it fails, it is up to us to open it again.
+    ours: bool,
+    /// The peer has withdrawn its address since: its end says nothing against the next one.
+    withdrawn: bool,
+    /// We have asked the peer to use it only as a backup.
+    pub(super) backup: bool,
 }
 
+/// Whether a pair may be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// At any time.
+    AtOnce,
+    /// Not before this.
+    NotBefore(Instant),
+    /// Only when the link or the peer's announcement of the address comes back.
+    WhenAsked,
+    /// The user has removed the subflow.
+    Never,
+}
+
+/// A pair for which a subflow is being opened, or has failed.
 #[derive(Debug, Clone, Copy)]
-struct PairEntry {
-    state: PairState,
-    failures: u32,
-    /// The peer has withdrawn the address while the subflow was there: its end says nothing against the next one.
+struct Attempt {
+    pair: Pair,
+    /// So many are being opened.
+    under_way: u8,
+    /// The last one as a backup.
+    backup: bool,
+    /// The peer has withdrawn the address while they were.
     withdrawn: bool,
+    failures: u32,
+    again: Again,
 }
 
 /// An address of the peer.
@@ -48,14 +68,20 @@ pub(super) struct Remote {
     proven: bool,
 }
 
-/// An address of ours that has an id.
+impl Remote {
+    /// The connection was made to it; the others the peer has announced. RFC 8684 §3.2: it has id 0.
+    pub(super) fn is_first(&self) -> bool {
+        self.id == AddressId(0)
+    }
+}
+
+/// What the peer has heard of an address of ours.
 #[derive(Debug, Clone, Copy)]
-struct LocalId {
-    addr: IpAddr,
+struct Told {
     id: AddressId,
     announced: bool,
-    /// The peer has heard of it: by an announcement, or as the source of a subflow.
-    told: bool,
+    /// By an announcement, or as the source of a subflow.
+    known: bool,
 }
 
 /// What a report of an announcement was.
@@ -72,38 +98,63 @@ pub(super) enum Announcement {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Connection {
+    token: Token,
     initiator: bool,
     joins_allowed: bool,
     /// Flag C of the peer.
     no_join_remote: bool,
+    /// Its application has bound it to one address.
+    bound: bool,
     first: FourTuple,
-    locals: Vec<LocalId>,
+    told: Vec<Told>,
     remotes: Vec<Remote>,
-    pairs: BTreeMap<Pair, PairEntry>,
+    subflows: Vec<Subflow>,
+    attempts: Vec<Attempt>,
+    /// Addresses that its application wants used, or not used, whatever endpoints and policy say (RFC 6897 §5.3.3).
+    wishes: Vec<(IpAddr, bool)>,
     /// When the manager's timer for this connection goes off.
     pub(super) timer: Option<Instant>,
 }
 
 impl Connection {
     /// A connection whose first subflow is established.
-    pub(super) fn new(now: Instant, first: FourTuple, initiator: bool, no_join_remote: bool) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        token: Token,
+        first: FourTuple,
+        initiator: bool,
+        no_join_remote: bool,
+    ) -> Self {
         // RFC 8684 §3.2: the address of the first subflow has id 0, at both ends.
-        let locals = vec![LocalId { addr: first.local.addr, id: AddressId(0), announced: false, told: true }];
-        let remote = Remote { id: AddressId(0), end: first.remote, proven: true };
-        // RFC 8684 §3.1: after flag C no subflow may be opened to the first address and port.
-        let remotes = if no_join_remote { Vec::new() } else { vec![remote] };
-        let mut connection = Self {
+        let told = Told { id: AddressId(0), announced: false, known: true };
+        let remote = Remote { id: AddressId(0), end: first.remote, proven: initiator };
+        let subflow = Subflow {
+            id: SubflowId(0),
+            tuple: first,
+            since: now,
+            ours: initiator,
+            withdrawn: false,
+            backup: false,
+        };
+        Self {
+            token,
             initiator,
             joins_allowed: false,
             no_join_remote,
+            bound: false,
             first,
-            locals,
-            remotes,
-            pairs: BTreeMap::new(),
+            told: one(told),
+            // RFC 8684 §3.1: after flag C no subflow may be opened to the first address and port.
+            remotes: if no_join_remote { Vec::new() } else { one(remote) },
+            subflows: one(subflow),
+            attempts: Vec::new(),
+            wishes: Vec::new(),
             timer: None,
-        };
-        connection.handle_established(now, (first.local.addr, first.remote));
-        connection
+        }
+    }
+
+    pub(super) fn token(&self) -> Token {
+        self.token
     }
 
     pub(super) fn initiator(&self) -> bool {
@@ -118,6 +169,18 @@ impl Connection {
         self.joins_allowed = true;
     }
 
+    pub(super) fn no_join_remote(&self) -> bool {
+        self.no_join_remote
+    }
+
+    pub(super) fn bound(&self) -> bool {
+        self.bound
+    }
+
+    pub(super) fn set_bound(&mut self) {
+        self.bound = true;
+    }
+
     pub(super) fn first(&self) -> FourTuple {
         self.first
     }
@@ -126,82 +189,195 @@ impl Connection {
         &self.remotes
     }
 
+    pub(super) fn subflows(&self) -> &[Subflow] {
+        &self.subflows
+    }
+
+    pub(super) fn subflow(&self, id: SubflowId) -> Option<&Subflow> {
+        self.subflows.iter().find(|subflow| subflow.id == id)
+    }
+
+    // ---- subflows and attempts ----
+
     /// Subflows that exist or are under way.
-    pub(super) fn subflows(&self) -> usize {
-        self.pairs.values().filter(|entry| entry.in_use()).count()
+    pub(super) fn count(&self) -> usize {
+        self.pairs_in_use().count()
     }
 
-    /// How often each half of a pair is in use already: fewer is better for a further subflow.
-    pub(super) fn overlap(&self, (local, remote): Pair) -> usize {
-        let used = self.pairs.iter().filter(|(_, entry)| entry.in_use());
-        used.map(|((l, r), _)| usize::from(*l == local) + usize::from(r.addr == remote.addr)).sum()
+    /// The pair of each subflow that exists or is under way.
+    pub(super) fn pairs_in_use(&self) -> impl Iterator<Item = Pair> + '_ {
+        let under_way = self.attempts.iter();
+        let under_way = under_way.flat_map(|it| std::iter::repeat_n(it.pair, usize::from(it.under_way)));
+        self.subflows.iter().map(|subflow| pair_of(subflow.tuple)).chain(under_way)
     }
 
-    /// Whether a subflow may be opened for the pair now.
+    /// Whether a subflow may be opened for the pair now, as far as earlier failures go.
     pub(super) fn is_open_to(&self, now: Instant, pair: Pair) -> bool {
-        match self.pairs.get(&pair).map(|entry| entry.state) {
-            None => true,
-            Some(PairState::Waiting { until }) => until <= now,
-            Some(PairState::UnderWay | PairState::Established { .. } | PairState::Finished) => false,
+        match self.attempts.iter().find(|attempt| attempt.pair == pair).map(|attempt| attempt.again) {
+            None | Some(Again::AtOnce) => true,
+            Some(Again::NotBefore(until)) => until <= now,
+            Some(Again::WhenAsked | Again::Never) => false,
         }
     }
 
-    /// A subflow is being opened.
-    pub(super) fn begin(&mut self, pair: Pair) {
-        let failures = self.pairs.get(&pair).map_or(0, |entry| entry.failures);
-        self.pairs.insert(pair, PairEntry { state: PairState::UnderWay, failures, withdrawn: false });
-        if let Some(local) = self.locals.iter_mut().find(|local| local.addr == pair.0) {
-            local.told = true;
-        }
+    /// A subflow is being opened from the address with this id.
+    pub(super) fn begin(&mut self, pair: Pair, local_id: AddressId, backup: bool) {
+        let attempt = self.attempt(pair);
+        attempt.under_way += 1;
+        attempt.again = Again::AtOnce;
+        attempt.backup = backup;
+        self.told(local_id).known = true;
     }
 
-    /// A subflow of the pair is established, whoever opened it.
-    pub(super) fn handle_established(&mut self, now: Instant, pair: Pair) {
-        let failures = self.pairs.get(&pair).map_or(0, |entry| entry.failures);
-        let state = PairState::Established { since: now };
-        self.pairs.insert(pair, PairEntry { state, failures, withdrawn: false });
+    /// A joined subflow is established, whoever opened it. True if we did.
+    pub(super) fn handle_established(&mut self, now: Instant, id: SubflowId, tuple: FourTuple) -> bool {
+        let pair = pair_of(tuple);
+        let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
+        let mut subflow = Subflow { id, tuple, since: now, ours: false, withdrawn: false, backup: false };
+        if let Some(attempt) = self.attempts.iter_mut().find(under_way) {
+            attempt.under_way -= 1;
+            (subflow.ours, subflow.withdrawn, subflow.backup) = (true, attempt.withdrawn, attempt.backup);
+        }
+        self.subflows.push(subflow);
         if let Some(remote) = self.remotes.iter_mut().find(|remote| remote.end == pair.1) {
             remote.proven = true;
         }
+        self.forget_idle_attempts();
+        subflow.ours
+    }
+
+    /// Whether we want the subflow used as a backup. True if that is news.
+    pub(super) fn set_backup(&mut self, id: SubflowId, backup: bool) -> bool {
+        let subflow = self.subflows.iter_mut().find(|subflow| subflow.id == id);
+        subflow.is_some_and(|subflow| std::mem::replace(&mut subflow.backup, backup) != backup)
     }
 
     /// When the next pair that failed may be tried again.
     pub(super) fn next_attempt(&self, now: Instant) -> Option<Instant> {
-        let waiting = self.pairs.values().filter_map(|entry| match entry.state {
-            PairState::Waiting { until } => Some(until),
-            PairState::UnderWay | PairState::Established { .. } | PairState::Finished => None,
+        let waiting = self.attempts.iter().filter_map(|attempt| match attempt.again {
+            Again::NotBefore(until) => Some(until),
+            Again::AtOnce | Again::WhenAsked | Again::Never => None,
         });
         // Those that are due wait for a route or for room within the limits, not for time.
         waiting.filter(|until| *until > now).min()
     }
 
-    /// The pair's subflow has ended, or never began.
-    pub(super) fn handle_failure(&mut self, now: Instant, pair: Pair, failure: Failure, prng: &mut Prng) {
-        let Some(entry) = self.pairs.remove(&pair) else { return };
+    /// A subflow has ended, or a join has failed.
+    pub(super) fn handle_closed(
+        &mut self,
+        now: Instant,
+        tuple: FourTuple,
+        reason: CloseReason,
+        port_up: bool,
+        prng: &mut Prng,
+    ) {
+        let pair = pair_of(tuple);
+        if let Some(place) = self.subflows.iter().position(|subflow| subflow.tuple == tuple) {
+            let subflow = self.subflows.remove(place);
+            if subflow.ours {
+                let end = End::Closed { reason, port_up, lived: now.since(subflow.since) };
+                self.handle_end(now, pair, subflow.withdrawn, end, prng);
+            }
+        } else {
+            let end = End::Closed { reason, port_up, lived: Duration::ZERO };
+            self.handle_attempt_failed(now, pair, end, prng);
+        }
+        self.forget_idle_attempts();
+    }
+
+    /// A subflow could not even be begun.
+    pub(super) fn handle_not_begun(&mut self, now: Instant, pair: Pair, prng: &mut Prng) {
+        self.handle_attempt_failed(now, pair, End::NotBegun, prng);
+        self.forget_idle_attempts();
+    }
+
+    fn handle_attempt_failed(&mut self, now: Instant, pair: Pair, end: End, prng: &mut Prng) {
+        let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
+        // Otherwise a join of the peer's has failed: that is its business.
+        let Some(attempt) = self.attempts.iter_mut().find(under_way) else { return };
+        attempt.under_way -= 1;
+        let withdrawn = std::mem::take(&mut attempt.withdrawn);
+        self.handle_end(now, pair, withdrawn, end, prng);
+    }
+
+    /// A subflow of ours is over, or did not come about.
+    fn handle_end(&mut self, now: Instant, pair: Pair, withdrawn: bool, end: End, prng: &mut Prng) {
         let remote = self.remotes.iter().find(|remote| remote.end == pair.1);
-        let (true, Some(remote), false) = (self.initiator, remote, entry.withdrawn) else { return };
-        let lived = match entry.state {
-            PairState::Established { since } => now.since(since),
-            PairState::UnderWay | PairState::Waiting { .. } | PairState::Finished => Duration::ZERO,
-        };
-        let failures = if lived >= BACKOFF_MAX { 0 } else { entry.failures };
-        let state = match failure {
+        let (Some(Remote { proven, .. }), false) = (remote.copied(), withdrawn) else { return };
+        let attempt = self.attempt(pair);
+        if attempt.again == Again::Never {
+            return;
+        }
+        if let End::Closed { lived, .. } = end
+            && lived >= BACKOFF_MAX
+        {
+            attempt.failures = 0;
+        }
+        attempt.again = match end {
             // The pair is free as soon as its NIC is back.
-            Failure::Closed { reason: CloseReason::PathDown, port_up: false } => return,
-            Failure::Closed { reason: CloseReason::Finished, .. } => PairState::Finished,
+            End::Closed { reason: CloseReason::PathDown, port_up: false, .. } => {
+                (attempt.failures, attempt.again) = (0, Again::AtOnce);
+                return;
+            }
+            End::Closed { reason: CloseReason::Finished, .. } => Again::WhenAsked,
             // RFC 8684 §3.4.1: an announced address to which no subflow ever came about is not tried again, until
             // it is announced again.
-            Failure::Closed { .. } if !remote.proven => PairState::Finished,
-            Failure::Closed { .. } | Failure::NotBegun => {
-                PairState::Waiting { until: now + backoff(failures, prng) }
-            }
+            End::Closed { .. } if !proven => Again::WhenAsked,
+            End::Closed { .. } | End::NotBegun => Again::NotBefore(now + backoff(attempt.failures, prng)),
         };
-        self.pairs.insert(pair, PairEntry { state, failures: failures + 1, withdrawn: false });
+        attempt.failures += 1;
+    }
+
+    /// The user removes a subflow: its pair is left alone from now on.
+    pub(super) fn renounce(&mut self, pair: Pair) {
+        self.attempt(pair).again = Again::Never;
+    }
+
+    /// The user takes an address of ours away: that its subflows end is no failure.
+    pub(super) fn let_go(&mut self, addr: IpAddr) {
+        let from = self.subflows.iter_mut().filter(|subflow| subflow.tuple.local.addr == addr);
+        from.for_each(|subflow| subflow.ours = false);
+        self.forgive(|(local, _)| local == addr);
     }
 
     /// Forgets past failures of pairs that `wanted` picks.
     pub(super) fn forgive(&mut self, wanted: impl Fn(Pair) -> bool) {
-        self.pairs.retain(|pair, entry| entry.in_use() || !wanted(*pair));
+        for attempt in &mut self.attempts {
+            if wanted(attempt.pair) && attempt.again != Again::Never && attempt.under_way == 0 {
+                (attempt.failures, attempt.again) = (0, Again::AtOnce);
+            }
+        }
+        self.forget_idle_attempts();
+    }
+
+    fn attempt(&mut self, pair: Pair) -> &mut Attempt {
+        let place = self.attempts.iter().position(|attempt| attempt.pair == pair);
+        let place = place.unwrap_or_else(|| {
+            self.attempts.push(Attempt {
+                pair,
+                under_way: 0,
+                backup: false,
+                withdrawn: false,
+                failures: 0,
+                again: Again::AtOnce,
+            });
+            self.attempts.len() - 1
+        });
+        &mut self.attempts[place]
+    }
+
+    /// Keeps only attempts that say something.
+    fn forget_idle_attempts(&mut self) {
+        self.attempts.retain(|attempt| {
+            attempt.under_way > 0 || attempt.failures > 0 || attempt.again != Again::AtOnce
+        });
+    }
+
+    // ---- the peer's addresses ----
+
+    /// How many addresses of the peer's announcing are kept.
+    pub(super) fn accepted(&self) -> usize {
+        self.remotes.iter().filter(|remote| !remote.is_first()).count()
     }
 
     /// The peer announced an address.
@@ -210,6 +386,7 @@ impl Connection {
         if self.no_join_remote && end == self.first.remote {
             return Announcement::Conflict;
         }
+        let full = self.accepted() >= limits.add_addr_accepted;
         // RFC 8684 §3.4.1: with an id that is taken the address must be the same; its port may be another.
         if let Some(known) = self.remotes.iter_mut().find(|remote| remote.id == id) {
             if known.end.addr != end.addr {
@@ -217,9 +394,10 @@ impl Connection {
             }
             known.proven &= known.end == end;
             known.end = end;
-        } else if self.remotes.len() >= limits.addresses {
-            return Announcement::Full;
         } else if !self.remotes.iter().any(|remote| remote.end == end) {
+            if full {
+                return Announcement::Full;
+            }
             self.remotes.push(Remote { id, end, proven: false });
         }
         // §3.4.1: announcing an address again asks for a new attempt.
@@ -230,69 +408,91 @@ impl Connection {
     /// The peer withdrew an address.
     pub(super) fn handle_withdrawn(&mut self, id: AddressId) {
         self.remotes.retain(|remote| remote.id != id);
-        let Self { pairs, remotes, .. } = self;
-        pairs.retain(|pair, entry| {
-            let known = remotes.iter().any(|remote| remote.end == pair.1);
-            entry.withdrawn |= !known;
-            known || entry.in_use()
+        let Self { subflows, attempts, remotes, .. } = self;
+        let known = |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1);
+        for subflow in subflows {
+            subflow.withdrawn |= !known(pair_of(subflow.tuple));
+        }
+        attempts.retain_mut(|attempt| {
+            let known = known(attempt.pair);
+            attempt.withdrawn |= !known;
+            known || attempt.under_way > 0
         });
     }
 
-    /// Our id of an address, the same for as long as the connection lives. `None` when all ids are taken: then the
-    /// address is not used.
-    pub(super) fn local_id(&mut self, addr: IpAddr) -> Option<AddressId> {
-        if let Some(local) = self.locals.iter().find(|local| local.addr == addr) {
-            return Some(local.id);
-        }
-        let id = AddressId(u8::try_from(self.locals.len()).ok()?);
-        self.locals.push(LocalId { addr, id, announced: false, told: false });
-        Some(id)
+    // ---- our addresses ----
+
+    fn told(&mut self, id: AddressId) -> &mut Told {
+        let place = self.told.iter().position(|told| told.id == id);
+        let place = place.unwrap_or_else(|| {
+            self.told.push(Told { id, announced: false, known: false });
+            self.told.len() - 1
+        });
+        &mut self.told[place]
     }
 
-    /// How many addresses are announced.
+    /// How many of our addresses are announced.
     pub(super) fn announced(&self) -> usize {
-        self.locals.iter().filter(|local| local.announced).count()
+        self.told.iter().filter(|told| told.announced).count()
     }
 
-    /// Whether the peer should be told of `addr`: it has not been announced, nor is it the first subflow's, which the
+    /// Whether the address with this id is announced.
+    pub(super) fn is_announced(&self, id: AddressId) -> bool {
+        self.told.iter().any(|told| told.id == id && told.announced)
+    }
+
+    /// Whether the peer should be told of an address: it has not been announced, nor is it the first subflow's, which the
     /// peer knows as long as it was not withdrawn.
-    pub(super) fn should_announce(&self, addr: IpAddr) -> bool {
-        let known = self.locals.iter().find(|local| local.addr == addr);
-        !known.is_some_and(|local| local.announced || (local.told && addr == self.first.local.addr))
+    pub(super) fn should_announce(&self, id: AddressId) -> bool {
+        let told = self.told.iter().find(|told| told.id == id);
+        !told.is_some_and(|told| told.announced || (told.known && id == AddressId(0)))
     }
 
-    /// `addr` is announced, and the peer told of it.
-    pub(super) fn set_announced(&mut self, addr: IpAddr) {
-        if let Some(local) = self.locals.iter_mut().find(|local| local.addr == addr) {
-            (local.announced, local.told) = (true, true);
-        }
+    /// The address is announced, and the peer told of it.
+    pub(super) fn set_announced(&mut self, id: AddressId) {
+        let told = self.told(id);
+        (told.announced, told.known) = (true, true);
     }
 
-    /// An address of ours is gone, or its NIC is down: the id to withdraw, if the peer has heard of it.
-    pub(super) fn handle_local_removed(&mut self, addr: IpAddr) -> Option<AddressId> {
-        self.forgive(|(local, _)| local == addr);
-        let local = self.locals.iter_mut().find(|local| local.addr == addr)?;
-        local.announced = false;
-        std::mem::take(&mut local.told).then_some(local.id)
+    /// The address is not to be used any more. True if the peer has heard of it, and has to hear of that.
+    pub(super) fn handle_removed(&mut self, id: AddressId) -> bool {
+        let place = self.told.iter().position(|told| told.id == id);
+        place.is_some_and(|place| self.told.swap_remove(place).known)
+    }
+
+    /// What the application wants done with an address of ours.
+    pub(super) fn wish(&self, addr: IpAddr) -> Option<bool> {
+        self.wishes.iter().find(|(known, _)| *known == addr).map(|(_, used)| *used)
+    }
+
+    /// The application wants an address used, or not used.
+    pub(super) fn set_wish(&mut self, addr: IpAddr, used: bool) {
+        self.wishes.retain(|(known, _)| *known != addr);
+        self.wishes.push((addr, used));
+    }
+
+    pub(super) fn wishes(&self) -> usize {
+        self.wishes.len()
     }
 }
 
-/// How a subflow failed.
+/// How a subflow of ours ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The stack said so.
-    Closed { reason: CloseReason, port_up: bool },
+enum End {
+    /// The worker says so; `port_up` tells whether its NIC can carry packets.
+    Closed { reason: CloseReason, port_up: bool, lived: Duration },
     /// No route, no neighbour, no local port: nothing was sent.
     NotBegun,
 }
 
-impl PairEntry {
-    fn in_use(&self) -> bool {
-        match self.state {
-            PairState::UnderWay | PairState::Established { .. } => true,
-            PairState::Waiting { .. } | PairState::Finished => false,
-        }
-    }
+/// The ends of a subflow as a pair of addresses. Our port tells nothing: it is chosen anew for each attempt.
+pub(super) fn pair_of(tuple: FourTuple) -> Pair {
+    (tuple.local.addr, tuple.remote)
+}
+
+/// A vector of one, with room for no more.
+fn one<T>(item: T) -> Vec<T> {
+    Vec::from([item])
 }
 
 /// The wait after `failures` earlier failures: doubled each time, with up to a quarter more by chance, so that

@@ -1,19 +1,19 @@
-//! [`Manager`]: the path manager of all connections of the host.
+//! [`Manager`]: the path manager of all connections of the host. What a user asks of it is in `requests.rs`.
 
-use super::connection::{Announcement, Connection, Failure, Pair, Remote};
+use super::connection::{Announcement, Connection, Pair};
+use super::endpoint::{Endpoints, Flags};
+use super::plan::{Ground, Key, Usable};
 use super::routes::Routes;
-use super::{AddressEvent, Limits, LinkEvent, PmCommand};
+use super::{AddressEvent, LinkEvent, PmCommand, PmConfig};
 use crate::base::{Instant, PortId, Prng, WorkerId};
-use crate::stack::{ConnectionId, Report};
+use crate::stack::{CloseReason, ConnectionId, Report, SubflowId};
 use crate::wire::FourTuple;
+use crate::wire::mptcp::AddressId;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-/// Addresses of the host that are kept; further ones are not used, and counted.
-const LOCAL_ADDRESSES_MAX: usize = 256;
-
-/// Names a connection of the host.
-type Key = (WorkerId, ConnectionId);
+/// Addresses of the host that are kept: each needs an id. Further ones are not used, and counted.
+const LOCAL_ADDRESSES_MAX: usize = 255;
 
 /// What the path manager did not do, by reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,7 +22,7 @@ pub struct PmCounters {
     pub unmanaged: u64,
     /// Announcements of the peer that did not fit.
     pub remote_addresses_full: u64,
-    /// Announcements of the peer that gave a known id to another address.
+    /// Announcements of the peer that gave a known id to another address, or that name what it does not want joined.
     pub remote_id_conflicts: u64,
     /// Addresses of the host that did not fit.
     pub local_addresses_full: u64,
@@ -33,25 +33,30 @@ pub struct PmCounters {
 /// The path manager. Feed it, then take commands from [`Manager::poll_command`] until there are none.
 #[derive(Debug)]
 pub struct Manager {
-    limits: Limits,
+    pub(super) config: PmConfig,
     ports: BTreeMap<PortId, bool>,
-    addresses: Vec<(PortId, IpAddr)>,
+    pub(super) addresses: Vec<(PortId, IpAddr)>,
+    pub(super) endpoints: Endpoints,
+    /// Endpoints that can be used now: it follows from what stands before.
+    usable: Vec<Usable>,
     routes: Routes,
-    connections: BTreeMap<Key, Connection>,
+    pub(super) connections: BTreeMap<Key, Box<Connection>>,
     /// When to look at a connection again: one entry for each whose `timer` is set.
     timers: BTreeSet<(Instant, Key)>,
-    commands: VecDeque<PmCommand>,
+    pub(super) commands: VecDeque<PmCommand>,
     counters: PmCounters,
     prng: Prng,
 }
 
 impl Manager {
     /// A path manager that knows no NIC, address or route yet.
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    pub fn new(config: PmConfig, seed: u64) -> Self {
         Self {
-            limits,
+            config,
             ports: BTreeMap::new(),
             addresses: Vec::new(),
+            endpoints: Endpoints::default(),
+            usable: Vec::new(),
             routes: Routes::default(),
             connections: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -89,6 +94,8 @@ impl Manager {
         }
     }
 
+    // ---- the network ----
+
     /// A NIC went up or down. Its addresses are withdrawn when it goes down: the peer may see nothing of it (a switch
     /// in between, or a kernel that tells of a short outage only when it is over), and would find out by time-outs. Once
     /// it is up again they are tried at once, and announced again.
@@ -97,22 +104,15 @@ impl Manager {
         if event.up == was_up {
             return;
         }
-        let addrs: Vec<IpAddr> = self.addresses_of(event.port).collect();
+        self.refresh_usable();
+        let of_port = self.addresses.iter().filter(|(own, _)| *own == event.port);
+        let addrs: Vec<IpAddr> = of_port.map(|(_, addr)| *addr).collect();
         if event.up {
             let connections = self.connections.values_mut();
             connections.for_each(|connection| connection.forgive(|(local, _)| addrs.contains(&local)));
             self.evaluate_all(now);
         } else {
             addrs.into_iter().for_each(|addr| self.withdraw(addr));
-        }
-    }
-
-    /// Tells every peer that has heard of `addr` that it is gone (RFC 8684 §3.4.2).
-    fn withdraw(&mut self, addr: IpAddr) {
-        for (&(worker, id), connection) in &mut self.connections {
-            if let Some(address) = connection.handle_local_removed(addr) {
-                self.commands.push_back(PmCommand::Withdraw { worker, connection: id, id: address });
-            }
         }
     }
 
@@ -128,9 +128,20 @@ impl Manager {
                 return;
             }
             self.addresses.push(entry);
+            let Self { addresses, endpoints, config, .. } = self;
+            let flags = Flags { backup: config.backup.contains(&event.port), ..Flags::NONE };
+            let is_present = |addr| addresses.iter().any(|(_, known)| *known == addr);
+            if !endpoints.add_implicit(event.addr, flags, is_present) {
+                self.addresses.pop();
+                self.counters.local_addresses_full += 1;
+                return;
+            }
+            self.refresh_usable();
+            self.forgive(event.addr);
             self.evaluate_all(now);
         } else if let Some(place) = self.addresses.iter().position(|known| *known == entry) {
             self.addresses.remove(place);
+            self.refresh_usable();
             self.withdraw(event.addr);
         }
     }
@@ -143,9 +154,39 @@ impl Manager {
         }
     }
 
+    fn forgive(&mut self, addr: IpAddr) {
+        let connections = self.connections.values_mut();
+        connections.for_each(|connection| connection.forgive(|(local, _)| local == addr));
+    }
+
+    /// Tells every peer that has heard of `addr` that it is gone (RFC 8684 §3.4.2), unless another NIC has it, too.
+    fn withdraw(&mut self, addr: IpAddr) {
+        if self.usable.iter().any(|usable| usable.addr == addr) {
+            return;
+        }
+        self.forgive(addr);
+        let ids: Vec<(AddressId, bool)> = self
+            .endpoints
+            .iter()
+            .filter(|endpoint| endpoint.addr == addr)
+            .map(|endpoint| (endpoint.id, endpoint.port.is_some()))
+            .collect();
+        for (key, connection) in &mut self.connections {
+            let is_first = connection.first().local.addr == addr;
+            for (id, has_port) in &ids {
+                let id = if is_first && !has_port { AddressId(0) } else { *id };
+                withdraw_from(*key, connection, id, &mut self.commands);
+            }
+        }
+    }
+
+    // ---- workers ----
+
     /// An [`PmCommand::OpenSubflow`] could not be carried out: no route, no neighbour, no local port.
     pub fn handle_open_failed(&mut self, now: Instant, worker: WorkerId, id: ConnectionId, pair: Pair) {
-        self.fail(now, (worker, id), pair, Failure::NotBegun);
+        let Some(connection) = self.connections.get_mut(&(worker, id)) else { return };
+        connection.handle_not_begun(now, pair, &mut self.prng);
+        self.evaluate(now, (worker, id));
     }
 
     /// A worker reports.
@@ -153,37 +194,39 @@ impl Manager {
         match *report {
             // Plain TCP has nothing to manage.
             Report::Established { token: None, .. } => {}
-            Report::Established { connection, initiator, tuple, no_join_remote, token: Some(_), port: _ } => {
-                if self.connections.len() >= self.limits.connections {
+            Report::Established {
+                connection,
+                initiator,
+                tuple,
+                no_join_remote,
+                token: Some(token),
+                port: _,
+            } => {
+                if self.connections.len() >= self.config.limits.connections {
                     self.counters.unmanaged += 1;
                     return;
                 }
-                let state = Connection::new(now, tuple, initiator, no_join_remote);
-                self.connections.insert((worker, connection), state);
+                let state = Connection::new(now, token, tuple, initiator, no_join_remote);
+                self.connections.insert((worker, connection), Box::new(state));
             }
             Report::JoinsAllowed { connection } => {
-                if let Some(state) = self.connections.get_mut(&(worker, connection)) {
+                let key = (worker, connection);
+                if let Some(state) = self.connections.get_mut(&key) {
                     state.allow_joins();
-                    self.evaluate(now, (worker, connection));
+                    let first = state.first();
+                    self.apply_backup(key, SubflowId(0), first);
+                    self.evaluate(now, key);
                 }
             }
-            Report::SubflowEstablished { connection, subflow, tuple, port: _, remote_id: _ } => {
-                let Some(state) = self.connections.get_mut(&(worker, connection)) else { return };
-                state.handle_established(now, pair_of(tuple));
-                if state.subflows() > self.limits.subflows {
-                    self.counters.subflows_refused += 1;
-                    self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow });
-                }
+            Report::SubflowEstablished { connection, subflow, tuple, .. } => {
+                self.handle_established(now, (worker, connection), subflow, tuple);
             }
-            Report::SubflowClosed { connection, tuple, reason, reset: _, subflow: _, established: _ } => {
-                let port_up = self.addresses.iter().any(|(port, addr)| {
-                    *addr == tuple.local.addr && self.ports.get(port).copied().unwrap_or(false)
-                });
-                self.fail(now, (worker, connection), pair_of(tuple), Failure::Closed { reason, port_up });
+            Report::SubflowClosed { connection, tuple, reason, .. } => {
+                self.handle_closed(now, (worker, connection), tuple, reason);
             }
             Report::AddressAnnounced { connection, id, remote } => {
                 let Some(state) = self.connections.get_mut(&(worker, connection)) else { return };
-                match state.handle_announced(id, remote, &self.limits) {
+                match state.handle_announced(id, remote, &self.config.limits) {
                     Announcement::Usable => self.evaluate(now, (worker, connection)),
                     Announcement::Conflict => self.counters.remote_id_conflicts += 1,
                     Announcement::Full => self.counters.remote_addresses_full += 1,
@@ -205,46 +248,95 @@ impl Manager {
         }
     }
 
-    fn addresses_of(&self, port: PortId) -> impl Iterator<Item = IpAddr> + '_ {
-        self.addresses.iter().filter(move |(own, _)| *own == port).map(|(_, addr)| *addr)
+    /// The application of a connection has bound it to one address: the policy gives it no others.
+    pub fn set_bound(&mut self, worker: WorkerId, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&(worker, id)) {
+            connection.set_bound();
+        }
     }
 
-    fn fail(&mut self, now: Instant, key: Key, pair: Pair, failure: Failure) {
+    fn handle_established(&mut self, now: Instant, key: Key, subflow: SubflowId, tuple: FourTuple) {
+        let Some(state) = self.connections.get_mut(&key) else { return };
+        let ours = state.handle_established(now, subflow, tuple);
+        if state.count() > self.config.limits.subflows + 1 {
+            self.counters.subflows_refused += 1;
+            let (worker, connection) = key;
+            self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow });
+        } else if !ours {
+            self.apply_backup(key, subflow, tuple);
+        }
+    }
+
+    fn handle_closed(&mut self, now: Instant, key: Key, tuple: FourTuple, reason: CloseReason) {
+        let port_up = self.usable.iter().any(|usable| usable.addr == tuple.local.addr);
         let Some(connection) = self.connections.get_mut(&key) else { return };
-        connection.handle_failure(now, pair, failure, &mut self.prng);
+        connection.handle_closed(now, tuple, reason, port_up, &mut self.prng);
         // A place within the limits may be free for another pair.
         self.evaluate(now, key);
     }
 
-    fn evaluate_all(&mut self, now: Instant) {
+    /// Makes a subflow what the endpoint of its address says (RFC 8684 §3.3.8).
+    pub(super) fn apply_backup(&mut self, (worker, connection): Key, subflow: SubflowId, tuple: FourTuple) {
+        let of_subflow = |usable: &&Usable| {
+            usable.addr == tuple.local.addr && usable.join_port.is_none_or(|port| port == tuple.local.port)
+        };
+        let backup = self.usable.iter().filter(of_subflow).any(|usable| usable.flags.backup);
+        let Some(state) = self.connections.get_mut(&(worker, connection)) else { return };
+        if state.set_backup(subflow, backup) {
+            self.commands.push_back(PmCommand::SetBackup { worker, connection, subflow, backup });
+        }
+    }
+
+    // ---- the plan ----
+
+    /// Finds out anew which endpoints can be used.
+    pub(super) fn refresh_usable(&mut self) {
+        let Self { usable, endpoints, addresses, ports, .. } = self;
+        usable.clear();
+        for (port, addr) in addresses.iter().filter(|(port, _)| ports.get(port).copied().unwrap_or(false)) {
+            let of_address = |endpoint: &&super::LocalEndpoint| {
+                endpoint.addr == *addr && endpoint.nic.is_none_or(|nic| nic == *port)
+            };
+            usable.extend(endpoints.iter().filter(of_address).map(|endpoint| Usable {
+                port: *port,
+                addr: *addr,
+                id: endpoint.id,
+                join_port: endpoint.port,
+                flags: endpoint.flags,
+                deleted: endpoint.deleted,
+            }));
+        }
+    }
+
+    pub(super) fn usable(&self) -> &[Usable] {
+        &self.usable
+    }
+
+    pub(super) fn evaluate_all(&mut self, now: Instant) {
         let keys: Vec<Key> = self.connections.keys().copied().collect();
         for key in keys {
             self.evaluate(now, key);
         }
     }
 
-    /// Does what the policy wants done for one connection.
-    fn evaluate(&mut self, now: Instant, key: Key) {
-        let Self { limits, ports, addresses, routes, connections, commands, timers, .. } = self;
+    /// What plans are made from.
+    pub(super) fn ground(&self) -> Ground<'_> {
+        ground(&self.config, &self.endpoints, &self.usable, &self.routes)
+    }
+
+    /// Does what the plan says for one connection.
+    pub(super) fn evaluate(&mut self, now: Instant, key: Key) {
+        let Self { config, endpoints, usable, routes, connections, commands, timers, .. } = self;
         let Some(connection) = connections.get_mut(&key) else { return };
         // RFC 8684 §3.2: no subflow before MPTCP is confirmed.
         if !connection.joins_allowed() {
             return;
         }
-        let family = connection.first().local.addr.is_ipv4();
-        let usable: Vec<(PortId, IpAddr)> = addresses
-            .iter()
-            .copied()
-            .filter(|(port, addr)| ports.get(port).copied().unwrap_or(false) && addr.is_ipv4() == family)
-            .collect();
-        if connection.initiator() {
-            while connection.subflows() < limits.subflows {
-                let Some(command) = next_subflow(now, key, connection, &usable, routes) else { break };
-                commands.push_back(command);
-            }
-        } else {
-            announce(key, connection, &usable, limits, commands);
+        let ground = ground(config, endpoints, usable, routes);
+        while let Some(command) = ground.next_subflow(now, key, connection) {
+            commands.push_back(command);
         }
+        ground.announce(key, connection, commands);
         let timer = connection.next_attempt(now);
         if let Some(at) = std::mem::replace(&mut connection.timer, timer) {
             timers.remove(&(at, key));
@@ -253,67 +345,25 @@ impl Manager {
     }
 }
 
-/// The ends of a subflow as a pair of addresses. Our port tells nothing: it is chosen anew for each attempt.
-fn pair_of(tuple: FourTuple) -> Pair {
-    (tuple.local.addr, tuple.remote)
+fn ground<'a>(
+    config: &PmConfig,
+    endpoints: &Endpoints,
+    usable: &'a [Usable],
+    routes: &'a Routes,
+) -> Ground<'a> {
+    let laminar = endpoints.iter().any(|endpoint| endpoint.flags.laminar);
+    let &PmConfig { policy, dual_stack, limits, .. } = config;
+    Ground { policy, dual_stack, limits, usable, routes, laminar }
 }
 
-/// Begins the subflow that shares least with those that there are.
-fn next_subflow(
-    now: Instant,
+/// Tells the peer of one connection that an address is gone, if it has heard of it.
+pub(super) fn withdraw_from(
     (worker, id): Key,
     connection: &mut Connection,
-    usable: &[(PortId, IpAddr)],
-    routes: &Routes,
-) -> Option<PmCommand> {
-    let mut best: Option<(usize, PortId, IpAddr, Remote)> = None;
-    for &(port, local) in usable {
-        for &remote in connection.remotes() {
-            let pair = (local, remote.end);
-            if remote.end.addr.is_ipv4() != local.is_ipv4()
-                || !connection.is_open_to(now, pair)
-                || !routes.allow(port, remote.end.addr)
-            {
-                continue;
-            }
-            let overlap = connection.overlap(pair);
-            if best.is_none_or(|(least, ..)| overlap < least) {
-                best = Some((overlap, port, local, remote));
-            }
-        }
-    }
-    let (_, port, local, Remote { id: remote_id, end: remote, .. }) = best?;
-    let local_id = connection.local_id(local)?;
-    connection.begin((local, remote));
-    Some(PmCommand::OpenSubflow {
-        worker,
-        connection: id,
-        local,
-        port,
-        remote,
-        local_id,
-        remote_id,
-        backup: false,
-    })
-}
-
-/// Announces what the peer has not heard of (RFC 8684 §3.4.1).
-fn announce(
-    (worker, id): Key,
-    connection: &mut Connection,
-    usable: &[(PortId, IpAddr)],
-    limits: &Limits,
+    address: AddressId,
     commands: &mut VecDeque<PmCommand>,
 ) {
-    for &(_, addr) in usable {
-        if !connection.should_announce(addr) {
-            continue;
-        }
-        if connection.announced() >= limits.addresses {
-            return;
-        }
-        let Some(address) = connection.local_id(addr) else { return };
-        connection.set_announced(addr);
-        commands.push_back(PmCommand::Announce { worker, connection: id, id: address, addr });
+    if connection.handle_removed(address) {
+        commands.push_back(PmCommand::Withdraw { worker, connection: id, id: address });
     }
 }

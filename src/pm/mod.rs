@@ -1,21 +1,29 @@
 //! The path manager: which subflows a connection should have, and which addresses its peer should hear of. Sans-IO:
-//! reports of workers and events of the network come in, [`PmCommand`]s go out. Read `manager.rs` first.
+//! reports of workers, events of the network and a user's wishes come in, [`PmCommand`]s go out. Read `manager.rs`
+//! first, then `plan.rs`, which decides.
 //!
-//! The policy is a full mesh within limits. The initiator opens a subflow from each of its own usable addresses to
-//! each address that it knows of the peer, wherever a route leads that way. The acceptor announces its addresses and
-//! opens none: it could not reach an initiator behind a NAT (RFC 8684 §3.2 lets either do it; the kernel's default
-//! is the same convention).
+//! It speaks the vocabulary of `ip mptcp`: *endpoints* (local addresses with flags, `endpoint.rs`) and *limits*. A
+//! *policy* (`policy.rs`) says what addresses are for where no endpoint does.
 
 mod connection;
+mod endpoint;
 mod health;
 mod manager;
+mod plan;
+mod policy;
+mod requests;
 mod routes;
 
+pub use endpoint::{EndpointError, EndpointSpec, Flags, LocalEndpoint};
 pub use health::PortHealth;
 pub use manager::{Manager, PmCounters};
+pub use policy::{NDIFFPORTS_MAX, Policy, UnknownPolicy};
+pub use requests::{ConnectionView, RequestError, SubflowRequest};
 pub use routes::{Prefix, Route, Routes};
 
 use crate::base::{PortId, WorkerId};
+use crate::mptcp::addr::ADDRESSES_MAX;
+use crate::mptcp::connection::SUBFLOWS_MAX;
 use crate::stack::{ConnectionId, SubflowId};
 use crate::wire::Endpoint;
 use crate::wire::mptcp::AddressId;
@@ -24,18 +32,40 @@ use std::net::IpAddr;
 /// How much a path manager may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Subflows of one connection, those under way and those that the peer opened included.
+    /// Subflows of one connection beside its first one, those under way and those that the peer opened included. One
+    /// that the peer opens beyond it is reset. What there is when the limit is lowered stays.
     pub subflows: usize,
-    /// Addresses announced to the peer of one connection, and addresses of the peer that are kept.
-    pub addresses: usize,
+    /// Addresses that a peer announces and that are kept, for one connection. Further announcements are not acted upon.
+    pub add_addr_accepted: usize,
     /// Connections. Those beyond keep their first subflow and are not managed; that is counted.
     pub connections: usize,
 }
 
+impl Limits {
+    /// The most subflows beside the first one.
+    pub const SUBFLOWS_MAX: usize = SUBFLOWS_MAX - 1;
+    /// The most addresses of a peer.
+    pub const ADD_ADDR_ACCEPTED_MAX: usize = ADDRESSES_MAX;
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { subflows: 8, addresses: 8, connections: 16384 }
+        Self { subflows: 7, add_addr_accepted: 8, connections: 16384 }
     }
+}
+
+/// How a path manager goes about it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PmConfig {
+    /// What addresses are for where no endpoint of the user's says it.
+    pub policy: Policy,
+    /// The policy uses IPv4 and IPv6 addresses of a NIC side by side, with a subflow over each. Otherwise those of the
+    /// first subflow's family, and the others only of a NIC that has none or comes nowhere with them.
+    pub dual_stack: bool,
+    /// How much it may do.
+    pub limits: Limits,
+    /// NICs whose addresses are used only as backups.
+    pub backup: Vec<PortId>,
 }
 
 /// A NIC can carry packets, or can't (no carrier, set down).
@@ -90,6 +120,17 @@ pub enum PmCommand {
         /// The subflow.
         subflow: SubflowId,
     },
+    /// Ask the peer to use a subflow only as a backup, or again as any other, and do the same.
+    SetBackup {
+        /// The connection's worker.
+        worker: WorkerId,
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+        /// Only as a backup.
+        backup: bool,
+    },
     /// Tell the peer of an address.
     Announce {
         /// The connection's worker.
@@ -98,8 +139,10 @@ pub enum PmCommand {
         connection: ConnectionId,
         /// Our id of it.
         id: AddressId,
-        /// The address, to be joined at the port of the first subflow.
+        /// The address.
         addr: IpAddr,
+        /// The port to join at; `None`: that of the first subflow.
+        port: Option<u16>,
     },
     /// Tell the peer that an address is gone.
     Withdraw {

@@ -1,4 +1,4 @@
-//! The path manager against scripts of reports and events.
+//! The path manager against scripts of reports and events. Endpoints and policies are tested in `tests/`.
 
 use super::*;
 use crate::base::Instant;
@@ -8,10 +8,17 @@ use crate::wire::mptcp::Token;
 use slotmap::KeyData;
 use std::time::Duration;
 
+mod endpoints;
+mod policies;
+mod requests;
+
 const WORKER: WorkerId = WorkerId(1);
 const A: PortId = PortId(0);
 const B: PortId = PortId(1);
 const C: PortId = PortId(2);
+/// The ids of the last two's IPv4 addresses; each is followed by that of the IPv6 address.
+const B_ID: AddressId = AddressId(3);
+const C_ID: AddressId = AddressId(5);
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -41,7 +48,11 @@ struct Host {
 
 impl Host {
     fn new(limits: Limits) -> Self {
-        let mut host = Host { manager: Manager::new(limits, 7), now: seconds(1) };
+        Self::with(PmConfig { limits, ..PmConfig::default() })
+    }
+
+    fn with(config: PmConfig) -> Self {
+        let mut host = Host { manager: Manager::new(config, 7), now: seconds(1) };
         for (n, port) in [A, B, C].into_iter().enumerate() {
             host.link(port, true);
             host.address(port, &format!("10.0.{n}.1"), true);
@@ -104,6 +115,23 @@ impl Host {
         });
     }
 
+    /// A subflow with a port and a name of its own is established.
+    fn joined_as(&mut self, id: u32, local: Endpoint, remote: Endpoint) {
+        self.report(Report::SubflowEstablished {
+            connection: connection(1),
+            subflow: SubflowId(id),
+            tuple: FourTuple { local, remote },
+            port: B,
+            remote_id: AddressId(0),
+        });
+    }
+
+    /// Adds an endpoint, in words.
+    fn add(&mut self, addr: &str, words: &str) -> AddressId {
+        let spec = EndpointSpec::new(ip(addr), flags(words));
+        self.manager.add_endpoint(self.now, &spec).expect("it can be added").id
+    }
+
     fn closed(&mut self, local: &str, remote: &str, reason: CloseReason) {
         self.report(Report::SubflowClosed {
             connection: connection(1),
@@ -133,7 +161,7 @@ impl Host {
     fn announcing(&mut self) -> Vec<(u8, String)> {
         let commands = self.commands();
         let address = |command: &PmCommand| match command {
-            PmCommand::Announce { id, addr, .. } => (id.0, addr.to_string()),
+            PmCommand::Announce { id, addr, port: None, .. } => (id.0, addr.to_string()),
             other => panic!("{other:?} is not an address to announce"),
         };
         commands.iter().map(address).collect()
@@ -147,6 +175,19 @@ impl Host {
         self.manager.handle_timeout(at);
         waited
     }
+}
+
+fn flags(words: &str) -> Flags {
+    let mut flags = Flags::NONE;
+    words.split_whitespace().for_each(|word| assert!(flags.set(word, true), "{word}"));
+    flags
+}
+
+/// A default route of each family out of each of these NICs.
+fn defaults(ports: &[PortId]) -> Routes {
+    let both = [Prefix::new(ip("0.0.0.0"), 0), Prefix::new(ip("::"), 0)];
+    let route = |port: &PortId| both.map(|prefix| Route { port: Some(*port), prefix, via: None });
+    Routes::new(ports.iter().flat_map(route).collect())
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -171,7 +212,7 @@ fn the_initiator_joins_announced_addresses_where_a_route_leads() {
             local: ip("10.0.1.1"),
             port: B,
             remote: end("10.0.1.2", 80),
-            local_id: AddressId(1),
+            local_id: B_ID,
             remote_id: AddressId(1),
             backup: false,
         }]
@@ -187,7 +228,7 @@ fn the_initiator_joins_announced_addresses_where_a_route_leads() {
 
 #[test]
 fn a_mesh_is_full_where_every_way_is_routed_and_begins_with_disjoint_pairs() {
-    let mut host = Host::new(Limits { subflows: 5, ..Limits::default() });
+    let mut host = Host::new(Limits { subflows: 4, ..Limits::default() });
     let default = |port| Route { port: Some(port), prefix: Prefix::new(ip("0.0.0.0"), 0), via: None };
     host.manager.set_routes(host.now, Routes::new(vec![default(A), default(B)]));
     host.establish(1, true, false);
@@ -198,7 +239,7 @@ fn a_mesh_is_full_where_every_way_is_routed_and_begins_with_disjoint_pairs() {
         pairs(&[("10.0.1.1", "192.0.2.1"), ("10.0.0.1", "192.0.2.1"), ("10.0.1.1", "10.0.0.2")])
     );
     host.announced(2, "192.0.2.2");
-    assert_eq!(host.opened().len(), 1, "five subflows are the limit");
+    assert_eq!(host.opened().len(), 1, "four subflows beside the first one are the limit");
     host.closed("10.0.1.1", "10.0.0.2", CloseReason::Finished);
     assert_eq!(host.opened(), pairs(&[("10.0.1.1", "192.0.2.2")]), "the place is free again");
 }
@@ -235,7 +276,7 @@ fn the_acceptor_announces_its_other_addresses_and_opens_nothing() {
     host.establish(1, false, false);
     assert_eq!(host.announcing(), []);
     host.report(Report::JoinsAllowed { connection: connection(1) });
-    let other = vec![(1, "10.0.1.1".to_owned()), (2, "10.0.2.1".to_owned())];
+    let other = vec![(B_ID.0, "10.0.1.1".to_owned()), (C_ID.0, "10.0.2.1".to_owned())];
     assert_eq!(host.announcing(), other, "of the same family, without the first");
     host.announced(1, "10.0.1.2");
     assert_eq!(host.announcing(), []);
@@ -244,16 +285,19 @@ fn the_acceptor_announces_its_other_addresses_and_opens_nothing() {
 }
 
 #[test]
-fn no_more_addresses_are_announced_than_the_limit() {
-    let mut host = Host::new(Limits { addresses: 1, ..Limits::default() });
+fn no_more_addresses_are_announced_than_a_peer_would_keep() {
+    let mut host = Host::new(Limits::default());
+    for n in 0..100 {
+        host.address(C, &format!("10.0.2.{}", n + 100), true);
+    }
     host.establish(1, false, false);
     host.report(Report::JoinsAllowed { connection: connection(1) });
-    assert_eq!(host.announcing(), vec![(1, "10.0.1.1".to_owned())]);
+    assert_eq!(host.announcing().len(), crate::mptcp::addr::ADDRESSES_MAX);
 }
 
 #[test]
 fn no_more_addresses_of_the_peer_are_kept_than_the_limit() {
-    let mut host = Host::new(Limits { addresses: 2, ..Limits::default() });
+    let mut host = Host::new(Limits { add_addr_accepted: 1, ..Limits::default() });
     host.initiate();
     host.announced(1, "10.0.1.2");
     host.announced(2, "10.0.2.2");
@@ -305,7 +349,7 @@ fn plain_tcp_is_not_managed() {
 
 #[test]
 fn the_peer_cannot_open_more_subflows_than_the_limit() {
-    let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
+    let mut host = Host::new(Limits { subflows: 1, ..Limits::default() });
     host.establish(1, false, false);
     host.joined("10.0.1.1", "10.0.1.2");
     assert_eq!(host.commands(), []);
@@ -361,7 +405,7 @@ fn an_address_is_announced_again_when_its_link_comes_back() {
     host.commands();
     assert_eq!(host.announcing(), []);
     host.link(B, true);
-    assert_eq!(host.announcing(), vec![(1, "10.0.1.1".to_owned())], "under its old id");
+    assert_eq!(host.announcing(), vec![(B_ID.0, "10.0.1.1".to_owned())], "under its old id");
 }
 
 #[test]
@@ -457,7 +501,7 @@ fn a_link_that_goes_down_is_withdrawn_and_announced_again() {
     host.joined(SECOND.0, SECOND.1);
     host.commands();
     let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
-    for (port, id, addr) in [(B, 1, "10.0.1.1"), (A, 0, "10.0.0.1")] {
+    for (port, id, addr) in [(B, B_ID.0, "10.0.1.1"), (A, 0, "10.0.0.1")] {
         host.link(port, false);
         assert_eq!(host.commands(), [withdraw(id)]);
         host.link(port, false);
@@ -478,31 +522,36 @@ fn an_address_that_goes_is_withdrawn_from_those_who_know_it() {
     host.commands();
     host.address(B, "10.0.1.1", false);
     let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
-    assert_eq!(host.commands(), [withdraw(1)]);
+    assert_eq!(host.commands(), [withdraw(B_ID.0)]);
     host.closed(SECOND.0, SECOND.1, CloseReason::PathDown);
     assert_eq!(host.opened(), []);
     host.address(B, "10.0.1.1", true);
     let again = host.commands();
-    assert!(matches!(again[..], [PmCommand::OpenSubflow { local_id: AddressId(1), .. }]), "{again:?}");
+    assert!(matches!(again[..], [PmCommand::OpenSubflow { local_id: B_ID, .. }]), "{again:?}");
     host.address(A, "10.0.0.1", false);
     assert_eq!(host.commands(), [withdraw(0)]);
 }
 
 #[test]
-fn address_ids_run_out_without_harm() {
+fn ids_of_lost_addresses_are_given_to_others_once_all_were_used() {
     let mut host = Host::new(Limits::default());
     host.establish(1, false, false);
     host.report(Report::JoinsAllowed { connection: connection(1) });
     host.commands();
-    let mut announced = 2;
+    let mut ids = Vec::new();
     for n in 0..300u32 {
         let addr = format!("10.1.{}.{}", n / 200, n % 200);
         host.address(C, &addr, true);
-        announced += host.commands().len();
+        let announced = host.announcing();
+        assert_eq!(announced.len(), 1, "{addr}");
+        ids.push(announced[0].0);
         host.address(C, &addr, false);
-        host.commands();
+        let withdrawn = host.commands();
+        assert!(matches!(withdrawn[..], [PmCommand::Withdraw { .. }]), "{withdrawn:?}");
     }
-    assert_eq!(announced, 255);
+    let before = 255 - 6;
+    assert!(ids[..before].is_sorted(), "the other ones first");
+    assert_eq!(ids[before..], ids[..300 - before], "then those that were lost longest ago");
 }
 
 #[test]
@@ -511,7 +560,7 @@ fn addresses_beyond_the_table_are_counted() {
     for n in 0..300u32 {
         host.address(C, &format!("10.1.{}.{}", n / 200, n % 200), true);
     }
-    assert_eq!(host.manager.counters().local_addresses_full, 300 - (256 - 6));
+    assert_eq!(host.manager.counters().local_addresses_full, 300 - (255 - 6));
 }
 
 #[test]
@@ -540,7 +589,7 @@ fn prefixes_hold_what_shares_their_bits() {
 #[test]
 fn random_events_never_break_the_limits() {
     for seed in 0..50 {
-        let mut host = Host::new(Limits { subflows: 3, addresses: 2, connections: 2 });
+        let mut host = Host::new(Limits { subflows: 2, add_addr_accepted: 2, connections: 2 });
         let mut prng = crate::base::Prng::new(seed);
         let default = |port| Route { port: Some(port), prefix: Prefix::new(ip("0.0.0.0"), 0), via: None };
         host.manager.set_routes(host.now, Routes::new(vec![default(A), default(B), default(C)]));
@@ -584,7 +633,7 @@ fn random_events_never_break_the_limits() {
 #[test]
 fn pitfall_23_an_address_that_does_not_answer_takes_no_place_of_one_that_does() {
     // The first subflow and one more.
-    let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
+    let mut host = Host::new(Limits { subflows: 1, ..Limits::default() });
     host.initiate();
     host.announced(1, SECOND.1);
     assert_eq!(host.opened(), pairs(&[SECOND]));

@@ -399,8 +399,11 @@ impl Control {
             PmCommand::CloseSubflow { worker, connection, subflow } => {
                 self.command(worker, Command::CloseSubflow { connection, subflow });
             }
-            PmCommand::Announce { worker, connection, id, addr } => {
-                self.command(worker, Command::Announce { connection, id, addr, port: None });
+            PmCommand::SetBackup { worker, connection, subflow, backup } => {
+                self.command(worker, Command::SetBackup { connection, subflow, backup });
+            }
+            PmCommand::Announce { worker, connection, id, addr, port } => {
+                self.command(worker, Command::Announce { connection, id, addr, port });
             }
             PmCommand::Withdraw { worker, connection, id } => {
                 self.command(worker, Command::Withdraw { connection, id });

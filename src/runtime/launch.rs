@@ -10,7 +10,7 @@ use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
 use crate::base::{FramePool, PoolCache, WorkerId};
-use crate::pm::{Limits, Manager};
+use crate::pm::{Limits, Manager, PmConfig};
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerConfig, WorkerHandle};
 use crate::xdp::{PortInfo, Xdp, XdpConfig};
@@ -65,8 +65,8 @@ impl Runtime {
         }
         let xdp = Arc::new(xdp);
         let limits = Limits {
-            subflows: config.max_subflows,
-            addresses: config.max_addresses,
+            subflows: config.max_subflows - 1,
+            add_addr_accepted: config.max_addresses,
             connections: config.max_connections.saturating_mul(config.workers),
         };
         let stalls = Stalls::new(xdp.ports().len());
@@ -76,7 +76,7 @@ impl Runtime {
             wake,
             doorbell,
             network,
-            manager: Manager::new(limits, seed),
+            manager: Manager::new(PmConfig { limits, ..PmConfig::default() }, seed),
             stalls: stalls.clone(),
             workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
             xdp: Arc::clone(&xdp),

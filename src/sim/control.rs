@@ -3,7 +3,7 @@
 
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, PortHealth, Prefix, Route, Routes};
+use crate::pm::{AddressEvent, LinkEvent, Manager, PmCommand, PmConfig, PortHealth, Prefix, Route, Routes};
 use crate::stack::{Command, Report};
 use crate::wire::{Endpoint, FourTuple};
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ pub struct SimControl {
 impl SimControl {
     /// The control plane of a host with `nics`, each of which leads to the hosts of its own network and no further.
     pub fn new(nics: Vec<LocalNic>, seed: u64) -> Self {
-        let mut manager = Manager::new(Limits::default(), seed);
+        let mut manager = Manager::new(PmConfig::default(), seed);
         let mut health = PortHealth::default();
         let start = Instant::ZERO;
         let mut routes = Vec::new();
@@ -159,8 +159,11 @@ impl SimControl {
                 PmCommand::CloseSubflow { connection, subflow, worker: _ } => {
                     Command::CloseSubflow { connection, subflow }
                 }
-                PmCommand::Announce { connection, id, addr, worker: _ } => {
-                    Command::Announce { connection, id, addr, port: None }
+                PmCommand::SetBackup { connection, subflow, backup, worker: _ } => {
+                    Command::SetBackup { connection, subflow, backup }
+                }
+                PmCommand::Announce { connection, id, addr, port, worker: _ } => {
+                    Command::Announce { connection, id, addr, port }
                 }
                 PmCommand::Withdraw { connection, id, worker: _ } => Command::Withdraw { connection, id },
             });

@@ -9,7 +9,7 @@ use crate::wants::Wants;
 use braid::base::pool::{RX_HEADROOM, RX_PACKET_MAX};
 use braid::base::time::Duration;
 use braid::base::{FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
-use braid::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, Prefix, Route, Routes};
+use braid::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, PmConfig, Prefix, Route, Routes};
 use braid::stack::core::{PortConfig, Stack, StackConfig};
 use braid::stack::stream::Wake;
 use braid::stack::{Command, Doorbell, Path};
@@ -123,7 +123,7 @@ impl World {
             };
             let stack = Stack::new(config, Arc::clone(&doorbell));
             let cache = PoolCache::new(FramePool::new_heap(FRAMES));
-            let mut manager = Manager::new(*limits, 1);
+            let mut manager = Manager::new(PmConfig { limits: *limits, ..PmConfig::default() }, 1);
             manager.handle_link(*now, LinkEvent { port: PORT, up: true });
             let anywhere = |addr: &str| {
                 let addr = addr.parse().expect("an address");
@@ -280,8 +280,11 @@ impl World {
             PmCommand::CloseSubflow { connection, subflow, .. } => {
                 Command::CloseSubflow { connection, subflow }
             }
-            PmCommand::Announce { connection, id, addr, .. } => {
-                Command::Announce { connection, id, addr, port: None }
+            PmCommand::SetBackup { connection, subflow, backup, .. } => {
+                Command::SetBackup { connection, subflow, backup }
+            }
+            PmCommand::Announce { connection, id, addr, port, .. } => {
+                Command::Announce { connection, id, addr, port }
             }
             PmCommand::Withdraw { connection, id, .. } => Command::Withdraw { connection, id },
         };

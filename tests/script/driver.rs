@@ -64,6 +64,7 @@ fn new_stack(config: &Config) -> (Stack, Arc<Doorbell>) {
         timestamps: !config.no_timestamps,
         sack: !config.no_sack,
         initial_rto: config.initial_rto.unwrap_or(usual.initial_rto),
+        // Scripts say when things leave; pacing has tests of its own.
         pacing: None,
         ..usual
     };

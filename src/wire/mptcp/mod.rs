@@ -9,6 +9,7 @@ pub(super) use parse::parse;
 use crate::base::DataSeq;
 use crate::wire::checksum;
 use arrayvec::ArrayVec;
+use std::fmt;
 use std::net::IpAddr;
 
 /// TCP option kind of MPTCP.
@@ -40,6 +41,19 @@ pub struct Token(pub u32);
 /// Names an address of a host within one connection; 0 is the address of the first subflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct AddressId(pub u8);
+
+impl fmt::Display for Token {
+    /// As the kernel's tools write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Display for AddressId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// One MPTCP option.
 #[derive(Debug, Clone, PartialEq, Eq)]
