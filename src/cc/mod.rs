@@ -65,6 +65,10 @@ pub trait Controller {
     /// Nothing was sent for longer than the retransmission time-out, and now there is something to send.
     fn on_idle(&mut self, now: Instant);
 
+    /// The subflow holds up the others of its connection (Raiciu et al., NSDI 2012, §4.2): half the window, and half the
+    /// threshold outside of slow start.
+    fn on_penalty(&mut self, now: Instant);
+
     /// Full segments have this many payload bytes from now on: the path's MTU changed.
     fn set_segment_bytes(&mut self, segment_bytes: u64);
 
@@ -126,6 +130,10 @@ impl Controller for CongestionControl {
 
     fn on_idle(&mut self, now: Instant) {
         dispatch!(self, controller => controller.on_idle(now))
+    }
+
+    fn on_penalty(&mut self, now: Instant) {
+        dispatch!(self, controller => controller.on_penalty(now))
     }
 
     fn set_segment_bytes(&mut self, segment_bytes: u64) {
