@@ -98,6 +98,12 @@ impl Connection {
         {
             return Scheduled::On(index);
         }
+        if outstanding
+            && self.scheduler.wants_copies()
+            && let Some(index) = self.schedule_copy(now, &seats, &mut blocked, cache)
+        {
+            return Scheduled::On(index);
+        }
         let mut held_up = new.is_none();
         if let Some(len) = new {
             if let Some(index) = self.schedule_new(now, &seats, len, window, &mut blocked, cache) {
@@ -204,6 +210,31 @@ impl Connection {
             self.send_side = SendSide::FinSent;
         }
         Some(self.enqueue(seats, marks, piece, cache))
+    }
+
+    /// A subflow with room takes the oldest data that it has not carried.
+    fn schedule_copy(
+        &mut self,
+        now: Instant,
+        seats: &Seats,
+        blocked: &mut bool,
+        cache: &mut PoolCache,
+    ) -> Option<usize> {
+        for seat in seats.iter().filter(|seat| seat.open >= seat.candidate.segment) {
+            let slot = seat.candidate.slot;
+            let mut cursor = self.subflows[seat.index].looked_at;
+            let found = self.send.oldest_elsewhere(slot, &mut cursor);
+            self.subflows[seat.index].looked_at = cursor;
+            let Some((data_seq, _)) = found else { continue };
+            if seat.port_full {
+                *blocked = true;
+                continue;
+            }
+            let piece = self.send.take_again(data_seq, seat.candidate.segment, slot, cache.pool())?;
+            self.arm_data_timer(now);
+            return Some(self.enqueue(seats, SubflowSet::of(slot), piece, cache));
+        }
+        None
     }
 
     /// Nothing new may be sent: the window is full, or there is nothing. A subflow with room, on which an answer comes much

@@ -69,6 +69,12 @@ pub trait Scheduler {
     /// The subflows for the piece, of those with room: none to wait for one that has none now.
     fn mark(&mut self, work: &Work, candidates: &[Candidate]) -> SubflowSet;
 
+    /// Whether every subflow shall carry everything: one with room takes the oldest data that it has not carried before
+    /// anything new is marked.
+    fn wants_copies(&self) -> bool {
+        false
+    }
+
     /// Data that only `slot` carries keeps the peer's window closed.
     fn on_blocked(&mut self, _now: Instant, _slot: SubflowSlot) {}
 }
@@ -83,7 +89,7 @@ pub enum SchedulerKind {
     RoundRobin,
     /// Each in proportion to what it can carry.
     Weighted,
-    /// A copy on every subflow that has room.
+    /// A copy of everything on every subflow.
     Redundant,
     /// Waits for the fast subflow where a slow one would block the peer's window (Ferlin et al., 2016).
     Blest,
@@ -140,7 +146,7 @@ impl ActiveScheduler {
             SchedulerKind::Redundant => Self::Redundant(Redundant),
             SchedulerKind::Blest => Self::Blest(Blest::default()),
             SchedulerKind::Ecf => Self::Ecf(Ecf::default()),
-            SchedulerKind::BackupOnly => Self::BackupOnly(BackupOnly::default()),
+            SchedulerKind::BackupOnly => Self::BackupOnly(BackupOnly),
         }
     }
 
@@ -168,6 +174,18 @@ impl Scheduler for ActiveScheduler {
             Self::Blest(it) => it.mark(work, candidates),
             Self::Ecf(it) => it.mark(work, candidates),
             Self::BackupOnly(it) => it.mark(work, candidates),
+        }
+    }
+
+    fn wants_copies(&self) -> bool {
+        match self {
+            Self::LowestRtt(it) => it.wants_copies(),
+            Self::RoundRobin(it) => it.wants_copies(),
+            Self::Weighted(it) => it.wants_copies(),
+            Self::Redundant(it) => it.wants_copies(),
+            Self::Blest(it) => it.wants_copies(),
+            Self::Ecf(it) => it.wants_copies(),
+            Self::BackupOnly(it) => it.wants_copies(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! A copy of everything on every subflow that has room: whichever comes first counts.
+//! A copy of everything on every subflow: whichever comes first counts. What is acknowledged before a subflow has come to
+//! it is left out, so that a slow one keeps up.
 
 use super::{Candidate, Scheduler, Work, lowest_with_room, one};
 use crate::mptcp::subflow_set::SubflowSet;
@@ -14,6 +15,10 @@ impl Scheduler for Redundant {
             return one(lowest_with_room(candidates));
         }
         candidates.iter().filter(|candidate| candidate.room > 0).map(|candidate| candidate.slot).collect()
+    }
+
+    fn wants_copies(&self) -> bool {
+        true
     }
 }
 
