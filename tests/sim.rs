@@ -6,6 +6,7 @@
 
 use braid::base::time::Duration;
 use braid::base::{Instant, PortId};
+use braid::mptcp::SchedulerKind;
 use braid::sim::losses::SegmentLoss;
 use braid::sim::network::{HostId, Nic};
 use braid::sim::scenario::{Fault, SeenBy, Stop, When};
@@ -189,6 +190,21 @@ fn slow_links(paths: usize, bytes: u64) -> Scenario {
     scenario
 }
 
+/// An upload of `bytes` over links of `rate_bps` with these round trips, and a receive buffer of `buffer` bytes.
+fn unequal_links(round_trips_ms: &[u64], rate_bps: u64, bytes: u64, buffer: u32) -> Scenario {
+    let mut scenario = Scenario::plain(1, round_trips_ms.len(), bytes);
+    for (link, round_trip) in scenario.links.iter_mut().zip(round_trips_ms) {
+        for pipe in [&mut link.a_to_b, &mut link.b_to_a] {
+            pipe.rate_bps = rate_bps;
+            pipe.delay = Duration::from_micros(round_trip * 500);
+        }
+    }
+    scenario.hosts.iter_mut().for_each(|host| host.frames = 32_768);
+    scenario.listen.connection.receive_buffer = buffer;
+    scenario.connections[0].options.receive_buffer = buffer;
+    scenario
+}
+
 fn finish(scenario: &Scenario) -> Outcome {
     run(scenario).unwrap_or_else(|failure| panic!("{failure}"))
 }
@@ -345,5 +361,52 @@ fn bursts_of_losses_cost_no_time_out() {
             .collect();
         let counters = with_losses(200 * SEGMENT, &tail).tcp[0];
         assert_eq!(counters.timeouts, 0, "the last {count}: {counters:?}");
+    }
+}
+
+#[test]
+fn a_slow_path_beside_a_fast_one_costs_nothing() {
+    for rate_bps in [10_000_000, 50_000_000] {
+        // The product of rate and 100 ms; eight seconds' worth of data: where it begins on the slow path, two round trips
+        // pass until the other may be joined.
+        let buffer = (rate_bps / 80) as u32;
+        let bytes = rate_bps;
+        let alone = finish(&unequal_links(&[1], rate_bps, bytes, buffer)).finished.as_millis() as f64;
+        for round_trips in [[1, 100], [100, 1]] {
+            let both =
+                finish(&unequal_links(&round_trips, rate_bps, bytes, buffer)).finished.as_millis() as f64;
+            let ratio = both / alone;
+            println!("{rate_bps} bit/s, {round_trips:?} ms: {both} ms, alone {alone} ms, ratio {ratio:.3}");
+            assert!(ratio < 1.03, "{rate_bps} bit/s, {round_trips:?} ms: {ratio}");
+        }
+    }
+}
+
+#[test]
+fn every_scheduler_brings_everything_and_uses_what_it_should() {
+    for (name, kind) in SchedulerKind::ALL {
+        let mut scenario = slow_links(3, 6_000_000);
+        scenario.connections[0].options.scheduler = *kind;
+        scenario.listen.connection.scheduler = *kind;
+        let outcome = finish(&scenario);
+        assert_eq!(outcome.bytes, 6_000_000, "{name}");
+        // What each of the three links has carried towards the server.
+        let carried: Vec<u64> = outcome.pipe_bytes.iter().step_by(2).copied().collect();
+        match kind {
+            SchedulerKind::BackupOnly => {
+                assert!(carried[0] > 6_000_000 && carried[1] + carried[2] < 50_000, "{name}: {carried:?}");
+            }
+            SchedulerKind::Redundant => {
+                assert!(carried.iter().all(|bytes| *bytes > 5_500_000), "{name}: {carried:?}");
+            }
+            SchedulerKind::LowestRtt
+            | SchedulerKind::RoundRobin
+            | SchedulerKind::Weighted
+            | SchedulerKind::Blest
+            | SchedulerKind::Ecf => {
+                assert!(carried.iter().all(|bytes| *bytes > 1_500_000), "{name}: {carried:?}");
+                assert!(outcome.finished.as_millis() < 2_200, "{name}: {}", outcome.finished);
+            }
+        }
     }
 }

@@ -200,6 +200,12 @@ impl Controller for Cubic {
         self.epoch = None;
     }
 
+    fn on_penalty(&mut self, _now: Instant) {
+        self.window.penalise();
+        self.epoch = None;
+        self.fraction = 0.0;
+    }
+
     fn set_segment_bytes(&mut self, segment_bytes: u64) {
         // What is counted in segments stays the same number of bytes.
         let factor = self.window.segment_bytes() as f64 / segment_bytes as f64;

@@ -74,6 +74,10 @@ pub trait Controller {
     /// For five minutes less than half of the window was used (RFC 7661 §4.4.3).
     fn on_idle(&mut self, now: Instant);
 
+    /// The subflow holds up the others of its connection (Raiciu et al., NSDI 2012, §4.2): half the window, and half the
+    /// threshold outside of slow start.
+    fn on_penalty(&mut self, now: Instant);
+
     /// Full segments have this many payload bytes from now on: the path's MTU changed.
     fn set_segment_bytes(&mut self, segment_bytes: u64);
 
@@ -149,6 +153,10 @@ impl Controller for CongestionControl {
 
     fn on_idle(&mut self, now: Instant) {
         dispatch!(self, controller => controller.on_idle(now))
+    }
+
+    fn on_penalty(&mut self, now: Instant) {
+        dispatch!(self, controller => controller.on_penalty(now))
     }
 
     fn set_segment_bytes(&mut self, segment_bytes: u64) {

@@ -84,6 +84,11 @@ impl Controller for Reno {
         self.window.decay();
     }
 
+    fn on_penalty(&mut self, _now: Instant) {
+        self.window.penalise();
+        self.credit_bytes = 0;
+    }
+
     fn set_segment_bytes(&mut self, segment_bytes: u64) {
         self.window.set_segment_bytes(segment_bytes);
     }

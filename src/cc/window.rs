@@ -71,6 +71,14 @@ impl Window {
         self.cwnd = bytes.clamp(self.segment_bytes, WINDOW_MAX);
     }
 
+    /// Halves the window; and the threshold, outside of slow start.
+    pub fn penalise(&mut self) {
+        if !self.is_slow_start() {
+            self.set_ssthresh(self.ssthresh / 2);
+        }
+        self.set_cwnd(self.cwnd / 2);
+    }
+
     /// Sets the threshold. RFC 5681 §3.1 equation 4: at least two segments.
     pub fn set_ssthresh(&mut self, bytes: u64) {
         self.ssthresh = bytes.max(2 * self.segment_bytes);

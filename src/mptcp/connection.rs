@@ -16,9 +16,10 @@ use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
 use crate::mptcp::fallback::{Failure, Farewell};
 use crate::mptcp::negotiation::Negotiation;
-use crate::mptcp::sched::LowestRtt;
+use crate::mptcp::sched::ActiveScheduler;
 use crate::mptcp::signalling::{Signalling, Signals};
 use crate::mptcp::subflow::{Role, Subflow};
+use crate::mptcp::subflow_set::SubflowSet;
 use crate::mptcp::{
     ConnectOptions, ConnectionEvent, FallbackReason, Misbehaviour, Path, Setup, SubflowFigures, SubflowId,
 };
@@ -34,6 +35,7 @@ mod falling;
 mod inspect;
 mod paths;
 mod receive;
+mod schedule;
 mod timers;
 mod transmit;
 
@@ -117,7 +119,7 @@ pub struct Connection {
     /// What the receive buffer may be now: what the paths need, and what the worker has frames for.
     receive_limit: u64,
     autotune: Autotune,
-    scheduler: LowestRtt,
+    scheduler: ActiveScheduler,
     addresses: Addresses,
     /// DATA_FIN, data that was dropped behind a subflow's ACK, and probes of a closed window are repeated at this time.
     data_timer: Option<Instant>,
@@ -188,7 +190,7 @@ impl Connection {
             unread: 0,
             receive_limit,
             autotune,
-            scheduler: LowestRtt,
+            scheduler: ActiveScheduler::new(setup.options.scheduler),
             addresses: Addresses::default(),
             data_timer: None,
             data_backoff: 0,
@@ -212,7 +214,11 @@ impl Connection {
     fn push_subflow(&mut self, tcb: Tcb, tuple: FourTuple, path: Path, role: Role) -> SubflowId {
         let id = SubflowId(self.next_subflow);
         self.next_subflow += 1;
-        self.subflows.push(Subflow::new(id, tcb, tuple, path, role));
+        let taken: SubflowSet = self.subflows.iter().map(|subflow| subflow.slot).collect();
+        let slot = taken.first_free().expect("the caller looks at SUBFLOWS_MAX");
+        let mut subflow = Subflow::new(id, slot, tcb, tuple, path, role);
+        subflow.looked_at = self.send.una();
+        self.subflows.push(subflow);
         id
     }
 

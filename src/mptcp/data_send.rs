@@ -1,20 +1,31 @@
 //! The connection's send queue: what the application gave and the peer has not data-acknowledged yet, in data sequence
-//! order, and which subflow carried each piece last.
+//! order, and which subflows carry each piece.
 
 use crate::base::pool::FRAME_SIZE;
 use crate::base::{Chunk, DataSeq, FramePool, PoolCache};
-use crate::mptcp::SubflowId;
+use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
 use std::collections::VecDeque;
+
+/// Why a piece waits to be sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// It does not.
+    No,
+    /// All subflows that carry it seem dead: not if one of them turns out to live.
+    Stranded,
+    /// The peer has acknowledged it on its subflow but not as data.
+    Dropped,
+}
 
 /// A piece of the stream: one chunk, one segment.
 #[derive(Debug)]
 struct Entry {
     data_seq: DataSeq,
     chunk: Chunk,
-    /// The subflow that carried it last; meaningful for entries that were sent.
-    carrier: SubflowId,
-    /// It waits in `reinject`.
-    waiting: bool,
+    /// The subflows that were given it.
+    carriers: SubflowSet,
+    /// Unless `No`, it waits in `reinject`.
+    again: Again,
 }
 
 impl Entry {
@@ -120,7 +131,8 @@ impl SendQueue {
             return cache.free_chunk(chunk);
         }
         let len = chunk.len as u64;
-        self.entries.push_back(Entry { data_seq: self.end, chunk, carrier: SubflowId(0), waiting: false });
+        let (carriers, again) = (SubflowSet::NONE, Again::No);
+        self.entries.push_back(Entry { data_seq: self.end, chunk, carriers, again });
         self.end += len;
     }
 
@@ -148,53 +160,92 @@ impl SendQueue {
         self.entries.get(self.sent).map(|entry| entry.chunk.len())
     }
 
-    /// The next piece that was never sent, at most `len_max` bytes of it, for `carrier`.
-    pub fn take_new(&mut self, len_max: usize, carrier: SubflowId, pool: &FramePool) -> Option<Piece> {
+    /// The next piece that was never sent, at most `len_max` bytes of it, for `carriers`.
+    pub fn take_new(&mut self, len_max: usize, carriers: SubflowSet, pool: &FramePool) -> Option<Piece> {
         self.split(self.sent, len_max, pool);
         let entry = self.entries.get_mut(self.sent)?;
-        entry.carrier = carrier;
+        entry.carriers = carriers;
         self.sent += 1;
         self.next = entry.end();
         Some(Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) })
     }
 
-    /// The subflow that carried the next piece to send again.
-    pub fn reinjection_carrier(&mut self) -> Option<SubflowId> {
+    /// The next piece to send again: the subflows that carry it, and its length. What was acknowledged in the meantime, or
+    /// has a carrier among the `usable` ones again, is left out.
+    pub fn next_reinjection(&mut self, usable: SubflowSet) -> Option<(SubflowSet, usize)> {
         loop {
             let data_seq = *self.reinject.front()?;
             if let Some(index) = self.find(data_seq) {
-                return Some(self.entries[index].carrier);
+                let entry = &mut self.entries[index];
+                if entry.again == Again::Dropped || !entry.carriers.intersects(usable) {
+                    return Some((entry.carriers, entry.chunk.len()));
+                }
+                entry.again = Again::No;
             }
-            self.reinject.pop_front(); // acknowledged in the meantime
+            self.reinject.pop_front();
         }
     }
 
-    /// The next piece to send again, for `carrier`.
+    /// Takes the piece that [`SendQueue::next_reinjection`] has told of, at most `len_max` bytes of it, for `carriers`.
     pub fn take_reinjection(
         &mut self,
         len_max: usize,
-        carrier: SubflowId,
+        carriers: SubflowSet,
         pool: &FramePool,
     ) -> Option<Piece> {
-        self.reinjection_carrier()?;
         let data_seq = self.reinject.pop_front()?;
         let index = self.find(data_seq)?;
         if self.split(index, len_max, pool) {
-            self.sent += 1;
             self.reinject.push_front(self.entries[index + 1].data_seq);
         }
-        let entry = &mut self.entries[index];
-        entry.carrier = carrier;
-        entry.waiting = false;
-        self.reinjected_bytes += entry.chunk.len as u64;
-        Some(Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) })
+        Some(self.give_again(index, carriers, pool))
     }
 
-    /// Everything that `carrier` carried last and that is not acknowledged has to be sent again elsewhere.
-    pub fn reinject_from(&mut self, carrier: SubflowId) {
+    /// The oldest piece that was not given to `slot`, and does not wait to be sent again: where it begins, and the subflows
+    /// that carry it. `cursor` is the caller's for this slot: all before it were looked at already.
+    pub fn oldest_elsewhere(&self, slot: SubflowSlot, cursor: &mut DataSeq) -> Option<(DataSeq, SubflowSet)> {
+        *cursor = cursor.max(self.una);
+        // The oldest piece may be acknowledged in part.
+        let start = self.entries.partition_point(|entry| entry.end().at_or_before(*cursor));
+        let mut sent = self.entries.range(start.min(self.sent)..self.sent);
+        let found = sent.find(|entry| !entry.carriers.contains(slot) && entry.again == Again::No);
+        *cursor = found.map_or(self.next, |entry| entry.data_seq);
+        found.map(|entry| (entry.data_seq, entry.carriers))
+    }
+
+    /// Takes the piece that begins at `data_seq`, which was sent, at most `len_max` bytes of it, for one more subflow.
+    pub fn take_again(
+        &mut self,
+        data_seq: DataSeq,
+        len_max: usize,
+        carrier: SubflowSlot,
+        pool: &FramePool,
+    ) -> Option<Piece> {
+        let index = self.find(data_seq).filter(|index| *index < self.sent)?;
+        self.split(index, len_max, pool);
+        Some(self.give_again(index, SubflowSet::of(carrier), pool))
+    }
+
+    /// The subflows that carry the oldest piece that is not data-acknowledged.
+    pub fn oldest_carriers(&self) -> SubflowSet {
+        let oldest = self.entries.front().filter(|_| self.sent > 0);
+        oldest.map_or(SubflowSet::NONE, |entry| entry.carriers)
+    }
+
+    fn give_again(&mut self, index: usize, carriers: SubflowSet, pool: &FramePool) -> Piece {
+        let entry = &mut self.entries[index];
+        entry.carriers = entry.carriers.union(carriers);
+        entry.again = Again::No;
+        self.reinjected_bytes += entry.chunk.len as u64;
+        Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) }
+    }
+
+    /// Everything that was sent and that none but the `dead` subflows carry has to be sent again elsewhere.
+    pub fn strand(&mut self, dead: SubflowSet) {
         for entry in self.entries.range_mut(..self.sent) {
-            if entry.carrier == carrier && !entry.waiting {
-                entry.waiting = true;
+            let lives = entry.carriers.iter().any(|slot| !dead.contains(slot));
+            if !lives && entry.again == Again::No {
+                entry.again = Again::Stranded;
                 self.reinject.push_back(entry.data_seq);
             }
         }
@@ -203,14 +254,21 @@ impl SendQueue {
         self.reinject.make_contiguous().sort_by_key(|data_seq| data_seq.distance(una));
     }
 
+    /// A subflow is gone: what only it and `dead` ones carry has to be sent again. Its slot is free afterwards.
+    pub fn forget(&mut self, slot: SubflowSlot, dead: SubflowSet) {
+        self.entries.range_mut(..self.sent).for_each(|entry| entry.carriers.remove(slot));
+        self.strand(dead);
+    }
+
     /// The oldest piece has to be sent again: the peer has acknowledged it on its subflow but not as data.
     pub fn reinject_oldest(&mut self) {
         if self.sent > 0
             && let Some(entry) = self.entries.front_mut()
-            && !entry.waiting
         {
-            entry.waiting = true;
-            self.reinject.push_front(entry.data_seq);
+            if entry.again == Again::No {
+                self.reinject.push_front(entry.data_seq);
+            }
+            entry.again = Again::Dropped;
         }
     }
 
@@ -237,9 +295,9 @@ impl SendQueue {
         let mut rest = pool.share_chunk(&entry.chunk);
         rest.trim_front(len_max);
         entry.chunk.truncate(len_max);
-        let rest =
-            Entry { data_seq: entry.end(), chunk: rest, carrier: entry.carrier, waiting: entry.waiting };
-        self.entries.insert(index + 1, rest);
+        let (data_seq, carriers, again) = (entry.end(), entry.carriers, entry.again);
+        self.entries.insert(index + 1, Entry { data_seq, chunk: rest, carriers, again });
+        self.sent += usize::from(index < self.sent);
         true
     }
 }
@@ -261,8 +319,13 @@ fn top_up(piece: &mut Chunk, more: &Chunk, full: usize, gather: bool, pool: &Fra
 mod tests {
     use super::*;
 
-    const FAST: SubflowId = SubflowId(1);
-    const SLOW: SubflowId = SubflowId(2);
+    const FAST: SubflowSlot = SubflowSlot::new(1);
+    const SLOW: SubflowSlot = SubflowSlot::new(2);
+    const NONE: SubflowSet = SubflowSet::NONE;
+
+    fn of(slots: &[SubflowSlot]) -> SubflowSet {
+        slots.iter().copied().collect()
+    }
 
     fn queue(pieces: usize) -> (SendQueue, PoolCache) {
         let mut cache = PoolCache::new(FramePool::new_heap(16));
@@ -274,8 +337,8 @@ mod tests {
         (queue, cache)
     }
 
-    fn take(queue: &mut SendQueue, cache: &mut PoolCache, carrier: SubflowId) -> (u64, u16) {
-        let piece = queue.take_new(1000, carrier, &cache.pool_arc().clone()).expect("unsent");
+    fn take(queue: &mut SendQueue, cache: &mut PoolCache, carrier: SubflowSlot) -> (u64, u16) {
+        let piece = queue.take_new(1000, of(&[carrier]), &cache.pool_arc().clone()).expect("unsent");
         let result = (piece.data_seq.raw(), piece.chunk.len);
         cache.free_chunk(piece.chunk);
         result
@@ -296,24 +359,98 @@ mod tests {
         assert_eq!(cache.pool().used(), 0);
     }
 
-    #[test]
-    fn what_a_dead_subflow_carried_is_sent_again_once_oldest_first() {
-        let (mut queue, mut cache) = queue(3);
-        let pool = cache.pool_arc().clone();
-        for carrier in [SLOW, FAST, SLOW] {
-            take(&mut queue, &mut cache, carrier);
-        }
-        queue.reinject_from(SLOW);
-        queue.reinject_from(SLOW);
-        let mut again = Vec::new();
-        while let Some(piece) = queue.take_reinjection(60, FAST, &pool) {
+    /// Takes all that waits to be sent again, in segments of at most 60 bytes: where each begins, and its length.
+    fn again(
+        queue: &mut SendQueue,
+        cache: &mut PoolCache,
+        usable: SubflowSet,
+        carrier: SubflowSlot,
+    ) -> Vec<(i64, u16)> {
+        let (pool, mut again) = (cache.pool_arc().clone(), Vec::new());
+        while queue.next_reinjection(usable).is_some() {
+            let piece = queue.take_reinjection(60, of(&[carrier]), &pool).expect("it was told of");
             again.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len));
             cache.free_chunk(piece.chunk);
         }
-        assert_eq!(again, [(0, 60), (60, 40), (200, 60), (260, 40)]);
+        again
+    }
+
+    #[test]
+    fn what_a_dead_subflow_carried_is_sent_again_once_oldest_first() {
+        let (mut queue, mut cache) = queue(3);
+        for carrier in [SLOW, FAST, SLOW] {
+            take(&mut queue, &mut cache, carrier);
+        }
+        queue.strand(of(&[SLOW]));
+        queue.strand(of(&[SLOW]));
+        let usable = of(&[FAST]);
+        assert_eq!(again(&mut queue, &mut cache, usable, FAST), [(0, 60), (60, 40), (200, 60), (260, 40)]);
         assert_eq!(queue.reinjected_bytes(), 200);
-        queue.reinject_from(SLOW);
-        assert!(queue.reinjection_carrier().is_none(), "FAST has them all now");
+        queue.strand(of(&[SLOW]));
+        assert!(queue.next_reinjection(usable).is_none(), "FAST has them all now");
+        queue.strand(of(&[SLOW, FAST]));
+        assert_eq!(queue.next_reinjection(NONE).map(|(carriers, _)| carriers), Some(of(&[SLOW, FAST])));
+        queue.clear(&mut cache);
+        assert_eq!(cache.pool().used(), 0);
+    }
+
+    #[test]
+    fn what_a_subflow_that_lives_again_carries_is_not_sent_again() {
+        let (mut queue, mut cache) = queue(3);
+        for carrier in [SLOW, FAST, SLOW] {
+            take(&mut queue, &mut cache, carrier);
+        }
+        queue.strand(of(&[SLOW, FAST]));
+        assert_eq!(again(&mut queue, &mut cache, of(&[SLOW]), SLOW), [(100, 60), (160, 40)]);
+        queue.clear(&mut cache);
+    }
+
+    #[test]
+    fn what_a_subflow_carried_that_is_gone_waits_unless_another_has_it_too() {
+        let (mut queue, mut cache) = queue(3);
+        take(&mut queue, &mut cache, SLOW);
+        let piece = queue.take_new(1000, of(&[FAST, SLOW]), &cache.pool_arc().clone()).expect("unsent");
+        cache.free_chunk(piece.chunk);
+        queue.forget(SLOW, NONE);
+        assert_eq!(again(&mut queue, &mut cache, of(&[FAST]), FAST), [(0, 60), (60, 40)]);
+        queue.forget(FAST, NONE);
+        assert_eq!(queue.next_reinjection(NONE), Some((NONE, 60)));
+        queue.clear(&mut cache);
+    }
+
+    #[test]
+    fn what_the_peer_has_dropped_is_sent_again_even_where_it_was() {
+        let (mut queue, mut cache) = queue(2);
+        take(&mut queue, &mut cache, FAST);
+        take(&mut queue, &mut cache, FAST);
+        queue.reinject_oldest();
+        queue.reinject_oldest();
+        assert_eq!(again(&mut queue, &mut cache, of(&[FAST]), FAST), [(0, 60), (60, 40)]);
+        queue.clear(&mut cache);
+    }
+
+    #[test]
+    fn the_oldest_piece_elsewhere_is_found_and_given_once() {
+        let (mut queue, mut cache) = queue(5);
+        let pool = cache.pool_arc().clone();
+        for carrier in [FAST, SLOW, FAST, SLOW] {
+            take(&mut queue, &mut cache, carrier);
+        }
+        assert_eq!(queue.oldest_carriers(), of(&[FAST]));
+        let mut given = Vec::new();
+        let mut cursor = queue.una();
+        while let Some((data_seq, carriers)) = queue.oldest_elsewhere(FAST, &mut cursor) {
+            assert_eq!(carriers, of(&[SLOW]));
+            let piece = queue.take_again(data_seq, 70, FAST, &pool).expect("found");
+            given.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len));
+            cache.free_chunk(piece.chunk);
+        }
+        assert_eq!(given, [(100, 70), (170, 30), (300, 70), (370, 30)], "not what was never sent");
+        assert_eq!(
+            queue.oldest_elsewhere(SLOW, &mut queue.una()).map(|(_, carriers)| carriers),
+            Some(of(&[FAST]))
+        );
+        assert!(queue.acknowledge(queue.una() + 150, &mut cache));
         queue.clear(&mut cache);
         assert_eq!(pool.used(), 0);
     }
@@ -323,7 +460,7 @@ mod tests {
         let (mut queue, mut cache) = queue(1);
         let pool = cache.pool_arc().clone();
         let lengths: Vec<u16> = std::iter::from_fn(|| {
-            let piece = queue.take_new(40, FAST, &pool)?;
+            let piece = queue.take_new(40, of(&[FAST]), &pool)?;
             let len = piece.chunk.len;
             cache.free_chunk(piece.chunk);
             Some(len)
@@ -353,7 +490,7 @@ mod tests {
             push(&mut queue, &mut cache, len, gather);
         }
         let (mut lengths, mut sent) = (Vec::new(), Vec::new());
-        while let Some(piece) = queue.take_new(100, FAST, &pool) {
+        while let Some(piece) = queue.take_new(100, of(&[FAST]), &pool) {
             lengths.push(piece.chunk.len());
             sent.extend_from_slice(pool.chunk(&piece.chunk));
             cache.free_chunk(piece.chunk);
@@ -371,9 +508,9 @@ mod tests {
         let (mut queue, mut cache) = queue(2);
         take(&mut queue, &mut cache, SLOW);
         take(&mut queue, &mut cache, SLOW);
-        queue.reinject_from(SLOW);
+        queue.strand(of(&[SLOW]));
         assert!(queue.acknowledge(queue.next(), &mut cache));
-        assert!(queue.reinjection_carrier().is_none());
+        assert!(queue.next_reinjection(of(&[FAST])).is_none());
         assert_eq!(cache.pool().used(), 0);
     }
 }

@@ -19,12 +19,14 @@ pub mod signalling;
 pub mod signals;
 pub mod subflow;
 pub mod tuning;
+pub mod subflow_set;
 
 pub use connection::{AbortBy, Connection, Transmit};
 pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
 pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
 pub use tuning::Tuning;
+pub use sched::SchedulerKind;
 
 /// Names a subflow of one connection; counts up, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

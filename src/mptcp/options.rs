@@ -4,6 +4,7 @@ use crate::base::{PortId, SeqNum};
 use crate::cc::CongestionAlgorithm;
 use crate::mptcp::Tuning;
 use crate::mptcp::crypto::KeyMaterial;
+use crate::mptcp::sched::SchedulerKind;
 use crate::tcp::TcpConfig;
 use crate::wire::{FourTuple, LinkHeader, Mss};
 
@@ -47,6 +48,8 @@ pub struct ConnectOptions {
     pub mptcp: bool,
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// Which subflow carries what.
+    pub scheduler: SchedulerKind,
     /// Checksums of mappings.
     pub checksum: ChecksumPolicy,
     /// Tell the peer that it cannot open subflows to the local address and port of the first one (RFC 8684 §3.1, flag
@@ -67,6 +70,7 @@ impl Default for ConnectOptions {
         Self {
             mptcp: true,
             congestion: CongestionAlgorithm::default(),
+            scheduler: SchedulerKind::default(),
             checksum: ChecksumPolicy::default(),
             no_join_here: false,
             receive_buffer: 6 << 20,

@@ -2,13 +2,14 @@
 //! their MPTCP options.
 
 use crate::base::time::Duration;
-use crate::base::{Instant, PoolCache, TxFrame};
+use crate::base::{DataSeq, Instant, PoolCache, TxFrame};
 use crate::mptcp::emitter::Emitter;
 use crate::mptcp::inbound::Inbound;
 use crate::mptcp::signalling::{
     DATA_OPTIONS, Data, Options, ResetWords, Signalling, SubflowSide, options_len,
 };
 use crate::mptcp::signals::SignalQueue;
+use crate::mptcp::subflow_set::SubflowSlot;
 use crate::mptcp::{Path, SubflowId};
 use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
@@ -56,6 +57,18 @@ pub enum Phase {
     Ready,
 }
 
+/// So many retransmission time-outs in a row, and the path is stale.
+const STALE_TIMEOUTS: u32 = 2;
+/// How often a stale path is asked whether it is back. TCP's own retransmissions back off to minutes.
+const STALE_PROBES: Duration = Duration::from_millis(500);
+
+/// The probing of a stale path.
+#[derive(Debug, Clone, Copy)]
+struct Probing {
+    asked_at: Option<Instant>,
+    next_at: Instant,
+}
+
 /// The wait for an answer on a path that the peer says is gone.
 #[derive(Debug, Clone, Copy)]
 struct Removal {
@@ -68,6 +81,8 @@ struct Removal {
 pub struct Subflow {
     /// Its name.
     pub id: SubflowId,
+    /// Its place in sets of subflows.
+    pub slot: SubflowSlot,
     /// The TCP endpoint.
     pub tcb: Tcb,
     /// Its ends.
@@ -97,8 +112,14 @@ pub struct Subflow {
     /// The last segment came without any option of MPTCP.
     pub bare: bool,
     signals: SignalQueue,
+    /// It carries all sent data before this byte, or was not to take it over from the subflows that do.
+    pub looked_at: DataSeq,
+    /// When its congestion window was halved because it held up the others.
+    pub penalised_at: Option<Instant>,
     /// The peer has withdrawn its address.
     removal: Option<Removal>,
+    /// It is stale while others may live.
+    probing: Option<Probing>,
     /// It was reported as established.
     pub established: bool,
     /// SYNs sent so far.
@@ -107,9 +128,10 @@ pub struct Subflow {
 
 impl Subflow {
     /// A subflow whose handshake begins.
-    pub fn new(id: SubflowId, tcb: Tcb, tuple: FourTuple, path: Path, role: Role) -> Self {
+    pub fn new(id: SubflowId, slot: SubflowSlot, tcb: Tcb, tuple: FourTuple, path: Path, role: Role) -> Self {
         Self {
             id,
+            slot,
             tcb,
             tuple,
             path,
@@ -125,7 +147,10 @@ impl Subflow {
             dss_seen: false,
             bare: false,
             signals: SignalQueue::default(),
+            looked_at: DataSeq::default(),
+            penalised_at: None,
             removal: None,
+            probing: None,
             established: false,
             syns: 0,
         }
@@ -139,6 +164,11 @@ impl Subflow {
     /// Used only as a backup, because either side wants it.
     pub fn is_backup(&self) -> bool {
         self.local_backup || self.remote_backup
+    }
+
+    /// Nothing is sent and not acknowledged, nor queued.
+    pub fn is_idle(&self) -> bool {
+        self.tcb.in_flight() == 0 && self.tcb.unsent() == 0
     }
 
     /// It can carry data, and has lately shown life.
@@ -156,10 +186,42 @@ impl Subflow {
         self.tcb.probe(now);
     }
 
-    /// Something has arrived. It is an answer if it can be one: what was on its way before the path went proves nothing.
-    pub fn handle_sign_of_life(&mut self, now: Instant) {
+    /// Something has arrived. It is an answer if it can be one: what was on its way before the path went proves nothing, nor
+    /// does the peer's data (`has_payload`) prove that ours gets through.
+    pub fn handle_sign_of_life(&mut self, now: Instant, has_payload: bool) {
         let shortest = self.tcb.min_rtt().unwrap_or_default();
         self.removal.take_if(|removal| now.since(removal.asked_at) >= shortest);
+        let answers = |asked_at: Instant| !has_payload && now.since(asked_at) >= shortest;
+        if self.probing.is_some_and(|probing| probing.asked_at.is_some_and(answers)) {
+            self.probing = None;
+            if self.tcb.consecutive_timeouts() > 0 {
+                self.tcb.revive(now);
+            }
+        }
+    }
+
+    /// A retransmission timer has expired, and there are other subflows: a path where that happens again and again is not
+    /// used, and asked from time to time whether it is back.
+    pub fn note_timeout(&mut self, now: Instant) {
+        if self.tcb.consecutive_timeouts() >= STALE_TIMEOUTS && self.probing.is_none() {
+            self.probing = Some(Probing { asked_at: None, next_at: now + STALE_PROBES });
+        }
+    }
+
+    /// When a stale path is asked next.
+    pub fn probe_at(&self) -> Option<Instant> {
+        self.probing.map(|probing| probing.next_at)
+    }
+
+    /// Asks a stale path whether it is back, if that is due.
+    pub fn handle_probe_timer(&mut self, now: Instant) {
+        let Some(probing) = self.probing.as_mut().filter(|probing| probing.next_at <= now) else { return };
+        if self.tcb.consecutive_timeouts() == 0 || !self.tcb.is_established() {
+            self.probing = None;
+            return;
+        }
+        *probing = Probing { asked_at: Some(now), next_at: now + STALE_PROBES };
+        self.tcb.probe(now);
     }
 
     /// When the wait for an answer ends.

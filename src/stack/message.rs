@@ -2,7 +2,7 @@
 
 use crate::base::PortId;
 pub use crate::cc::CongestionAlgorithm;
-pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SubflowId};
+pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SchedulerKind, SubflowId};
 use crate::stack::stream::{AcceptQueue, StreamShared};
 pub use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpTcpRst, Token};
@@ -85,6 +85,13 @@ pub enum Command {
         subflow: SubflowId,
         /// Only as a backup.
         backup: bool,
+    },
+    /// Spread the data of a connection in another way from now on.
+    SetScheduler {
+        /// The connection.
+        connection: ConnectionId,
+        /// How.
+        scheduler: SchedulerKind,
     },
     /// Tell the peer of an address (ADD_ADDR), until it is echoed.
     Announce {

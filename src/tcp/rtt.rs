@@ -115,6 +115,11 @@ impl RttEstimator {
         self.spurious = self.smoothed;
     }
 
+    /// The path answers again: the time-out is what it was, until the next sample.
+    pub(super) fn end_back_off(&mut self) {
+        self.backoff = 0;
+    }
+
     /// RFC 6298 §5.7: the SYN timed out, so data begins with a longer time-out, unless a round trip was measured.
     pub(super) fn restart_after_syn_timeout(&mut self) {
         self.initial_rto = self.initial_rto.max(Duration::from_secs(3));

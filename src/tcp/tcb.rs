@@ -490,6 +490,43 @@ impl Tcb {
         self.send.unsent() as usize
     }
 
+    /// The peer's window as it was shown last on this subflow, in bytes from SND.UNA.
+    pub fn peer_window(&self) -> u32 {
+        self.peer_window.bytes()
+    }
+
+    /// The congestion window, in bytes.
+    pub fn congestion_window(&self) -> u64 {
+        self.congestion.window()
+    }
+
+    /// The variation of the smoothed round trip.
+    pub fn rttvar(&self) -> Option<Duration> {
+        self.rtt.rttvar()
+    }
+
+    /// The caller has found that this connection holds up others: it shall send less for now.
+    pub fn penalise(&mut self, now: Instant) {
+        self.congestion.on_penalty(now);
+    }
+
+    /// The peer has answered a probe ([`Tcb::probe`]) after retransmissions had gone unanswered: the path is back. What is
+    /// lost is sent again now, and not when the timer, which has backed off, expires.
+    pub fn revive(&mut self, now: Instant) {
+        self.now = now;
+        self.timeouts = 0;
+        self.rtt.end_back_off();
+        if self.state.transmits() && self.send.flight() > 0 {
+            // What is known was learned before the path went silent: F-RTO and RACK could tell nothing by it.
+            self.frto.stop();
+            self.timers.stop(Timer::Reordering);
+            self.timers.stop(Timer::LossProbe);
+            self.send.mark_lost_by_timeout(None);
+            self.recovery.on_timeout(self.send.nxt());
+            self.timers.set(Timer::Retransmit, now + self.rtt.rto());
+        }
+    }
+
     /// The smoothed round trip.
     pub fn srtt(&self) -> Option<Duration> {
         self.rtt.srtt()

@@ -236,7 +236,7 @@ impl Connection {
         if self.subflows.iter().all(|other| other.remote_id != subflow.remote_id) {
             self.addresses.forget_seen(subflow.remote_id);
         }
-        self.send.reinject_from(id);
+        self.send.forget(subflow.slot, self.unusable());
         if !self.subflows.is_empty() {
             return;
         }

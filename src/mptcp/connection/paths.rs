@@ -2,8 +2,9 @@
 
 use super::Connection;
 use crate::base::{Instant, PoolCache, PortId};
-use crate::mptcp::SubflowId;
+use crate::mptcp::sched::ActiveScheduler;
 use crate::mptcp::subflow::{Phase, Subflow};
+use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
 use crate::wire::{IcmpError, MacAddr, MptcpOption};
@@ -40,13 +41,13 @@ impl Connection {
         }
         for subflow in used {
             // RFC 8684 §3.4.2: resets on the affected subflows, as a courtesy. What they held does not wait for that.
-            self.send.reinject_from(subflow);
             if let Some(index) = self.index(subflow) {
                 self.subflows[index].close_reason = CloseReason::PathDown;
                 self.subflows[index].reset(now, ResetReason::Unspecified.into());
                 self.drain_events(now, subflow, None, cache);
             }
         }
+        self.send.strand(self.unusable());
     }
 
     /// Pitfall 27: signals about an address that goes leave on a subflow that stays, if there is one.
@@ -70,6 +71,13 @@ impl Connection {
         if let Some(index) = self.index(id).filter(|_| self.is_multipath()) {
             self.subflows[index].local_backup = backup;
             self.subflows[index].signal(now, MptcpOption::Prio(MpPrio { backup }));
+        }
+    }
+
+    /// Has another scheduler spread the data from now on.
+    pub fn set_scheduler(&mut self, kind: SchedulerKind) {
+        if self.scheduler.kind() != kind {
+            self.scheduler = ActiveScheduler::new(kind);
         }
     }
 

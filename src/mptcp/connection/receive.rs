@@ -13,11 +13,13 @@ use crate::wire::mptcp::{
     AddAddr, AddressId, Dss, DssMapping, MpCapable, MpJoin, MpTcpRst, ResetReason, ShortOrLong,
 };
 use crate::wire::{Endpoint, MptcpOption, Packet, TcpFlags};
-use arrayvec::ArrayVec;
 
 /// Bytes without a mapping that a subflow may hold before it counts as broken (RFC 8684 §3.3.1: a receive window's
 /// worth at most; a mapping that comes late comes within a few segments).
 const UNMAPPED_MAX: usize = 256 * 1024;
+
+/// So many retransmission time-outs in a row are enough where others live: with a time-out of 200 ms, 51 s of silence.
+const TIMEOUTS_MAX: u32 = 8;
 
 /// The sum of a payload that has just arrived: for as long as its chunk is what it was.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +87,7 @@ impl Connection {
             return;
         }
         let Some(index) = self.index(id) else { return };
-        self.subflows[index].handle_sign_of_life(now);
+        self.subflows[index].handle_sign_of_life(now, has_payload);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
             Mode::Plain(_) => {
@@ -115,7 +117,7 @@ impl Connection {
                     self.handle_established(now, index, packet);
                 }
                 TcpEvent::PeerFinished => self.handle_subflow_fin(now, index, packet, cache),
-                TcpEvent::RetransmissionTimeout => self.handle_subflow_timeout(index),
+                TcpEvent::RetransmissionTimeout => self.handle_subflow_timeout(now, index),
                 TcpEvent::Closed(reason) => {
                     let reason = match reason {
                         CloseReason::Aborted => self.subflows[index].close_reason,
@@ -129,11 +131,18 @@ impl Connection {
         }
     }
 
-    /// A retransmission time-out: what the subflow holds goes out on others, too (pitfall 45: and stays with it).
-    fn handle_subflow_timeout(&mut self, index: usize) {
-        let id = self.subflows[index].id;
-        if self.is_multipath() && self.subflows.iter().any(|other| other.id != id && other.is_usable()) {
-            self.send.reinject_from(id);
+    /// A retransmission time-out: what only dead subflows hold goes out on others, too (pitfall 45: and stays with them).
+    /// Also where no other is alive now: one may be again, before this one times out once more.
+    fn handle_subflow_timeout(&mut self, now: Instant, index: usize) {
+        if !self.is_multipath() || self.subflows.len() == 1 {
+            return;
+        }
+        self.send.strand(self.unusable());
+        let subflow = &mut self.subflows[index];
+        subflow.note_timeout(now);
+        if subflow.tcb.consecutive_timeouts() >= TIMEOUTS_MAX && !self.usable().is_empty() {
+            // RFC 8684 §3.3.6: a subflow that performs so badly may be reset. The path manager tries again.
+            self.subflows[index].reset(now, ResetReason::UnacceptablePerformance.into());
         }
     }
 
@@ -419,19 +428,10 @@ impl Connection {
 
     /// The peer's address `id` is gone, says the peer.
     fn handle_address_gone(&mut self, now: Instant, id: AddressId) {
-        let mut leaving = ArrayVec::<SubflowId, { super::SUBFLOWS_MAX }>::new();
-        for subflow in self
-            .subflows
-            .iter_mut()
-            .filter(|subflow| subflow.remote_id == id && subflow.phase == Phase::Ready)
-        {
-            subflow.begin_removal(now);
-            leaving.push(subflow.id);
-        }
+        let is_there = |subflow: &&mut Subflow| subflow.remote_id == id && subflow.phase == Phase::Ready;
+        self.subflows.iter_mut().filter(is_there).for_each(|subflow| subflow.begin_removal(now));
         // It is most likely gone: what it holds need not wait for the answer.
-        if self.subflows.iter().any(Subflow::is_usable) {
-            leaving.into_iter().for_each(|id| self.send.reinject_from(id));
-        }
+        self.send.strand(self.unusable());
         self.events.push_back(ConnectionEvent::AddressWithdrawn(id));
     }
 }

@@ -68,6 +68,7 @@ impl Connection {
             }
         }
         subflow.handle_signal_timer(now);
+        subflow.handle_probe_timer(now);
         if subflow.end_removal(now) {
             // The probe was not answered: the path is gone, as the peer said. The last one stays for TCP to judge.
             if !alone {
@@ -89,13 +90,19 @@ impl Connection {
 }
 
 /// Everything that a subflow waits for.
-fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 5] {
+fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 6] {
     let repeat = match subflow.phase {
         Phase::Confirming { repeat_at, .. } => Some(repeat_at),
         Phase::Handshake | Phase::Ready => None,
     };
-    let Subflow { tcb, .. } = subflow;
-    [tcb.poll_timeout(), repeat, subflow.removal_at(), subflow.signal_at(), unmapped_until(subflow)]
+    [
+        subflow.tcb.poll_timeout(),
+        repeat,
+        subflow.removal_at(),
+        subflow.signal_at(),
+        subflow.probe_at(),
+        unmapped_until(subflow),
+    ]
 }
 
 /// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1).

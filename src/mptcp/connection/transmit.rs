@@ -1,13 +1,11 @@
-//! Leaving packets: what TCP has to send on its own, then data that the scheduler spreads over subflows.
+//! Leaving packets: what TCP has to send on its own, then data that `schedule.rs` puts onto subflows.
 
+use super::schedule::Scheduled;
 use super::{Connection, Mode, SendSide};
 use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache, PortId, TxFrame};
 use crate::mptcp::emitter::Emitter;
-use crate::mptcp::sched::{Candidate, Scheduler};
-use crate::mptcp::subflow::{Phase, Subflow};
 use crate::tcp::{OutgoingKind, State};
-use arrayvec::ArrayVec;
 
 /// How long something is held back at most while no subflow's time-out is known (RFC 9293 §3.8.6.2.1: 0.1 to 1 s).
 const HOLD_MAX: Duration = Duration::from_millis(200);
@@ -21,13 +19,6 @@ pub enum Transmit {
     Blocked,
     /// There is nothing to send.
     Idle,
-}
-
-/// What the scheduler came to.
-enum Scheduled {
-    On(usize),
-    Blocked,
-    Nothing,
 }
 
 impl Connection {
@@ -113,127 +104,9 @@ impl Connection {
         Some(packet)
     }
 
-    /// Puts the next piece of data onto a subflow.
-    fn schedule(
-        &mut self,
-        now: Instant,
-        room_at: impl Fn(PortId) -> usize,
-        cache: &mut PoolCache,
-    ) -> Scheduled {
-        match self.mode {
-            Mode::Offering | Mode::Answering => Scheduled::Nothing,
-            Mode::Plain(_) => self.schedule_plain(now, room_at, cache),
-            Mode::Multipath { .. } => self.schedule_multipath(now, room_at, cache),
-        }
-    }
-
-    fn schedule_plain(
-        &mut self,
-        now: Instant,
-        room_at: impl Fn(PortId) -> usize,
-        cache: &mut PoolCache,
-    ) -> Scheduled {
-        let Some(len) = self.send.unsent_len() else { return Scheduled::Nothing };
-        if self.holds_back(now) {
-            return Scheduled::Nothing;
-        }
-        let Some(subflow) = self.subflows.first_mut() else { return Scheduled::Nothing };
-        if subflow.phase != Phase::Ready || !subflow.tcb.is_established() {
-            return Scheduled::Nothing;
-        }
-        let Some(limit) = segment_limit(subflow, len, usize::MAX, false) else { return Scheduled::Nothing };
-        if room_at(subflow.path.port) == 0 {
-            return Scheduled::Blocked;
-        }
-        let Some(piece) = self.send.take_new(limit, subflow.id, cache.pool()) else {
-            return Scheduled::Nothing;
-        };
-        let full = piece.chunk.len() >= subflow.payload_max(false);
-        subflow.tcb.enqueue(piece.chunk, piece.data_seq);
-        subflow.tcb.set_more_behind(self.send.has_unsent() || !self.batching.pushes());
-        self.batching.on_sent(self.send.next(), full);
-        if self.send_side == SendSide::Closing && !self.send.has_unsent() {
-            // The FIN rides on the last data.
-            self.send_side = SendSide::FinSent;
-            subflow.tcb.close(now);
-        }
-        Scheduled::On(0)
-    }
-
-    fn schedule_multipath(
-        &mut self,
-        now: Instant,
-        room_at: impl Fn(PortId) -> usize,
-        cache: &mut PoolCache,
-    ) -> Scheduled {
-        let carrier = self.send.reinjection_carrier();
-        // RFC 8684 §3.3.5: up to the right edge of the one window, counted from the DATA_ACK.
-        let window = self.send_edge.distance(self.send.next()).max(0) as usize;
-        let held = self.holds_back(now);
-        let wanted = self.send.unsent_len().filter(|_| window > 0 && !held);
-        if carrier.is_none() && wanted.is_none() {
-            if self.send.has_unsent() && !held {
-                self.arm_data_timer(now); // the window is closed: it will be probed
-            }
-            return Scheduled::Nothing;
-        }
-        let mut blocked = false;
-        let mut primary_usable = false;
-        let mut candidates = ArrayVec::<Candidate, { super::SUBFLOWS_MAX }>::new();
-        for subflow in self.subflows.iter().filter(|subflow| subflow.is_usable()) {
-            let backup = subflow.is_backup();
-            primary_usable |= !backup;
-            let len = wanted.unwrap_or(subflow.payload_max(true));
-            if segment_limit(subflow, len, window.max(len * usize::from(carrier.is_some())), true).is_none() {
-                continue;
-            }
-            if room_at(subflow.path.port) == 0 {
-                blocked = true;
-                continue;
-            }
-            candidates.push(Candidate { id: subflow.id, expected_rtt: subflow.tcb.expected_rtt(), backup });
-        }
-        let nothing = if blocked { Scheduled::Blocked } else { Scheduled::Nothing };
-        if let Some(carrier) = carrier {
-            // Pitfall 45: on another subflow. The one that had it keeps it, and may be the only one there is.
-            let others: ArrayVec<Candidate, { super::SUBFLOWS_MAX }> = candidates
-                .iter()
-                .copied()
-                .filter(|candidate| candidate.id != carrier || self.subflows.len() == 1)
-                .collect();
-            if let Some(id) = self.scheduler.pick(&others, primary_usable)
-                && let Some(index) = self.index(id)
-            {
-                let limit = self.subflows[index].payload_max(true);
-                if let Some(piece) = self.send.take_reinjection(limit, id, cache.pool()) {
-                    self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
-                    self.arm_data_timer(now);
-                    return Scheduled::On(index);
-                }
-            }
-        }
-        let Some(len) = wanted else { return nothing };
-        let Some(id) = self.scheduler.pick(&candidates, primary_usable) else { return nothing };
-        let Some(index) = self.index(id) else { return nothing };
-        let Some(limit) = segment_limit(&self.subflows[index], len, window, true) else { return nothing };
-        let Some(piece) = self.send.take_new(limit, id, cache.pool()) else { return nothing };
-        let subflow = &mut self.subflows[index];
-        let full = piece.chunk.len() >= subflow.payload_max(true);
-        subflow.tcb.enqueue(piece.chunk, piece.data_seq);
-        subflow.tcb.set_more_behind(self.send.has_unsent() || !self.batching.pushes());
-        self.batching.on_sent(self.send.next(), full);
-        self.arm_data_timer(now);
-        // RFC 8684 §3.3.3: the DATA_FIN comes with the last data, where that has a DSS and not the keys.
-        let has_dss = !self.initiator || self.mode == Mode::Multipath { confirmed: true };
-        if self.send_side == SendSide::Closing && !self.send.has_unsent() && has_dss {
-            self.send_side = SendSide::FinSent;
-        }
-        Scheduled::On(index)
-    }
-
     /// Whether the end of what was written does not fill a segment and has to wait for more, or for an acknowledgment.
     /// Not behind the last word (RFC 9293 §3.7.4 is about what may still grow).
-    fn holds_back(&mut self, now: Instant) -> bool {
+    pub(super) fn holds_back(&mut self, now: Instant) -> bool {
         if !self.batching.holds(self.send.una(), self.send.next())
             || self.send_side != SendSide::Open
             || !self.send.has_unsent()
@@ -270,15 +143,4 @@ impl Connection {
             }
         }
     }
-}
-
-/// How many bytes of a piece of `len` the subflow can take now within `window`; `None` for not now.
-fn segment_limit(subflow: &Subflow, len: usize, window: usize, multipath: bool) -> Option<usize> {
-    let wanted = len.min(subflow.payload_max(multipath));
-    let room = subflow.tcb.send_room().min(window);
-    if room >= wanted {
-        return Some(wanted);
-    }
-    // RFC 9293 §3.8.6.2.1: less than a segment only when nothing is on the way that could open the window.
-    (room > 0 && subflow.tcb.in_flight() == 0 && subflow.tcb.unsent() == 0).then_some(room)
 }

@@ -52,6 +52,9 @@ impl Stack {
             Command::SetBackup { connection, subflow, backup } => {
                 self.with(connection, |slot| slot.connection.set_backup(now, subflow, backup));
             }
+            Command::SetScheduler { connection, scheduler } => {
+                self.with(connection, |slot| slot.connection.set_scheduler(scheduler));
+            }
             Command::PortState { port, up } => {
                 if !up {
                     self.with_all(|slot| slot.connection.handle_port_down(now, port, cache));

@@ -260,7 +260,7 @@ fn a_subflow_that_still_holds_what_others_have_delivered_is_reset_at_the_end() {
     pair.client.write(&client, &pattern(100_000));
     let mut reset = None;
     let mut run = |pair: &mut Pair, dead: bool| {
-        pair.run(Duration::from_secs(1), &mut |up, bytes| {
+        pair.run(Duration::from_millis(300), &mut |up, bytes| {
             let on_dead = path_of(&bytes) == 1;
             let segment = Segment::parse(&bytes);
             if up && on_dead && segment.has(RST) {
