@@ -37,6 +37,7 @@ pub struct SendQueue {
     /// Data sequence numbers of entries to send again on another subflow, oldest first.
     reinject: VecDeque<DataSeq>,
     reinjected_bytes: u64,
+    reinjections: u64,
 }
 
 /// A piece to put onto a subflow.
@@ -59,6 +60,7 @@ impl SendQueue {
             sent: 0,
             reinject: VecDeque::new(),
             reinjected_bytes: 0,
+            reinjections: 0,
         }
     }
 
@@ -100,6 +102,11 @@ impl SendQueue {
     /// Bytes that were sent again on another subflow.
     pub fn reinjected_bytes(&self) -> u64 {
         self.reinjected_bytes
+    }
+
+    /// Pieces that were sent again on another subflow.
+    pub fn reinjections(&self) -> u64 {
+        self.reinjections
     }
 
     /// Appends what the application gave.
@@ -172,6 +179,7 @@ impl SendQueue {
         entry.carrier = carrier;
         entry.waiting = false;
         self.reinjected_bytes += entry.chunk.len as u64;
+        self.reinjections += 1;
         Some(Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) })
     }
 

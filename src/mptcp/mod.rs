@@ -6,11 +6,13 @@ pub mod connection;
 pub mod crypto;
 pub mod data_recv;
 pub mod data_send;
+pub mod details;
 pub mod emitter;
 pub mod event;
 pub mod fallback;
 pub mod inbound;
 pub mod mapping;
+pub mod mib;
 pub mod negotiation;
 pub mod options;
 pub mod sched;
@@ -18,9 +20,11 @@ pub mod signalling;
 pub mod signals;
 pub mod subflow;
 
-pub use connection::{AbortBy, Connection, Transmit};
+pub use connection::{AbortBy, Connection, Tally, Transmit};
+pub use details::{ConnectionDetails, SubflowDetails};
 pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
+pub use mib::{Mib, MptcpCounters};
 pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
 
 /// Names a subflow of one connection; counts up, never reused.

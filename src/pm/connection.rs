@@ -23,6 +23,8 @@ pub(super) type Pair = (IpAddr, Endpoint);
 pub(super) struct Subflow {
     pub(super) id: SubflowId,
     pub(super) tuple: FourTuple,
+    /// Our id of its local address, and the peer's of its remote one.
+    pub(super) ids: (AddressId, AddressId),
     pub(super) since: Instant,
     /// We opened it: if it fails, it is up to us to open it again.
     ours: bool,
@@ -131,6 +133,7 @@ impl Connection {
         let subflow = Subflow {
             id: SubflowId(0),
             tuple: first,
+            ids: (AddressId(0), AddressId(0)),
             since: now,
             ours: initiator,
             withdrawn: false,
@@ -143,10 +146,10 @@ impl Connection {
             no_join_remote,
             bound: false,
             first,
-            told: one(told),
+            told: vec![told],
             // RFC 8684 §3.1: after flag C no subflow may be opened to the first address and port.
-            remotes: if no_join_remote { Vec::new() } else { one(remote) },
-            subflows: one(subflow),
+            remotes: if no_join_remote { Vec::new() } else { vec![remote] },
+            subflows: vec![subflow],
             attempts: Vec::new(),
             wishes: Vec::new(),
             timer: None,
@@ -230,10 +233,17 @@ impl Connection {
     }
 
     /// A joined subflow is established, whoever opened it. True if we did.
-    pub(super) fn handle_established(&mut self, now: Instant, id: SubflowId, tuple: FourTuple) -> bool {
+    pub(super) fn handle_established(
+        &mut self,
+        now: Instant,
+        id: SubflowId,
+        tuple: FourTuple,
+        ids: (AddressId, AddressId),
+    ) -> bool {
         let pair = pair_of(tuple);
         let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
-        let mut subflow = Subflow { id, tuple, since: now, ours: false, withdrawn: false, backup: false };
+        let mut subflow =
+            Subflow { id, tuple, ids, since: now, ours: false, withdrawn: false, backup: false };
         if let Some(attempt) = self.attempts.iter_mut().find(under_way) {
             attempt.under_way -= 1;
             (subflow.ours, subflow.withdrawn, subflow.backup) = (true, attempt.withdrawn, attempt.backup);
@@ -488,13 +498,6 @@ enum End {
 /// The ends of a subflow as a pair of addresses. Our port tells nothing: it is chosen anew for each attempt.
 pub(super) fn pair_of(tuple: FourTuple) -> Pair {
     (tuple.local.addr, tuple.remote)
-}
-
-/// A vector of one, with room for no more.
-fn one<T>(item: T) -> Vec<T> {
-    let mut list = Vec::with_capacity(1);
-    list.push(item);
-    list
 }
 
 /// The wait after `failures` earlier failures: doubled each time, with up to a quarter more by chance, so that

@@ -218,8 +218,9 @@ impl Manager {
                     self.evaluate(now, key);
                 }
             }
-            Report::SubflowEstablished { connection, subflow, tuple, .. } => {
-                self.handle_established(now, (worker, connection), subflow, tuple);
+            Report::SubflowEstablished { connection, subflow, tuple, local_id, remote_id, .. } => {
+                let key = (worker, connection);
+                self.handle_established(now, key, subflow, tuple, (local_id, remote_id));
             }
             Report::SubflowClosed { connection, tuple, reason, .. } => {
                 self.handle_closed(now, (worker, connection), tuple, reason);
@@ -239,6 +240,8 @@ impl Manager {
             }
             // It comes as a link event, by way of `PortHealth`.
             Report::PortStalled { .. } => {}
+            // For those who look on.
+            Report::PriorityChanged { .. } | Report::Described { .. } | Report::Counted { .. } => {}
             Report::Closed { connection, reason: _ } => {
                 let state = self.connections.remove(&(worker, connection));
                 if let Some(at) = state.and_then(|state| state.timer) {
@@ -255,9 +258,16 @@ impl Manager {
         }
     }
 
-    fn handle_established(&mut self, now: Instant, key: Key, subflow: SubflowId, tuple: FourTuple) {
+    fn handle_established(
+        &mut self,
+        now: Instant,
+        key: Key,
+        subflow: SubflowId,
+        tuple: FourTuple,
+        ids: (AddressId, AddressId),
+    ) {
         let Some(state) = self.connections.get_mut(&key) else { return };
-        let ours = state.handle_established(now, subflow, tuple);
+        let ours = state.handle_established(now, subflow, tuple, ids);
         if state.count() > self.config.limits.subflows + 1 {
             self.counters.subflows_refused += 1;
             let (worker, connection) = key;

@@ -7,8 +7,8 @@ use super::plan::{Key, Usable};
 use super::{Limits, PmCommand, Policy};
 use crate::base::{Instant, PortId, WorkerId};
 use crate::stack::{ConnectionId, SubflowId};
-use crate::wire::Endpoint;
 use crate::wire::mptcp::{AddressId, Token};
+use crate::wire::{Endpoint, FourTuple};
 use std::net::IpAddr;
 
 /// A subflow that a user wants.
@@ -83,6 +83,21 @@ pub struct ConnectionView {
     pub local_addresses: usize,
     /// Endpoints that are announced, from which subflows are opened, of those the fullmesh and the laminar ones.
     pub endpoints: [usize; 4],
+}
+
+/// What the path manager can say of a subflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubflowView {
+    /// Names it.
+    pub id: SubflowId,
+    /// Its ends.
+    pub tuple: FourTuple,
+    /// Our id of its local address.
+    pub local_id: AddressId,
+    /// The peer's id of its remote address.
+    pub remote_id: AddressId,
+    /// We want it used only as a backup.
+    pub backup: bool,
 }
 
 /// Addresses that an application can add to or remove from its connection.
@@ -222,7 +237,7 @@ impl Manager {
 
     /// Makes the subflows from an address backups, or no backups, as its endpoint says.
     fn apply_backups(&mut self, addr: IpAddr) {
-        let of_addr: Vec<(Key, SubflowId, crate::wire::FourTuple)> = self
+        let of_addr: Vec<(Key, SubflowId, FourTuple)> = self
             .connections
             .iter()
             .filter(|(_, connection)| connection.joins_allowed())
@@ -276,6 +291,19 @@ impl Manager {
                 count(|flags| flags.fullmesh),
                 count(|flags| flags.laminar),
             ],
+        })
+    }
+
+    /// What is known of the subflows of a connection.
+    pub fn subflows(&self, worker: WorkerId, id: ConnectionId) -> impl Iterator<Item = SubflowView> + '_ {
+        let connection = self.connections.get(&(worker, id));
+        let subflows = connection.into_iter().flat_map(|connection| connection.subflows());
+        subflows.map(|subflow| SubflowView {
+            id: subflow.id,
+            tuple: subflow.tuple,
+            local_id: subflow.ids.0,
+            remote_id: subflow.ids.1,
+            backup: subflow.backup,
         })
     }
 

@@ -111,7 +111,9 @@ impl Host {
             subflow: SubflowId(1),
             tuple: tuple(local, remote),
             port: B,
+            local_id: AddressId(0),
             remote_id: AddressId(0),
+            backup: false,
         });
     }
 
@@ -122,7 +124,9 @@ impl Host {
             subflow: SubflowId(id),
             tuple: FourTuple { local, remote },
             port: B,
+            local_id: AddressId(0),
             remote_id: AddressId(0),
+            backup: false,
         });
     }
 

@@ -34,6 +34,8 @@ pub struct ControlCounters {
     pub joined: u64,
     /// How often a NIC stalled.
     pub stalled: u64,
+    /// How often the peer asked for a subflow to be a backup, or none any more.
+    pub priorities: u64,
 }
 
 /// The control plane of a host.
@@ -104,7 +106,10 @@ impl SimControl {
                 let event = self.health.handle_stalled(WORKER, port, stalled);
                 self.handle_link(now, event, commands);
             }
+            Report::PriorityChanged { .. } => self.counters.priorities += 1,
             Report::JoinsAllowed { .. }
+            | Report::Described { .. }
+            | Report::Counted { .. }
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. } => {}
         }

@@ -83,6 +83,9 @@ impl Connection {
             return;
         }
         let Some(index) = self.index(id) else { return };
+        if has_payload {
+            self.activity.received = Some(now);
+        }
         self.subflows[index].handle_sign_of_life(now);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
@@ -176,7 +179,12 @@ impl Connection {
                         self.handle_remove_addr(now, *id);
                     }
                 }
-                MptcpOption::Prio(prio) => self.subflows[index].remote_backup = prio.backup,
+                MptcpOption::Prio(prio) => {
+                    let backup = prio.backup;
+                    if std::mem::replace(&mut self.subflows[index].remote_backup, backup) != backup {
+                        self.events.push_back(ConnectionEvent::PriorityChanged { id, backup });
+                    }
+                }
                 MptcpOption::Fail(fail) => self.handle_fail(now, index, fail, cache),
                 // They have their place on resets, and are looked at before.
                 MptcpOption::FastClose(_) | MptcpOption::Reset(_) => {}
@@ -242,6 +250,7 @@ impl Connection {
             self.misbehaviour.bad_data_acks += 1;
             return;
         }
+        self.activity.acked = Some(now);
         let acked = if fin_acked { self.send.end() } else { data_ack };
         if self.send.acknowledge(acked, cache) {
             self.data_backoff = 0;
