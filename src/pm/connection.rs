@@ -4,6 +4,7 @@
 
 use super::Limits;
 use crate::base::{Instant, Prng};
+use crate::mptcp::addr::ADDRESSES_MAX;
 use crate::stack::{CloseReason, SubflowId};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
@@ -14,6 +15,9 @@ use std::time::Duration;
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait. A subflow that lived for as long counts as a success.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// The longest wait of a connection that has no subflow left: without one it does not live long.
+const BACKOFF_ORPHAN: Duration = Duration::from_millis(200);
 
 /// Two addresses that a subflow can join: ours, and an end of the peer's.
 pub(super) type Pair = (IpAddr, Endpoint);
@@ -66,8 +70,10 @@ struct Attempt {
 pub(super) struct Remote {
     pub(super) id: AddressId,
     pub(super) end: Endpoint,
-    /// A subflow to it has been established in the life of the connection.
+    /// A subflow to it has been established since it was announced, or the connection was made to it.
     proven: bool,
+    /// The peer has withdrawn it: it is the last thing to be tried.
+    withdrawn: bool,
 }
 
 impl Remote {
@@ -129,7 +135,7 @@ impl Connection {
     ) -> Self {
         // RFC 8684 §3.2: the address of the first subflow has id 0, at both ends.
         let told = Told { id: AddressId(0), announced: false, known: true };
-        let remote = Remote { id: AddressId(0), end: first.remote, proven: initiator };
+        let remote = Remote { id: AddressId(0), end: first.remote, proven: initiator, withdrawn: false };
         let subflow = Subflow {
             id: SubflowId(0),
             tuple: first,
@@ -188,8 +194,16 @@ impl Connection {
         self.first
     }
 
-    pub(super) fn remotes(&self) -> &[Remote] {
-        &self.remotes
+    /// The peer's addresses; those that it has withdrawn, too, for a connection that is `stranded`.
+    pub(super) fn remotes(&self, stranded: bool) -> impl Iterator<Item = &Remote> {
+        self.remotes.iter().filter(move |remote| stranded || !remote.withdrawn)
+    }
+
+    /// It has no subflow left, and opens none: the peer can't tell it anything any more. RFC 8684 §3.4.1 and §3.4.2 say
+    /// that addresses which did not answer or were withdrawn should not be joined again; but here nothing else is left,
+    /// and what the peer withdrew for the moment may be there again.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.count() == 0
     }
 
     pub(super) fn subflows(&self) -> &[Subflow] {
@@ -283,7 +297,16 @@ impl Connection {
     ) {
         let pair = pair_of(tuple);
         if let Some(place) = self.subflows.iter().position(|subflow| subflow.tuple == tuple) {
-            let subflow = self.subflows.remove(place);
+            let mut subflow = self.subflows.remove(place);
+            if subflow.withdrawn && reason == CloseReason::PathDown {
+                // It lived on after the withdrawal, until a link of ours failed: whether the peer still has the address was
+                // never found out. A withdrawal may also be older than the announcement that it came after, by another
+                // path: they have no order. It gets one more chance.
+                subflow.withdrawn = false;
+                for remote in self.remotes.iter_mut().filter(|remote| remote.end == pair.1) {
+                    (remote.withdrawn, remote.proven) = (false, false);
+                }
+            }
             if subflow.ours {
                 let end = End::Closed { reason, port_up, lived: now.since(subflow.since) };
                 self.handle_end(now, pair, subflow.withdrawn, end, prng);
@@ -292,12 +315,14 @@ impl Connection {
             let end = End::Closed { reason, port_up, lived: Duration::ZERO };
             self.handle_attempt_failed(now, pair, end, prng);
         }
+        self.hurry(now);
         self.forget_idle_attempts();
     }
 
     /// A subflow could not even be begun.
     pub(super) fn handle_not_begun(&mut self, now: Instant, pair: Pair, prng: &mut Prng) {
         self.handle_attempt_failed(now, pair, End::NotBegun, prng);
+        self.hurry(now);
         self.forget_idle_attempts();
     }
 
@@ -336,6 +361,21 @@ impl Connection {
             End::Closed { .. } | End::NotBegun => Again::NotBefore(now + backoff(attempt.failures, prng)),
         };
         attempt.failures += 1;
+    }
+
+    /// A connection that has no subflow, and opens none, does not wait long for any of its pairs.
+    fn hurry(&mut self, now: Instant) {
+        if !self.is_stranded() {
+            return;
+        }
+        let soon = now + BACKOFF_ORPHAN;
+        for attempt in &mut self.attempts {
+            attempt.again = match attempt.again {
+                Again::NotBefore(until) => Again::NotBefore(until.min(soon)),
+                Again::WhenAsked => Again::NotBefore(soon),
+                again @ (Again::AtOnce | Again::Never) => again,
+            };
+        }
     }
 
     /// The user removes a subflow: its pair is left alone from now on.
@@ -383,11 +423,16 @@ impl Connection {
         });
     }
 
+    /// Whether all subflows leave from this address.
+    pub(super) fn leaves_only_from(&self, addr: IpAddr) -> bool {
+        self.subflows.iter().all(|subflow| subflow.tuple.local.addr == addr)
+    }
+
     // ---- the peer's addresses ----
 
     /// How many addresses of the peer's announcing are kept.
     pub(super) fn accepted(&self) -> usize {
-        self.remotes.iter().filter(|remote| !remote.is_first()).count()
+        self.remotes.iter().filter(|remote| !remote.is_first() && !remote.withdrawn).count()
     }
 
     /// The peer announced an address.
@@ -396,6 +441,8 @@ impl Connection {
         if self.no_join_remote && end == self.first.remote {
             return Announcement::Conflict;
         }
+        // What it was before it was withdrawn counts no more.
+        self.remotes.retain(|remote| !remote.withdrawn || (remote.id != id && remote.end != end));
         let full = self.accepted() >= limits.add_addr_accepted;
         // RFC 8684 §3.4.1: with an id that is taken the address must be the same; its port may be another.
         if let Some(known) = self.remotes.iter_mut().find(|remote| remote.id == id) {
@@ -408,7 +455,7 @@ impl Connection {
             if full {
                 return Announcement::Full;
             }
-            self.remotes.push(Remote { id, end, proven: false });
+            self.remotes.push(Remote { id, end, proven: false, withdrawn: false });
         }
         // §3.4.1: announcing an address again asks for a new attempt.
         self.forgive(|(_, remote)| remote == end);
@@ -417,9 +464,17 @@ impl Connection {
 
     /// The peer withdrew an address.
     pub(super) fn handle_withdrawn(&mut self, id: AddressId) {
-        self.remotes.retain(|remote| remote.id != id);
+        let gone = self.remotes.iter_mut().filter(|remote| remote.id == id);
+        gone.for_each(|remote| remote.withdrawn = true);
+        // A peer that announces and withdraws without end gets no more memory for it.
+        while self.remotes.len() > ADDRESSES_MAX
+            && let Some(place) = self.remotes.iter().position(|remote| remote.withdrawn)
+        {
+            self.remotes.remove(place);
+        }
         let Self { subflows, attempts, remotes, .. } = self;
-        let known = |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1);
+        let known =
+            |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1 && !remote.withdrawn);
         for subflow in subflows {
             subflow.withdrawn |= !known(pair_of(subflow.tuple));
         }
@@ -439,6 +494,11 @@ impl Connection {
             self.told.len() - 1
         });
         &mut self.told[place]
+    }
+
+    /// The ids of our addresses that the peer has heard of.
+    pub(super) fn known_ids(&self) -> impl Iterator<Item = AddressId> + '_ {
+        self.told.iter().filter(|told| told.known).map(|told| told.id)
     }
 
     /// How many of our addresses are announced.

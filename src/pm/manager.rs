@@ -96,7 +96,8 @@ impl Manager {
 
     // ---- the network ----
 
-    /// A NIC went up or down. Its addresses are withdrawn when it goes down: the peer may see nothing of it (a switch
+    /// A NIC went up or down. Its addresses are withdrawn when it goes down, except from connections that have no other
+    /// path (which nothing could be said on): the peer may see nothing of it (a switch
     /// in between, or a kernel that tells of a short outage only when it is over), and would find out by time-outs. Once
     /// it is up again they are tried at once, and announced again.
     pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
@@ -112,7 +113,7 @@ impl Manager {
             connections.for_each(|connection| connection.forgive(|(local, _)| addrs.contains(&local)));
             self.evaluate_all(now);
         } else {
-            addrs.into_iter().for_each(|addr| self.withdraw(addr));
+            addrs.into_iter().for_each(|addr| self.lose(now, addr));
         }
     }
 
@@ -142,7 +143,7 @@ impl Manager {
         } else if let Some(place) = self.addresses.iter().position(|known| *known == entry) {
             self.addresses.remove(place);
             self.refresh_usable();
-            self.withdraw(event.addr);
+            self.lose(now, event.addr);
         }
     }
 
@@ -159,24 +160,12 @@ impl Manager {
         connections.for_each(|connection| connection.forgive(|(local, _)| local == addr));
     }
 
-    /// Tells every peer that has heard of `addr` that it is gone (RFC 8684 §3.4.2), unless another NIC has it, too.
-    fn withdraw(&mut self, addr: IpAddr) {
-        if self.usable.iter().any(|usable| usable.addr == addr) {
-            return;
-        }
-        self.forgive(addr);
-        let ids: Vec<(AddressId, bool)> = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.addr == addr)
-            .map(|endpoint| (endpoint.id, endpoint.port.is_some()))
-            .collect();
-        for (key, connection) in &mut self.connections {
-            let is_first = connection.first().local.addr == addr;
-            for (id, has_port) in &ids {
-                let id = if is_first && !has_port { AddressId(0) } else { *id };
-                withdraw_from(*key, connection, id, &mut self.commands);
-            }
+    /// An address is not there any more, unless another NIC has it, too. Peers that have heard of it are told (RFC 8684
+    /// §3.4.2), by their connections' plans.
+    fn lose(&mut self, now: Instant, addr: IpAddr) {
+        if !self.usable.iter().any(|usable| usable.addr == addr) {
+            self.forgive(addr);
+            self.evaluate_all(now);
         }
     }
 
@@ -275,6 +264,8 @@ impl Manager {
         } else if !ours {
             self.apply_backup(key, subflow, tuple);
         }
+        // What waited for a second path can be said now.
+        self.evaluate(now, key);
     }
 
     fn handle_closed(&mut self, now: Instant, key: Key, tuple: FourTuple, reason: CloseReason) {
@@ -343,9 +334,11 @@ impl Manager {
             return;
         }
         let ground = ground(config, endpoints, usable, routes);
-        while let Some(command) = ground.next_subflow(now, key, connection) {
+        let stranded = connection.is_stranded();
+        while let Some(command) = ground.next_subflow(now, key, connection, stranded) {
             commands.push_back(command);
         }
+        ground.withdraw(key, connection, endpoints, commands);
         ground.announce(key, connection, commands);
         let timer = connection.next_attempt(now);
         if let Some(at) = std::mem::replace(&mut connection.timer, timer) {

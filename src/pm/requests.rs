@@ -174,7 +174,7 @@ impl Manager {
     pub fn delete_first_address(&mut self, addr: IpAddr) -> Result<(), EndpointError> {
         let mut any = false;
         for (key, connection) in &mut self.connections {
-            if connection.first().local.addr == addr && !is_only_path(connection, addr) {
+            if connection.first().local.addr == addr && !connection.leaves_only_from(addr) {
                 connection.let_go(addr);
                 withdraw_from(*key, connection, AddressId(0), &mut self.commands);
                 any = true;
@@ -227,7 +227,7 @@ impl Manager {
                 }));
                 withdraw_from(*key, connection, endpoint.id, &mut self.commands);
             } else if connection.first().local.addr != endpoint.addr
-                && !is_only_path(connection, endpoint.addr)
+                && !connection.leaves_only_from(endpoint.addr)
             {
                 connection.let_go(endpoint.addr);
                 withdraw_from(*key, connection, endpoint.id, &mut self.commands);
@@ -426,7 +426,7 @@ impl Manager {
         let of_addr = |it: &&Usable| it.addr == addr && it.join_port.is_none();
         let usable = self.usable().iter().find(of_addr).copied();
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
-        if is_only_path(connection, addr) {
+        if connection.leaves_only_from(addr) {
             return Err(RequestError::LastSubflow);
         }
         wish(connection, addr, false)?;
@@ -475,11 +475,6 @@ fn wish(connection: &mut Connection, addr: IpAddr, used: bool) -> Result<(), Req
     Ok(())
 }
 
-/// Whether all subflows leave from this address.
-fn is_only_path(connection: &Connection, addr: IpAddr) -> bool {
-    connection.subflows().iter().all(|subflow| subflow.tuple.local.addr == addr)
-}
-
 /// Where a subflow that a user wants leads to, and the peer's id of it.
 fn choose_remote(
     connection: &Connection,
@@ -487,7 +482,7 @@ fn choose_remote(
 ) -> Result<(Endpoint, AddressId), RequestError> {
     let family = |addr: IpAddr| request.local.is_none_or(|local| local.is_ipv4() == addr.is_ipv4());
     let is_wanted = |addr: IpAddr| request.remote.map_or_else(|| family(addr), |remote| remote == addr);
-    let known = connection.remotes().iter().find(|remote| is_wanted(remote.end.addr));
+    let known = connection.remotes(false).find(|remote| is_wanted(remote.end.addr));
     match (known, request.remote) {
         (Some(known), _) => {
             let end = Endpoint::new(known.end.addr, request.port.unwrap_or(known.end.port));
