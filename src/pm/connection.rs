@@ -36,6 +36,8 @@ pub(super) struct Subflow {
     withdrawn: bool,
     /// We have asked the peer to use it only as a backup.
     pub(super) backup: bool,
+    /// The user has it ended; it has not been reported yet.
+    leaving: bool,
 }
 
 /// Whether a pair may be tried again.
@@ -144,6 +146,7 @@ impl Connection {
             ours: initiator,
             withdrawn: false,
             backup: false,
+            leaving: false,
         };
         Self {
             token,
@@ -256,8 +259,8 @@ impl Connection {
     ) -> bool {
         let pair = pair_of(tuple);
         let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
-        let mut subflow =
-            Subflow { id, tuple, ids, since: now, ours: false, withdrawn: false, backup: false };
+        let (ours, withdrawn, backup, leaving) = (false, false, false, false);
+        let mut subflow = Subflow { id, tuple, ids, since: now, ours, withdrawn, backup, leaving };
         if let Some(attempt) = self.attempts.iter_mut().find(under_way) {
             attempt.under_way -= 1;
             (subflow.ours, subflow.withdrawn, subflow.backup) = (true, attempt.withdrawn, attempt.backup);
@@ -268,6 +271,14 @@ impl Connection {
         }
         self.forget_idle_attempts();
         subflow.ours
+    }
+
+    /// The oldest subflow between the same addresses that the peer has opened, too.
+    pub(super) fn predecessor(&self, subflow: SubflowId) -> Option<SubflowId> {
+        let new = self.subflow(subflow)?;
+        let ends = |tuple: FourTuple| (tuple.local.addr, tuple.remote.addr);
+        let same = |it: &&Subflow| !it.ours && it.id != new.id && ends(it.tuple) == ends(new.tuple);
+        self.subflows.iter().find(same).map(|it| it.id)
     }
 
     /// Whether we want the subflow used as a backup. True if that is news.
@@ -379,14 +390,18 @@ impl Connection {
     }
 
     /// The user removes a subflow: its pair is left alone from now on.
-    pub(super) fn renounce(&mut self, pair: Pair) {
-        self.attempt(pair).again = Again::Never;
+    pub(super) fn renounce(&mut self, id: SubflowId) {
+        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.id == id) {
+            subflow.leaving = true;
+            let pair = pair_of(subflow.tuple);
+            self.attempt(pair).again = Again::Never;
+        }
     }
 
     /// The user takes an address of ours away: that its subflows end is no failure.
     pub(super) fn let_go(&mut self, addr: IpAddr) {
         let from = self.subflows.iter_mut().filter(|subflow| subflow.tuple.local.addr == addr);
-        from.for_each(|subflow| subflow.ours = false);
+        from.for_each(|subflow| (subflow.ours, subflow.leaving) = (false, true));
         self.forgive(|(local, _)| local == addr);
     }
 
@@ -423,9 +438,15 @@ impl Connection {
         });
     }
 
-    /// Whether all subflows leave from this address.
-    pub(super) fn leaves_only_from(&self, addr: IpAddr) -> bool {
-        self.subflows.iter().all(|subflow| subflow.tuple.local.addr == addr)
+    /// Whether a subflow stays that can carry packets, when those that `goes` picks end. `is_usable` says of an address
+    /// whether packets can leave from it.
+    pub(super) fn survives(
+        &self,
+        goes: impl Fn(&Subflow) -> bool,
+        is_usable: impl Fn(IpAddr) -> bool,
+    ) -> bool {
+        let stays = |it: &Subflow| !it.leaving && !goes(it) && is_usable(it.tuple.local.addr);
+        self.subflows.iter().any(stays)
     }
 
     // ---- the peer's addresses ----

@@ -28,6 +28,8 @@ pub struct PmCounters {
     pub local_addresses_full: u64,
     /// Subflows that the peer opened beyond the limit; they were reset.
     pub subflows_refused: u64,
+    /// Subflows that were reset because the peer opened another one between the same addresses, beyond the limit.
+    pub subflows_replaced: u64,
 }
 
 /// The path manager. Feed it, then take commands from [`Manager::poll_command`] until there are none.
@@ -258,9 +260,13 @@ impl Manager {
         let Some(state) = self.connections.get_mut(&key) else { return };
         let ours = state.handle_established(now, subflow, tuple, ids);
         if state.count() > self.config.limits.subflows + 1 {
-            self.counters.subflows_refused += 1;
+            // A peer that joins anew where it has joined before has most likely lost the subflow that it had: an end that
+            // only receives does not notice. Otherwise dead ones would keep all places for ever.
+            let gone = state.predecessor(subflow).filter(|_| !ours).unwrap_or(subflow);
+            self.counters.subflows_refused += u64::from(gone == subflow);
+            self.counters.subflows_replaced += u64::from(gone != subflow);
             let (worker, connection) = key;
-            self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow });
+            self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow: gone });
         } else if !ours {
             self.apply_backup(key, subflow, tuple);
         }

@@ -2,7 +2,7 @@
 //! follows from endpoints, policy and what the peer has announced; so a subflow that failed is wanted again by itself,
 //! once its pair may be tried again.
 
-use super::connection::{Connection, Remote};
+use super::connection::{Connection, Remote, Subflow};
 use super::endpoint::{Endpoints, Flags};
 use super::manager::withdraw_from;
 use super::policy::{Policy, Uses};
@@ -96,8 +96,8 @@ impl Ground<'_> {
         })
     }
 
-    /// Withdraws what the peer has heard of and is not there any more (RFC 8684 §3.4.2). While a connection has no other
-    /// path, that waits: there is nothing to say it on, and the worker would end the only one, which may come back.
+    /// Withdraws what the peer has heard of and is not there any more (RFC 8684 §3.4.2). While a connection has no path
+    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back.
     pub(super) fn withdraw(
         &self,
         key: Key,
@@ -116,7 +116,8 @@ impl Ground<'_> {
         let gone: Vec<AddressId> = connection.known_ids().filter(gone).collect();
         for id in gone {
             let addr = if id == AddressId(0) { Some(first) } else { endpoints.get(id).map(|it| it.addr) };
-            if !addr.is_some_and(|addr| connection.leaves_only_from(addr)) {
+            let goes = |subflow: &Subflow| Some(subflow.tuple.local.addr) == addr;
+            if connection.survives(goes, |addr| self.usable.iter().any(|usable| usable.addr == addr)) {
                 withdraw_from(key, connection, id, commands);
             }
         }

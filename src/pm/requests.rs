@@ -1,6 +1,6 @@
 //! What a user asks of the path manager: endpoints and limits for all connections, and subflows of single ones.
 
-use super::connection::{Connection, pair_of};
+use super::connection::{Connection, Subflow};
 use super::endpoint::{EndpointError, EndpointSpec, Flags, LocalEndpoint};
 use super::manager::{Manager, withdraw_from};
 use super::plan::{Key, Usable};
@@ -173,8 +173,10 @@ impl Manager {
     /// No connection's first subflow has this address.
     pub fn delete_first_address(&mut self, addr: IpAddr) -> Result<(), EndpointError> {
         let mut any = false;
+        let is_usable = is_usable(self.usable());
         for (key, connection) in &mut self.connections {
-            if connection.first().local.addr == addr && !connection.leaves_only_from(addr) {
+            let goes = |subflow: &Subflow| subflow.tuple.local.addr == addr;
+            if connection.first().local.addr == addr && connection.survives(goes, &is_usable) {
                 connection.let_go(addr);
                 withdraw_from(*key, connection, AddressId(0), &mut self.commands);
                 any = true;
@@ -213,22 +215,25 @@ impl Manager {
 
     /// Ends the use of an endpoint that is not there any more. A connection keeps the only path that it has.
     fn retire(&mut self, endpoint: &LocalEndpoint) {
+        let is_usable = is_usable(self.usable());
         for (key, connection) in &mut self.connections {
             let (worker, id) = *key;
             if let Some(port) = endpoint.port {
-                let joined_there = connection.subflows().iter().filter(|subflow| {
-                    subflow.tuple.local == Endpoint::new(endpoint.addr, port) && subflow.id != SubflowId(0)
-                });
-                let closing = joined_there.map(|subflow| subflow.id);
-                self.commands.extend(closing.map(|subflow| PmCommand::CloseSubflow {
-                    worker,
-                    connection: id,
-                    subflow,
-                }));
-                withdraw_from(*key, connection, endpoint.id, &mut self.commands);
-            } else if connection.first().local.addr != endpoint.addr
-                && !connection.leaves_only_from(endpoint.addr)
-            {
+                let local = Endpoint::new(endpoint.addr, port);
+                let goes = |subflow: &Subflow| subflow.tuple.local == local && subflow.id != SubflowId(0);
+                if connection.survives(goes, &is_usable) {
+                    let closing = connection.subflows().iter().filter(|subflow| goes(subflow));
+                    let close = |subflow: &Subflow| {
+                        PmCommand::CloseSubflow { worker, connection: id, subflow: subflow.id }
+                    };
+                    self.commands.extend(closing.map(close));
+                    withdraw_from(*key, connection, endpoint.id, &mut self.commands);
+                }
+                continue;
+            }
+            let goes = |subflow: &Subflow| subflow.tuple.local.addr == endpoint.addr;
+            let is_first = connection.first().local.addr == endpoint.addr;
+            if !is_first && connection.survives(goes, &is_usable) {
                 connection.let_go(endpoint.addr);
                 withdraw_from(*key, connection, endpoint.id, &mut self.commands);
             }
@@ -359,12 +364,13 @@ impl Manager {
         id: ConnectionId,
         subflow: SubflowId,
     ) -> Result<(), RequestError> {
+        let is_usable = is_usable(self.usable());
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
-        let tuple = connection.subflow(subflow).ok_or(RequestError::NoSubflow(subflow))?.tuple;
-        if connection.subflows().len() == 1 {
+        connection.subflow(subflow).ok_or(RequestError::NoSubflow(subflow))?;
+        if !connection.survives(|other| other.id == subflow, is_usable) {
             return Err(RequestError::LastSubflow);
         }
-        connection.renounce(pair_of(tuple));
+        connection.renounce(subflow);
         self.commands.push_back(PmCommand::CloseSubflow { worker, connection: id, subflow });
         Ok(())
     }
@@ -425,8 +431,9 @@ impl Manager {
     ) -> Result<(), RequestError> {
         let of_addr = |it: &&Usable| it.addr == addr && it.join_port.is_none();
         let usable = self.usable().iter().find(of_addr).copied();
+        let is_usable = is_usable(self.usable());
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
-        if connection.leaves_only_from(addr) {
+        if !connection.survives(|subflow| subflow.tuple.local.addr == addr, is_usable) {
             return Err(RequestError::LastSubflow);
         }
         wish(connection, addr, false)?;
@@ -465,6 +472,12 @@ impl Manager {
         let connection = self.connections.get(&key).ok_or(RequestError::NoConnection)?;
         if connection.joins_allowed() { Ok(connection) } else { Err(RequestError::NotConfirmed) }
     }
+}
+
+/// Whether packets can leave from an address.
+fn is_usable(usable: &[Usable]) -> impl Fn(IpAddr) -> bool + use<> {
+    let addrs: Vec<IpAddr> = usable.iter().map(|usable| usable.addr).collect();
+    move |addr| addrs.contains(&addr)
 }
 
 fn wish(connection: &mut Connection, addr: IpAddr, used: bool) -> Result<(), RequestError> {

@@ -364,6 +364,24 @@ fn the_peer_cannot_open_more_subflows_than_the_limit() {
 }
 
 #[test]
+fn a_join_beyond_the_limit_takes_the_place_of_the_one_before_it_on_the_same_path() {
+    let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
+    host.establish(1, false, false);
+    let join = |host: &mut Host, id: u32, port: u16| {
+        host.joined_as(id, end("10.0.1.1", 80), end("10.0.1.2", port));
+        host.commands()
+    };
+    assert_eq!((join(&mut host, 1, 1001), join(&mut host, 2, 1002)), (vec![], vec![]));
+    let close = |subflow| {
+        let (worker, connection, subflow) = (WORKER, connection(1), SubflowId(subflow));
+        vec![PmCommand::CloseSubflow { worker, connection, subflow }]
+    };
+    assert_eq!(join(&mut host, 3, 1003), close(1), "the oldest");
+    let counters = host.manager.counters();
+    assert_eq!((counters.subflows_refused, counters.subflows_replaced), (0, 1));
+}
+
+#[test]
 fn a_path_that_comes_back_gets_its_subflow_back() {
     let mut host = Host::new(Limits::default());
     host.initiate();

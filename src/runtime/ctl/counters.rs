@@ -44,12 +44,14 @@ pub(in crate::runtime) fn to_json(
         remote_id_conflicts,
         local_addresses_full,
         subflows_refused,
+        subflows_replaced,
     } = *pm;
     own("Unmanaged", unmanaged);
     own("RemoteAddressesFull", remote_addresses_full);
     own("RemoteIdConflicts", remote_id_conflicts);
     own("LocalAddressesFull", local_addresses_full);
     own("SubflowsRefused", subflows_refused);
+    own("SubflowsReplaced", subflows_replaced);
     own("JoinPortsRefused", join_ports_refused);
     write_stack(stack, &mut own);
     for (reason, count) in steering {
