@@ -210,6 +210,26 @@ fn finish(scenario: &Scenario) -> Outcome {
 }
 
 #[test]
+fn policies() {
+    let outcomes = suite(Kind::Policies);
+    if is_many(&outcomes) {
+        assert!(outcomes.iter().any(|outcome| outcome.joined > 3), "some open many subflows");
+        assert!(outcomes.iter().any(|outcome| outcome.joined == 0), "and some none");
+        assert!(outcomes.iter().any(|outcome| outcome.granted > 5), "users have their way");
+        assert!(outcomes.iter().any(|outcome| outcome.priorities > 0), "backups are told of");
+    }
+}
+
+#[test]
+fn flaps() {
+    let outcomes = suite(Kind::Flaps);
+    assert!(outcomes.iter().all(|outcome| outcome.faults >= 10), "all of them, before the end");
+    if is_many(&outcomes) {
+        assert!(outcomes.iter().any(|outcome| outcome.joined > 10), "subflows come back");
+    }
+}
+
+#[test]
 fn two_paths_carry_nearly_twice_what_one_does() {
     let one = finish(&slow_links(1, 10_000_000));
     let two = finish(&slow_links(2, 10_000_000));

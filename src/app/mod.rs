@@ -1,8 +1,10 @@
 //! What programs use: [`Stream`] and [`Listener`] over a [`crate::runtime::Runtime`].
 
+pub mod mptcp;
 pub mod perf;
 pub mod stream;
 
+pub use mptcp::Mptcp;
 pub use stream::{Listener, RecvChunk, Stream};
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! [`Stream`] and [`Listener`]: the application's side of a connection. Bytes move in frames that the NICs share;
 //! `Read` and `Write` copy into and out of them, [`Stream::recv_chunk`] and [`Stream::send_with`] don't.
 
+use crate::app::Mptcp;
 use crate::base::pool::{TX_HEADROOM, TX_PAYLOAD_MAX};
 use crate::base::{Chunk, Frame, FramePool, PoolCache};
 use crate::mptcp::Tuning;
@@ -30,6 +31,7 @@ const POOL_RETRY: Duration = Duration::from_micros(200);
 pub struct Stream {
     shared: Arc<StreamShared>,
     tuple: FourTuple,
+    control: ControlHandle,
     reader: Mutex<Reader>,
     writer: Mutex<Writer>,
 }
@@ -76,11 +78,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Stream {
     /// The application's side of `shared`, whose first subflow has the ends `tuple`.
-    pub fn new(shared: Arc<StreamShared>, tuple: FourTuple, pool: &Arc<FramePool>) -> Self {
+    pub fn new(
+        shared: Arc<StreamShared>,
+        tuple: FourTuple,
+        pool: &Arc<FramePool>,
+        control: ControlHandle,
+    ) -> Self {
         let cache = || PoolCache::for_application(Arc::clone(pool));
         Self {
             shared,
             tuple,
+            control,
             reader: Mutex::new(Reader { cache: cache(), freed: 0, current: None, timeout: None }),
             writer: Mutex::new(Writer { cache: cache(), timeout: None }),
         }
@@ -94,6 +102,11 @@ impl Stream {
     /// The peer's end of the first subflow.
     pub fn remote_addr(&self) -> SocketAddr {
         self.tuple.remote.into()
+    }
+
+    /// A hand on its paths: subflows, addresses, all that is known of them (RFC 6897).
+    pub fn mptcp(&self) -> Mptcp {
+        Mptcp::new(self.control.clone(), self.tuple)
     }
 
     /// The latest figures; `None` before the worker has published any.
@@ -475,7 +488,7 @@ impl Listener {
                     shared.abandon();
                     continue;
                 };
-                return Ok(Some(Stream::new(shared, tuple, &self.pool)));
+                return Ok(Some(Stream::new(shared, tuple, &self.pool, self.control.clone())));
             }
             if self.closed.load(Ordering::Acquire) {
                 return Err(io::Error::new(ErrorKind::NotConnected, "the listener is closed"));
@@ -495,7 +508,7 @@ impl Listener {
         self.accept.close();
         while let Some(shared) = self.accept.pop() {
             if let Some((_, tuple)) = shared.identity() {
-                drop(Stream::new(shared, tuple, &self.pool));
+                drop(Stream::new(shared, tuple, &self.pool, self.control.clone()));
             }
         }
     }
@@ -520,7 +533,7 @@ impl Runtime {
         timeout: Duration,
     ) -> Result<Stream, ConnectError> {
         let opening = self.control().open(remote, options, timeout)?;
-        let stream = Stream::new(opening.stream, opening.tuple, self.pool());
+        let stream = Stream::new(opening.stream, opening.tuple, self.pool(), self.control().clone());
         if !stream.shared.wait_open(Some(timeout)) {
             return Err(ConnectError::TimedOut { remote });
         }

@@ -1,10 +1,13 @@
 //! Two runtimes in network namespaces of their own, over real links: the control thread, the workers and the
 //! streams together.
 
-use super::Stream;
+use super::{Mptcp, Stream};
 use crate::base::Prng;
 use crate::runtime::netns::{Host, joined};
-use crate::runtime::{ConnectError, ListenError, PortError, Runtime, RuntimeConfig, StartError};
+use crate::pm::{Policy, RequestError, SubflowRequest};
+use crate::runtime::{
+    AskError, ConnectError, CtlPath, ListenError, PathConfig, PortError, Runtime, RuntimeConfig, StartError,
+};
 use crate::stack::ConnectOptions;
 use crate::stack::{CloseReason, ListenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -160,4 +163,139 @@ fn a_runtime_leaves_nothing_attached() {
     let config = RuntimeConfig { workers: 0, ..RuntimeConfig::default() };
     let error = left.run(|| Runtime::start(config)).map(drop).expect_err("no workers");
     assert!(matches!(error, StartError::OutOfRange { .. }), "{error}");
+}
+
+#[test]
+fn an_application_sees_and_changes_the_paths_of_its_connection() {
+    let Some((left, right)) = joined_twice() else { return };
+    let (client, server) = (start(&left), start(&right));
+    let (near, far) = connect(&client, &server);
+    assert_eq!((near.is_mptcp(), far.is_mptcp()), (Some(true), Some(true)));
+    transfer(&near, &far, &random(100_000));
+    let (near_paths, far_paths) = (near.mptcp(), far.mptcp());
+    let count = |paths: &Mptcp| paths.subflows().map(|subflows| subflows.len());
+    wait("a second subflow", || count(&near_paths) == Ok(2) && count(&far_paths) == Ok(2));
+
+    let status = near_paths.status().expect("it lives");
+    let info = status.info;
+    assert_eq!((status.initiator, status.fallback), (true, None));
+    assert_eq!(near_paths.connection_id(), Ok(status.token));
+    assert_eq!(Some(info.token), status.token.map(|token| token.0));
+    assert_eq!((info.subflows, info.subflows_total, info.add_addr_accepted), (1, 2, 1));
+    assert_eq!((info.bytes_sent, info.bytes_acked, info.bytes_received), (100_000, 100_000, 0));
+    assert_eq!(info.write_seq.wrapping_sub(info.snd_una), 0);
+    assert!(info.last_data_sent_ms.is_some() && info.last_data_recv_ms.is_none());
+    let peer = far_paths.info().expect("it lives");
+    assert_eq!((peer.bytes_received, peer.add_addr_signal), (100_000, 1));
+    let ends: Vec<(SocketAddr, SocketAddr)> =
+        status.subflows.iter().map(|it| (it.tuple.local.into(), it.tuple.remote.into())).collect();
+    assert_eq!(ends[0], (near.local_addr(), near.remote_addr()));
+    assert!(ends[1].0.ip() == at("10.9.1.1:1").ip() && ends[1].1.ip() == at("10.9.1.2:1").ip(), "{ends:?}");
+    assert!((1200..=1460).contains(&status.subflows[0].mss.raw()), "{:?}", status.subflows[0]);
+
+    // A backup at one end is one at the other.
+    let second = status.subflows[1].id;
+    assert_eq!(near_paths.set_backup(second, true), Ok(()));
+    let wanted = |paths: &Mptcp| {
+        let subflows = paths.subflows().expect("it lives");
+        subflows.iter().filter(|it| it.backup_wanted).count()
+    };
+    wait("a backup", || wanted(&far_paths) == 1);
+    assert_eq!(near_paths.set_backup(second, false), Ok(()));
+    wait("no backup", || wanted(&far_paths) == 0);
+
+    // A subflow comes and goes as the application wants.
+    let request = SubflowRequest { local: Some([10, 9, 1, 1].into()), ..SubflowRequest::default() };
+    let request = SubflowRequest { remote: Some([10, 9, 1, 2].into()), ..request };
+    assert_eq!(near_paths.add_subflow(request), Ok(()));
+    wait("a third subflow", || count(&near_paths) == Ok(3) && count(&far_paths) == Ok(3));
+    assert_eq!(near_paths.remove_subflow(second), Ok(()));
+    wait("its end", || count(&near_paths) == Ok(2) && count(&far_paths) == Ok(2));
+    assert_eq!(near_paths.remove_address([10, 9, 1, 1].into()), Ok(()));
+    wait("the end of the address", || count(&near_paths) == Ok(1) && count(&far_paths) == Ok(1));
+    transfer(&far, &near, &random(100_000));
+    assert_eq!(near_paths.add_address([10, 9, 1, 1].into()), Ok(()));
+    wait("its return", || count(&near_paths) == Ok(2));
+    let foreign = near_paths.add_address([10, 9, 7, 7].into());
+    assert_eq!(foreign, Err(AskError::Request(RequestError::NotOurs([10, 9, 7, 7].into()))));
+
+    drop((near, far));
+    wait("the end", || near_paths.status() == Err(AskError::NoConnection));
+    client.shutdown();
+    assert_eq!(near_paths.status(), Err(AskError::ShutDown));
+    server.shutdown();
+}
+
+#[test]
+fn a_runtime_tells_what_is_wrong_with_its_paths_before_it_attaches_for_good() {
+    let Some((left, _right)) = joined() else { return };
+    let start_with = |paths: PathConfig, ctl: CtlPath| {
+        let config = RuntimeConfig { frames: 4096, paths, ctl, ..RuntimeConfig::default() };
+        left.run(|| Runtime::start(config).map(drop))
+    };
+    let endpoint = |text: &str| PathConfig {
+        endpoints: vec![text.parse().expect("an endpoint")],
+        ..PathConfig::default()
+    };
+    for (paths, told) in [
+        (endpoint("10.9.0.1 dev eth9 subflow"), "eth9 is not an attached NIC; those are: va"),
+        (endpoint("10.9.0.77 port 5000 signal"), "does not give 10.9.0.77:5000"),
+        (PathConfig { backup: vec!["eth9".into()], ..PathConfig::default() }, "no NIC named eth9"),
+        (PathConfig { subflows: 32, ..PathConfig::default() }, "paths.subflows is 32"),
+    ] {
+        let error = start_with(paths, CtlPath::None).expect_err(told).to_string();
+        assert!(error.contains(told), "{error}");
+    }
+    let ctl = CtlPath::At("/nonexistent/braid.sock".into());
+    let error = start_with(PathConfig::default(), ctl).expect_err("no folder").to_string();
+    assert!(error.contains("/nonexistent"), "{error}");
+    assert!(start_with(PathConfig::default(), CtlPath::Default).is_ok(), "nothing is left attached");
+}
+
+#[test]
+fn peers_join_at_the_address_and_port_that_an_endpoint_announces() {
+    let Some((left, right)) = joined() else { return };
+    let paths = PathConfig {
+        policy: Policy::Endpoints,
+        endpoints: vec!["10.9.0.2 port 7777 signal".parse().expect("an endpoint")],
+        ..PathConfig::default()
+    };
+    let config = RuntimeConfig { frames: 8192, paths, ..RuntimeConfig::default() };
+    let (client, server) = (start(&left), right.run(|| Runtime::start(config)).expect("it starts"));
+    let (near, far) = connect(&client, &server);
+    transfer(&near, &far, &random(10_000));
+    let joined = || {
+        let subflows = near.mptcp().subflows().expect("it lives");
+        subflows.iter().any(|subflow| subflow.tuple.remote.port == 7777)
+    };
+    wait("a subflow to the announced port", joined);
+    transfer(&far, &near, &random(10_000));
+    // A connection does not begin there, neither MPTCP nor plain.
+    for mptcp in [true, false] {
+        let options = ConnectOptions { mptcp, ..ConnectOptions::default() };
+        let refused = client.connect(at("10.9.0.2:7777"), options, TIMEOUT).map(drop);
+        assert!(matches!(refused, Err(ConnectError::Refused { .. })), "{refused:?}");
+    }
+    drop((near, far));
+    client.shutdown();
+    server.shutdown();
+}
+
+#[test]
+fn a_listener_that_is_bound_to_an_address_keeps_its_connections_there() {
+    let Some((left, right)) = joined_twice() else { return };
+    let (client, server) = (start(&left), start(&right));
+    let listener = server.listen(at("10.9.0.2:0"), ListenOptions::default()).expect("it listens");
+    let near =
+        client.connect(listener.local_addr(), ConnectOptions::default(), TIMEOUT).expect("it connects");
+    let far = listener.accept(Some(TIMEOUT)).expect("it is open").expect("a connection");
+    transfer(&near, &far, &random(100_000));
+    assert_eq!(far.mptcp().info().map(|info| info.add_addr_signal), Ok(0));
+    // What its application adds is announced, and can be joined.
+    assert_eq!(far.mptcp().add_address([10, 9, 1, 2].into()), Ok(()));
+    wait("a subflow to the other address", || near.mptcp().subflows().map(|it| it.len()) == Ok(2));
+    transfer(&near, &far, &random(100_000));
+    drop((near, far, listener));
+    client.shutdown();
+    server.shutdown();
 }

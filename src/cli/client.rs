@@ -7,10 +7,9 @@ use crate::app::perf::{
     error_document, units,
 };
 use crate::cli::net::NetArguments;
-use crate::cli::signals;
+use crate::cli::{signals, wrong_usage};
 use crate::runtime::Clock;
 use clap::Args;
-use clap::error::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -112,12 +111,6 @@ pub(super) fn timing(interval_secs: f64, idle_timeout_secs: u64) -> Timing {
         interval: (interval_secs != 0.0).then(|| Duration::from_secs_f64(interval_secs)),
         idle_timeout: Duration::from_secs(idle_timeout_secs),
     }
-}
-
-/// Ends the process with status 2 and how to say it right.
-fn wrong_usage(text: String) -> ! {
-    use clap::CommandFactory;
-    super::Arguments::command().error(ErrorKind::ValueValidation, text).exit()
 }
 
 fn limited(what: &str, value: Option<u64>, absent: u32, max: u32) -> u32 {

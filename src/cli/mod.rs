@@ -1,13 +1,16 @@
 //! Arguments and subcommands of the `braid` command.
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 mod check;
 mod client;
+mod ctl;
 mod demo;
 mod lab;
 mod net;
+mod paths;
 mod server;
 mod signals;
 
@@ -25,6 +28,8 @@ enum Command {
     Client(client::ClientArguments),
     /// Serve clients that measure (braid client, or iperf3 -c).
     Server(server::ServerArguments),
+    /// Look at a running server or client, and change its paths: endpoints, limits, subflows, events, counters.
+    Ctl(ctl::CtlArguments),
     /// Show what this machine and its NICs can do for Braid, and what to do about what is missing.
     ///
     /// As root it tries zero-copy on every queue of a NIC that announces it, unless an XDP program is attached to the NIC;
@@ -37,11 +42,17 @@ enum Command {
     Demo(demo::DemoArguments),
 }
 
+/// Ends the process with status 2 and how to say it right.
+fn wrong_usage(text: String) -> ! {
+    Arguments::command().error(ErrorKind::ValueValidation, text).exit()
+}
+
 /// Runs the command line; errors are told on standard error.
 pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Client(arguments) => client::run(&arguments),
         Command::Server(arguments) => server::run(&arguments),
+        Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Lab(command) => lab::run(command),
         Command::Demo(arguments) => demo::run(&arguments),

@@ -4,6 +4,7 @@ use crate::app::perf::net::congestion_algorithm;
 use crate::app::perf::units::parse_bytes;
 use crate::app::perf::{BraidNet, KernelNet, Net};
 use crate::cc::CongestionAlgorithm;
+use crate::cli::paths::PathArguments;
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
@@ -80,11 +81,13 @@ pub(super) struct NetArguments {
     /// Who makes and checks TCP checksums.
     #[arg(long, default_value = "software", value_name = "HOW")]
     checksum: Checksum,
+    #[command(flatten)]
+    paths: PathArguments,
     /// Measure the kernel's own stack with the same program, for comparison.
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -116,10 +119,15 @@ impl NetArguments {
                 Checksum::Software => ChecksumMode::Software,
                 Checksum::Off => ChecksumMode::Off,
             },
+            paths: self.paths.config(),
+            ctl: self.paths.ctl(),
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::start(config)
             .map_err(|error| anyhow!("cannot start (braid check says what is missing): {error}"))?;
+        if let Err(error) = runtime.ctl() {
+            eprintln!("braid: braid ctl will not find this process: {error}");
+        }
         let options = ConnectOptions {
             mptcp: !self.plain_tcp,
             congestion,

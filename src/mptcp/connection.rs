@@ -14,6 +14,7 @@ use crate::mptcp::batching::Batching;
 use crate::mptcp::crypto::{KeyMaterial, Keys};
 use crate::mptcp::data_recv::ReceiveQueue;
 use crate::mptcp::data_send::SendQueue;
+use crate::mptcp::details::Activity;
 use crate::mptcp::fallback::{Failure, Farewell};
 use crate::mptcp::negotiation::Negotiation;
 use crate::mptcp::sched::ActiveScheduler;
@@ -30,6 +31,7 @@ use std::collections::VecDeque;
 
 mod application;
 mod closing;
+mod describe;
 mod establish;
 mod falling;
 mod inspect;
@@ -40,6 +42,7 @@ mod timers;
 mod transmit;
 
 pub use closing::AbortBy;
+pub use describe::Tally;
 pub use establish::JoinRequest;
 pub use transmit::Transmit;
 
@@ -137,6 +140,7 @@ pub struct Connection {
     turn: usize,
     history: Vec<SubflowFigures>,
     misbehaviour: Misbehaviour,
+    activity: Activity,
     events: VecDeque<ConnectionEvent>,
 }
 
@@ -203,6 +207,7 @@ impl Connection {
             turn: 0,
             history: Vec::new(),
             misbehaviour: Misbehaviour::default(),
+            activity: Activity::default(),
             events: VecDeque::new(),
         }
     }

@@ -49,6 +49,7 @@ pub struct SendQueue {
     /// Data sequence numbers of entries to send again on another subflow, oldest first.
     reinject: VecDeque<DataSeq>,
     reinjected_bytes: u64,
+    reinjections: u64,
 }
 
 /// A piece to put onto a subflow.
@@ -71,6 +72,7 @@ impl SendQueue {
             sent: 0,
             reinject: VecDeque::new(),
             reinjected_bytes: 0,
+            reinjections: 0,
         }
     }
 
@@ -112,6 +114,11 @@ impl SendQueue {
     /// Bytes that were sent again on another subflow.
     pub fn reinjected_bytes(&self) -> u64 {
         self.reinjected_bytes
+    }
+
+    /// Pieces that were sent again on another subflow.
+    pub fn reinjections(&self) -> u64 {
+        self.reinjections
     }
 
     /// Appends what the application gave. A last piece that was not sent yet is filled up to `full` bytes first, as far
@@ -237,6 +244,7 @@ impl SendQueue {
         entry.carriers = entry.carriers.union(carriers);
         entry.again = Again::No;
         self.reinjected_bytes += entry.chunk.len as u64;
+        self.reinjections += 1;
         Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) }
     }
 

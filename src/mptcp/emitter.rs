@@ -2,7 +2,7 @@
 
 use crate::base::pool::TX_HEADROOM;
 use crate::base::{Chunk, Frame, FramePool, PoolCache, TxFrame};
-use crate::mptcp::Path;
+use crate::mptcp::{MptcpCounters, Path};
 use crate::wire::{ChecksumMode, SegmentRepr, emit_summed};
 
 /// What writing a segment needs beside the subflow itself.
@@ -12,12 +12,18 @@ pub struct Emitter {
     spare: Option<Frame>,
     /// Per port.
     checksums: Vec<ChecksumMode>,
+    sent: MptcpCounters,
 }
 
 impl Emitter {
     /// An emitter for ports with these checksum modes.
     pub fn new(checksums: Vec<ChecksumMode>) -> Self {
-        Self { spare: None, checksums }
+        Self { spare: None, checksums, sent: MptcpCounters::default() }
+    }
+
+    /// The options that were sent, by kind.
+    pub fn sent(&self) -> &MptcpCounters {
+        &self.sent
     }
 
     /// Gets hold of a frame; false when the pool is exhausted, and then nothing can be sent.
@@ -43,6 +49,7 @@ impl Emitter {
         sum: Option<u16>,
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
+        self.sent.count_sent(&segment.options.mptcp);
         let checksum = self.checksums.get(path.port.index()).copied().unwrap_or_default();
         let pool: &FramePool = cache.pool();
         if let Some(chunk) = chunk {

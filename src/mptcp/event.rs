@@ -16,6 +16,13 @@ pub enum ConnectionEvent {
     JoinsAllowed,
     /// A joined subflow is established.
     SubflowEstablished(SubflowId),
+    /// The peer wants a subflow used only as a backup, or again as any other (MP_PRIO).
+    PriorityChanged {
+        /// Which.
+        id: SubflowId,
+        /// Only as a backup.
+        backup: bool,
+    },
     /// A subflow is over.
     SubflowClosed {
         /// Which.

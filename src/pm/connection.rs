@@ -4,6 +4,7 @@
 
 use super::Limits;
 use crate::base::{Instant, Prng};
+use crate::mptcp::addr::ADDRESSES_MAX;
 use crate::stack::{CloseReason, SubflowId};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
@@ -15,6 +16,9 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait. A subflow that lived for as long counts as a success.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// The longest wait of a connection that has no subflow left: without one it does not live long.
+const BACKOFF_ORPHAN: Duration = Duration::from_millis(200);
+
 /// Two addresses that a subflow can join: ours, and an end of the peer's.
 pub(super) type Pair = (IpAddr, Endpoint);
 
@@ -23,6 +27,8 @@ pub(super) type Pair = (IpAddr, Endpoint);
 pub(super) struct Subflow {
     pub(super) id: SubflowId,
     pub(super) tuple: FourTuple,
+    /// Our id of its local address, and the peer's of its remote one.
+    pub(super) ids: (AddressId, AddressId),
     pub(super) since: Instant,
     /// We opened it: if it fails, it is up to us to open it again.
     ours: bool,
@@ -30,6 +36,8 @@ pub(super) struct Subflow {
     withdrawn: bool,
     /// We have asked the peer to use it only as a backup.
     pub(super) backup: bool,
+    /// The user has it ended; it has not been reported yet.
+    leaving: bool,
 }
 
 /// Whether a pair may be tried again.
@@ -64,8 +72,10 @@ struct Attempt {
 pub(super) struct Remote {
     pub(super) id: AddressId,
     pub(super) end: Endpoint,
-    /// A subflow to it has been established in the life of the connection.
+    /// A subflow to it has been established since it was announced, or the connection was made to it.
     proven: bool,
+    /// The peer has withdrawn it: it is the last thing to be tried.
+    withdrawn: bool,
 }
 
 impl Remote {
@@ -127,14 +137,16 @@ impl Connection {
     ) -> Self {
         // RFC 8684 §3.2: the address of the first subflow has id 0, at both ends.
         let told = Told { id: AddressId(0), announced: false, known: true };
-        let remote = Remote { id: AddressId(0), end: first.remote, proven: initiator };
+        let remote = Remote { id: AddressId(0), end: first.remote, proven: initiator, withdrawn: false };
         let subflow = Subflow {
             id: SubflowId(0),
             tuple: first,
+            ids: (AddressId(0), AddressId(0)),
             since: now,
             ours: initiator,
             withdrawn: false,
             backup: false,
+            leaving: false,
         };
         Self {
             token,
@@ -143,10 +155,10 @@ impl Connection {
             no_join_remote,
             bound: false,
             first,
-            told: one(told),
+            told: vec![told],
             // RFC 8684 §3.1: after flag C no subflow may be opened to the first address and port.
-            remotes: if no_join_remote { Vec::new() } else { one(remote) },
-            subflows: one(subflow),
+            remotes: if no_join_remote { Vec::new() } else { vec![remote] },
+            subflows: vec![subflow],
             attempts: Vec::new(),
             wishes: Vec::new(),
             timer: None,
@@ -185,8 +197,16 @@ impl Connection {
         self.first
     }
 
-    pub(super) fn remotes(&self) -> &[Remote] {
-        &self.remotes
+    /// The peer's addresses; those that it has withdrawn, too, for a connection that is `stranded`.
+    pub(super) fn remotes(&self, stranded: bool) -> impl Iterator<Item = &Remote> {
+        self.remotes.iter().filter(move |remote| stranded || !remote.withdrawn)
+    }
+
+    /// It has no subflow left, and opens none: the peer can't tell it anything any more. RFC 8684 §3.4.1 and §3.4.2 say
+    /// that addresses which did not answer or were withdrawn should not be joined again; but here nothing else is left,
+    /// and what the peer withdrew for the moment may be there again.
+    pub(super) fn is_stranded(&self) -> bool {
+        self.count() == 0
     }
 
     pub(super) fn subflows(&self) -> &[Subflow] {
@@ -230,10 +250,17 @@ impl Connection {
     }
 
     /// A joined subflow is established, whoever opened it. True if we did.
-    pub(super) fn handle_established(&mut self, now: Instant, id: SubflowId, tuple: FourTuple) -> bool {
+    pub(super) fn handle_established(
+        &mut self,
+        now: Instant,
+        id: SubflowId,
+        tuple: FourTuple,
+        ids: (AddressId, AddressId),
+    ) -> bool {
         let pair = pair_of(tuple);
         let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
-        let mut subflow = Subflow { id, tuple, since: now, ours: false, withdrawn: false, backup: false };
+        let (ours, withdrawn, backup, leaving) = (false, false, false, false);
+        let mut subflow = Subflow { id, tuple, ids, since: now, ours, withdrawn, backup, leaving };
         if let Some(attempt) = self.attempts.iter_mut().find(under_way) {
             attempt.under_way -= 1;
             (subflow.ours, subflow.withdrawn, subflow.backup) = (true, attempt.withdrawn, attempt.backup);
@@ -244,6 +271,14 @@ impl Connection {
         }
         self.forget_idle_attempts();
         subflow.ours
+    }
+
+    /// The oldest subflow between the same addresses that the peer has opened, too.
+    pub(super) fn predecessor(&self, subflow: SubflowId) -> Option<SubflowId> {
+        let new = self.subflow(subflow)?;
+        let ends = |tuple: FourTuple| (tuple.local.addr, tuple.remote.addr);
+        let same = |it: &&Subflow| !it.ours && it.id != new.id && ends(it.tuple) == ends(new.tuple);
+        self.subflows.iter().find(same).map(|it| it.id)
     }
 
     /// Whether we want the subflow used as a backup. True if that is news.
@@ -273,7 +308,16 @@ impl Connection {
     ) {
         let pair = pair_of(tuple);
         if let Some(place) = self.subflows.iter().position(|subflow| subflow.tuple == tuple) {
-            let subflow = self.subflows.remove(place);
+            let mut subflow = self.subflows.remove(place);
+            if subflow.withdrawn && reason == CloseReason::PathDown {
+                // It lived on after the withdrawal, until a link of ours failed: whether the peer still has the address was
+                // never found out. A withdrawal may also be older than the announcement that it came after, by another
+                // path: they have no order. It gets one more chance.
+                subflow.withdrawn = false;
+                for remote in self.remotes.iter_mut().filter(|remote| remote.end == pair.1) {
+                    (remote.withdrawn, remote.proven) = (false, false);
+                }
+            }
             if subflow.ours {
                 let end = End::Closed { reason, port_up, lived: now.since(subflow.since) };
                 self.handle_end(now, pair, subflow.withdrawn, end, prng);
@@ -282,12 +326,14 @@ impl Connection {
             let end = End::Closed { reason, port_up, lived: Duration::ZERO };
             self.handle_attempt_failed(now, pair, end, prng);
         }
+        self.hurry(now);
         self.forget_idle_attempts();
     }
 
     /// A subflow could not even be begun.
     pub(super) fn handle_not_begun(&mut self, now: Instant, pair: Pair, prng: &mut Prng) {
         self.handle_attempt_failed(now, pair, End::NotBegun, prng);
+        self.hurry(now);
         self.forget_idle_attempts();
     }
 
@@ -328,15 +374,34 @@ impl Connection {
         attempt.failures += 1;
     }
 
+    /// A connection that has no subflow, and opens none, does not wait long for any of its pairs.
+    fn hurry(&mut self, now: Instant) {
+        if !self.is_stranded() {
+            return;
+        }
+        let soon = now + BACKOFF_ORPHAN;
+        for attempt in &mut self.attempts {
+            attempt.again = match attempt.again {
+                Again::NotBefore(until) => Again::NotBefore(until.min(soon)),
+                Again::WhenAsked => Again::NotBefore(soon),
+                again @ (Again::AtOnce | Again::Never) => again,
+            };
+        }
+    }
+
     /// The user removes a subflow: its pair is left alone from now on.
-    pub(super) fn renounce(&mut self, pair: Pair) {
-        self.attempt(pair).again = Again::Never;
+    pub(super) fn renounce(&mut self, id: SubflowId) {
+        if let Some(subflow) = self.subflows.iter_mut().find(|subflow| subflow.id == id) {
+            subflow.leaving = true;
+            let pair = pair_of(subflow.tuple);
+            self.attempt(pair).again = Again::Never;
+        }
     }
 
     /// The user takes an address of ours away: that its subflows end is no failure.
     pub(super) fn let_go(&mut self, addr: IpAddr) {
         let from = self.subflows.iter_mut().filter(|subflow| subflow.tuple.local.addr == addr);
-        from.for_each(|subflow| subflow.ours = false);
+        from.for_each(|subflow| (subflow.ours, subflow.leaving) = (false, true));
         self.forgive(|(local, _)| local == addr);
     }
 
@@ -373,11 +438,22 @@ impl Connection {
         });
     }
 
+    /// Whether a subflow stays that can carry packets, when those that `goes` picks end. `is_usable` says of an address
+    /// whether packets can leave from it.
+    pub(super) fn survives(
+        &self,
+        goes: impl Fn(&Subflow) -> bool,
+        is_usable: impl Fn(IpAddr) -> bool,
+    ) -> bool {
+        let stays = |it: &Subflow| !it.leaving && !goes(it) && is_usable(it.tuple.local.addr);
+        self.subflows.iter().any(stays)
+    }
+
     // ---- the peer's addresses ----
 
     /// How many addresses of the peer's announcing are kept.
     pub(super) fn accepted(&self) -> usize {
-        self.remotes.iter().filter(|remote| !remote.is_first()).count()
+        self.remotes.iter().filter(|remote| !remote.is_first() && !remote.withdrawn).count()
     }
 
     /// The peer announced an address.
@@ -386,6 +462,8 @@ impl Connection {
         if self.no_join_remote && end == self.first.remote {
             return Announcement::Conflict;
         }
+        // What it was before it was withdrawn counts no more.
+        self.remotes.retain(|remote| !remote.withdrawn || (remote.id != id && remote.end != end));
         let full = self.accepted() >= limits.add_addr_accepted;
         // RFC 8684 §3.4.1: with an id that is taken the address must be the same; its port may be another.
         if let Some(known) = self.remotes.iter_mut().find(|remote| remote.id == id) {
@@ -398,7 +476,7 @@ impl Connection {
             if full {
                 return Announcement::Full;
             }
-            self.remotes.push(Remote { id, end, proven: false });
+            self.remotes.push(Remote { id, end, proven: false, withdrawn: false });
         }
         // §3.4.1: announcing an address again asks for a new attempt.
         self.forgive(|(_, remote)| remote == end);
@@ -407,9 +485,17 @@ impl Connection {
 
     /// The peer withdrew an address.
     pub(super) fn handle_withdrawn(&mut self, id: AddressId) {
-        self.remotes.retain(|remote| remote.id != id);
+        let gone = self.remotes.iter_mut().filter(|remote| remote.id == id);
+        gone.for_each(|remote| remote.withdrawn = true);
+        // A peer that announces and withdraws without end gets no more memory for it.
+        while self.remotes.len() > ADDRESSES_MAX
+            && let Some(place) = self.remotes.iter().position(|remote| remote.withdrawn)
+        {
+            self.remotes.remove(place);
+        }
         let Self { subflows, attempts, remotes, .. } = self;
-        let known = |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1);
+        let known =
+            |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1 && !remote.withdrawn);
         for subflow in subflows {
             subflow.withdrawn |= !known(pair_of(subflow.tuple));
         }
@@ -429,6 +515,11 @@ impl Connection {
             self.told.len() - 1
         });
         &mut self.told[place]
+    }
+
+    /// The ids of our addresses that the peer has heard of.
+    pub(super) fn known_ids(&self) -> impl Iterator<Item = AddressId> + '_ {
+        self.told.iter().filter(|told| told.known).map(|told| told.id)
     }
 
     /// How many of our addresses are announced.
@@ -488,11 +579,6 @@ enum End {
 /// The ends of a subflow as a pair of addresses. Our port tells nothing: it is chosen anew for each attempt.
 pub(super) fn pair_of(tuple: FourTuple) -> Pair {
     (tuple.local.addr, tuple.remote)
-}
-
-/// A vector of one, with room for no more.
-fn one<T>(item: T) -> Vec<T> {
-    Vec::from([item])
 }
 
 /// The wait after `failures` earlier failures: doubled each time, with up to a quarter more by chance, so that

@@ -28,6 +28,8 @@ pub struct PmCounters {
     pub local_addresses_full: u64,
     /// Subflows that the peer opened beyond the limit; they were reset.
     pub subflows_refused: u64,
+    /// Subflows that were reset because the peer opened another one between the same addresses, beyond the limit.
+    pub subflows_replaced: u64,
 }
 
 /// The path manager. Feed it, then take commands from [`Manager::poll_command`] until there are none.
@@ -96,7 +98,8 @@ impl Manager {
 
     // ---- the network ----
 
-    /// A NIC went up or down. Its addresses are withdrawn when it goes down: the peer may see nothing of it (a switch
+    /// A NIC went up or down. Its addresses are withdrawn when it goes down, except from connections that have no other
+    /// path (which nothing could be said on): the peer may see nothing of it (a switch
     /// in between, or a kernel that tells of a short outage only when it is over), and would find out by time-outs. Once
     /// it is up again they are tried at once, and announced again.
     pub fn handle_link(&mut self, now: Instant, event: LinkEvent) {
@@ -112,7 +115,7 @@ impl Manager {
             connections.for_each(|connection| connection.forgive(|(local, _)| addrs.contains(&local)));
             self.evaluate_all(now);
         } else {
-            addrs.into_iter().for_each(|addr| self.withdraw(addr));
+            addrs.into_iter().for_each(|addr| self.lose(now, addr));
         }
     }
 
@@ -142,7 +145,7 @@ impl Manager {
         } else if let Some(place) = self.addresses.iter().position(|known| *known == entry) {
             self.addresses.remove(place);
             self.refresh_usable();
-            self.withdraw(event.addr);
+            self.lose(now, event.addr);
         }
     }
 
@@ -159,24 +162,12 @@ impl Manager {
         connections.for_each(|connection| connection.forgive(|(local, _)| local == addr));
     }
 
-    /// Tells every peer that has heard of `addr` that it is gone (RFC 8684 §3.4.2), unless another NIC has it, too.
-    fn withdraw(&mut self, addr: IpAddr) {
-        if self.usable.iter().any(|usable| usable.addr == addr) {
-            return;
-        }
-        self.forgive(addr);
-        let ids: Vec<(AddressId, bool)> = self
-            .endpoints
-            .iter()
-            .filter(|endpoint| endpoint.addr == addr)
-            .map(|endpoint| (endpoint.id, endpoint.port.is_some()))
-            .collect();
-        for (key, connection) in &mut self.connections {
-            let is_first = connection.first().local.addr == addr;
-            for (id, has_port) in &ids {
-                let id = if is_first && !has_port { AddressId(0) } else { *id };
-                withdraw_from(*key, connection, id, &mut self.commands);
-            }
+    /// An address is not there any more, unless another NIC has it, too. Peers that have heard of it are told (RFC 8684
+    /// §3.4.2), by their connections' plans.
+    fn lose(&mut self, now: Instant, addr: IpAddr) {
+        if !self.usable.iter().any(|usable| usable.addr == addr) {
+            self.forgive(addr);
+            self.evaluate_all(now);
         }
     }
 
@@ -218,8 +209,9 @@ impl Manager {
                     self.evaluate(now, key);
                 }
             }
-            Report::SubflowEstablished { connection, subflow, tuple, .. } => {
-                self.handle_established(now, (worker, connection), subflow, tuple);
+            Report::SubflowEstablished { connection, subflow, tuple, local_id, remote_id, .. } => {
+                let key = (worker, connection);
+                self.handle_established(now, key, subflow, tuple, (local_id, remote_id));
             }
             Report::SubflowClosed { connection, tuple, reason, .. } => {
                 self.handle_closed(now, (worker, connection), tuple, reason);
@@ -239,6 +231,8 @@ impl Manager {
             }
             // It comes as a link event, by way of `PortHealth`.
             Report::PortStalled { .. } => {}
+            // For those who look on.
+            Report::PriorityChanged { .. } | Report::Described { .. } | Report::Counted { .. } => {}
             Report::Closed { connection, reason: _ } => {
                 let state = self.connections.remove(&(worker, connection));
                 if let Some(at) = state.and_then(|state| state.timer) {
@@ -255,16 +249,29 @@ impl Manager {
         }
     }
 
-    fn handle_established(&mut self, now: Instant, key: Key, subflow: SubflowId, tuple: FourTuple) {
+    fn handle_established(
+        &mut self,
+        now: Instant,
+        key: Key,
+        subflow: SubflowId,
+        tuple: FourTuple,
+        ids: (AddressId, AddressId),
+    ) {
         let Some(state) = self.connections.get_mut(&key) else { return };
-        let ours = state.handle_established(now, subflow, tuple);
+        let ours = state.handle_established(now, subflow, tuple, ids);
         if state.count() > self.config.limits.subflows + 1 {
-            self.counters.subflows_refused += 1;
+            // A peer that joins anew where it has joined before has most likely lost the subflow that it had: an end that
+            // only receives does not notice. Otherwise dead ones would keep all places for ever.
+            let gone = state.predecessor(subflow).filter(|_| !ours).unwrap_or(subflow);
+            self.counters.subflows_refused += u64::from(gone == subflow);
+            self.counters.subflows_replaced += u64::from(gone != subflow);
             let (worker, connection) = key;
-            self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow });
+            self.commands.push_back(PmCommand::CloseSubflow { worker, connection, subflow: gone });
         } else if !ours {
             self.apply_backup(key, subflow, tuple);
         }
+        // What waited for a second path can be said now.
+        self.evaluate(now, key);
     }
 
     fn handle_closed(&mut self, now: Instant, key: Key, tuple: FourTuple, reason: CloseReason) {
@@ -333,9 +340,11 @@ impl Manager {
             return;
         }
         let ground = ground(config, endpoints, usable, routes);
-        while let Some(command) = ground.next_subflow(now, key, connection) {
+        let stranded = connection.is_stranded();
+        while let Some(command) = ground.next_subflow(now, key, connection, stranded) {
             commands.push_back(command);
         }
+        ground.withdraw(key, connection, endpoints, commands);
         ground.announce(key, connection, commands);
         let timer = connection.next_attempt(now);
         if let Some(at) = std::mem::replace(&mut connection.timer, timer) {

@@ -18,7 +18,7 @@ pub use endpoint::{EndpointError, EndpointSpec, Flags, LocalEndpoint};
 pub use health::PortHealth;
 pub use manager::{Manager, PmCounters};
 pub use policy::{NDIFFPORTS_MAX, Policy, UnknownPolicy};
-pub use requests::{ConnectionView, RequestError, SubflowRequest};
+pub use requests::{ConnectionView, RequestError, SubflowRequest, SubflowView};
 pub use routes::{Prefix, Route, Routes};
 
 use crate::base::{PortId, WorkerId};

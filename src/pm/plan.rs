@@ -2,8 +2,9 @@
 //! follows from endpoints, policy and what the peer has announced; so a subflow that failed is wanted again by itself,
 //! once its pair may be tried again.
 
-use super::connection::{Connection, Remote};
-use super::endpoint::Flags;
+use super::connection::{Connection, Remote, Subflow};
+use super::endpoint::{Endpoints, Flags};
+use super::manager::withdraw_from;
 use super::policy::{Policy, Uses};
 use super::routes::Routes;
 use super::{Limits, PmCommand};
@@ -51,25 +52,27 @@ pub(super) struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// Begins the subflow that shares least with those that there are.
+    /// Begins the subflow that shares least with those that there are. `stranded`: there was none when it was begun to
+    /// look for some.
     pub(super) fn next_subflow(
         &self,
         now: Instant,
         (worker, id): Key,
         connection: &mut Connection,
+        stranded: bool,
     ) -> Option<PmCommand> {
         if connection.count() > self.limits.subflows {
             return None;
         }
         let mut best: Option<(usize, Usable, Remote)> = None;
         for usable in self.usable.iter().filter(|usable| usable.join_port.is_none()) {
-            for remote in connection.remotes() {
+            for remote in connection.remotes(stranded) {
                 let pair = (usable.addr, remote.end);
                 if !self.leads_to(usable, remote.end.addr) || !connection.is_open_to(now, pair) {
                     continue;
                 }
                 let in_use = connection.pairs_in_use().filter(|other| *other == pair).count();
-                if in_use >= self.wanted(connection, usable, remote) {
+                if in_use >= self.wanted(connection, usable, remote, stranded) {
                     continue;
                 }
                 let overlap = self.overlap(connection, usable, remote.end.addr);
@@ -91,6 +94,33 @@ impl Ground<'_> {
             remote_id: remote.id,
             backup: usable.flags.backup,
         })
+    }
+
+    /// Withdraws what the peer has heard of and is not there any more (RFC 8684 §3.4.2). While a connection has no path
+    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back.
+    pub(super) fn withdraw(
+        &self,
+        key: Key,
+        connection: &mut Connection,
+        endpoints: &Endpoints,
+        commands: &mut VecDeque<PmCommand>,
+    ) {
+        let first = connection.first().local.addr;
+        let gone = |id: &AddressId| {
+            let is_id = |usable: &Usable| match id {
+                AddressId(0) => usable.addr == first && usable.join_port.is_none(),
+                id => usable.id == *id,
+            };
+            !self.usable.iter().any(is_id)
+        };
+        let gone: Vec<AddressId> = connection.known_ids().filter(gone).collect();
+        for id in gone {
+            let addr = if id == AddressId(0) { Some(first) } else { endpoints.get(id).map(|it| it.addr) };
+            let goes = |subflow: &Subflow| Some(subflow.tuple.local.addr) == addr;
+            if connection.survives(goes, |addr| self.usable.iter().any(|usable| usable.addr == addr)) {
+                withdraw_from(key, connection, id, commands);
+            }
+        }
     }
 
     /// Announces what the peer has not heard of (RFC 8684 §3.4.1).
@@ -149,12 +179,12 @@ impl Ground<'_> {
     }
 
     /// How many subflows there should be between the two.
-    fn wanted(&self, connection: &Connection, usable: &Usable, remote: &Remote) -> usize {
+    fn wanted(&self, connection: &Connection, usable: &Usable, remote: &Remote, stranded: bool) -> usize {
         if let Policy::Ndiffports(count) = self.policy
             && !usable.flags.say_use()
             && !usable.deleted
         {
-            let is_pair = usable.addr == connection.first().local.addr && is_target(connection, remote);
+            let is_pair = usable.addr == connection.first().local.addr && is_target(connection, remote, stranded);
             return if connection.initiator() && is_pair { usize::from(count) } else { 0 };
         }
         let uses = self.uses(connection, usable);
@@ -169,7 +199,13 @@ impl Ground<'_> {
                 && self.fits_family(connection, uses, usable))
             // Pitfall 7: where the first address may not be joined, addresses that would have gone there go to announced ones.
             || (uses.first && connection.no_join_remote() && announced && !local_in_use())
-            || (self.is_left_to_routes(connection, remote) && !remote_in_use());
+            || (self.is_left_to_routes(connection, remote) && !remote_in_use())
+            // What the application asked for itself, before any endpoint or policy.
+            || (stranded
+                && connection.initiator()
+                && remote.is_first()
+                && usable.addr == connection.first().local.addr
+                && connection.wish(usable.addr) != Some(false));
         usize::from(wanted)
     }
 
@@ -196,7 +232,7 @@ impl Ground<'_> {
             other.port == usable.port
                 && other.addr.is_ipv4() == is_ipv4(connection)
                 && self.uses(connection, other) != Uses::default()
-                && connection.remotes().iter().any(|remote| self.leads_to(other, remote.end.addr))
+                && connection.remotes(false).any(|remote| self.leads_to(other, remote.end.addr))
         };
         !self.usable.iter().any(reaches)
     }
@@ -226,12 +262,12 @@ impl Ground<'_> {
 
 /// Whether ndiffports opens its subflows to this address: the first one, or the first that is announced where that may
 /// not be joined.
-fn is_target(connection: &Connection, remote: &Remote) -> bool {
+fn is_target(connection: &Connection, remote: &Remote, stranded: bool) -> bool {
     let is_one = |remote: &&Remote| {
         let family = remote.end.addr.is_ipv4() == is_ipv4(connection);
         family && (remote.is_first() || connection.no_join_remote())
     };
-    connection.remotes().iter().find(is_one).is_some_and(|target| target.end == remote.end)
+    connection.remotes(stranded).find(is_one).is_some_and(|target| target.end == remote.end)
 }
 
 fn is_ipv4(connection: &Connection) -> bool {

@@ -1,14 +1,14 @@
 //! What a user asks of the path manager: endpoints and limits for all connections, and subflows of single ones.
 
-use super::connection::{Connection, pair_of};
+use super::connection::{Connection, Subflow};
 use super::endpoint::{EndpointError, EndpointSpec, Flags, LocalEndpoint};
 use super::manager::{Manager, withdraw_from};
 use super::plan::{Key, Usable};
 use super::{Limits, PmCommand, Policy};
 use crate::base::{Instant, PortId, WorkerId};
 use crate::stack::{ConnectionId, SubflowId};
-use crate::wire::Endpoint;
 use crate::wire::mptcp::{AddressId, Token};
+use crate::wire::{Endpoint, FourTuple};
 use std::net::IpAddr;
 
 /// A subflow that a user wants.
@@ -85,6 +85,21 @@ pub struct ConnectionView {
     pub endpoints: [usize; 4],
 }
 
+/// What the path manager can say of a subflow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubflowView {
+    /// Names it.
+    pub id: SubflowId,
+    /// Its ends.
+    pub tuple: FourTuple,
+    /// Our id of its local address.
+    pub local_id: AddressId,
+    /// The peer's id of its remote address.
+    pub remote_id: AddressId,
+    /// We want it used only as a backup.
+    pub backup: bool,
+}
+
 /// Addresses that an application can add to or remove from its connection.
 const WISHES_MAX: usize = 32;
 
@@ -158,8 +173,10 @@ impl Manager {
     /// No connection's first subflow has this address.
     pub fn delete_first_address(&mut self, addr: IpAddr) -> Result<(), EndpointError> {
         let mut any = false;
+        let is_usable = is_usable(self.usable());
         for (key, connection) in &mut self.connections {
-            if connection.first().local.addr == addr && !is_only_path(connection, addr) {
+            let goes = |subflow: &Subflow| subflow.tuple.local.addr == addr;
+            if connection.first().local.addr == addr && connection.survives(goes, &is_usable) {
                 connection.let_go(addr);
                 withdraw_from(*key, connection, AddressId(0), &mut self.commands);
                 any = true;
@@ -198,22 +215,25 @@ impl Manager {
 
     /// Ends the use of an endpoint that is not there any more. A connection keeps the only path that it has.
     fn retire(&mut self, endpoint: &LocalEndpoint) {
+        let is_usable = is_usable(self.usable());
         for (key, connection) in &mut self.connections {
             let (worker, id) = *key;
             if let Some(port) = endpoint.port {
-                let joined_there = connection.subflows().iter().filter(|subflow| {
-                    subflow.tuple.local == Endpoint::new(endpoint.addr, port) && subflow.id != SubflowId(0)
-                });
-                let closing = joined_there.map(|subflow| subflow.id);
-                self.commands.extend(closing.map(|subflow| PmCommand::CloseSubflow {
-                    worker,
-                    connection: id,
-                    subflow,
-                }));
-                withdraw_from(*key, connection, endpoint.id, &mut self.commands);
-            } else if connection.first().local.addr != endpoint.addr
-                && !is_only_path(connection, endpoint.addr)
-            {
+                let local = Endpoint::new(endpoint.addr, port);
+                let goes = |subflow: &Subflow| subflow.tuple.local == local && subflow.id != SubflowId(0);
+                if connection.survives(goes, &is_usable) {
+                    let closing = connection.subflows().iter().filter(|subflow| goes(subflow));
+                    let close = |subflow: &Subflow| {
+                        PmCommand::CloseSubflow { worker, connection: id, subflow: subflow.id }
+                    };
+                    self.commands.extend(closing.map(close));
+                    withdraw_from(*key, connection, endpoint.id, &mut self.commands);
+                }
+                continue;
+            }
+            let goes = |subflow: &Subflow| subflow.tuple.local.addr == endpoint.addr;
+            let is_first = connection.first().local.addr == endpoint.addr;
+            if !is_first && connection.survives(goes, &is_usable) {
                 connection.let_go(endpoint.addr);
                 withdraw_from(*key, connection, endpoint.id, &mut self.commands);
             }
@@ -222,7 +242,7 @@ impl Manager {
 
     /// Makes the subflows from an address backups, or no backups, as its endpoint says.
     fn apply_backups(&mut self, addr: IpAddr) {
-        let of_addr: Vec<(Key, SubflowId, crate::wire::FourTuple)> = self
+        let of_addr: Vec<(Key, SubflowId, FourTuple)> = self
             .connections
             .iter()
             .filter(|(_, connection)| connection.joins_allowed())
@@ -279,6 +299,19 @@ impl Manager {
         })
     }
 
+    /// What is known of the subflows of a connection.
+    pub fn subflows(&self, worker: WorkerId, id: ConnectionId) -> impl Iterator<Item = SubflowView> + '_ {
+        let connection = self.connections.get(&(worker, id));
+        let subflows = connection.into_iter().flat_map(|connection| connection.subflows());
+        subflows.map(|subflow| SubflowView {
+            id: subflow.id,
+            tuple: subflow.tuple,
+            local_id: subflow.ids.0,
+            remote_id: subflow.ids.1,
+            backup: subflow.backup,
+        })
+    }
+
     /// Opens a subflow. It is not opened again when it fails, unless the plan has it, too.
     ///
     /// # Errors
@@ -331,12 +364,13 @@ impl Manager {
         id: ConnectionId,
         subflow: SubflowId,
     ) -> Result<(), RequestError> {
+        let is_usable = is_usable(self.usable());
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
-        let tuple = connection.subflow(subflow).ok_or(RequestError::NoSubflow(subflow))?.tuple;
-        if connection.subflows().len() == 1 {
+        connection.subflow(subflow).ok_or(RequestError::NoSubflow(subflow))?;
+        if !connection.survives(|other| other.id == subflow, is_usable) {
             return Err(RequestError::LastSubflow);
         }
-        connection.renounce(pair_of(tuple));
+        connection.renounce(subflow);
         self.commands.push_back(PmCommand::CloseSubflow { worker, connection: id, subflow });
         Ok(())
     }
@@ -397,8 +431,9 @@ impl Manager {
     ) -> Result<(), RequestError> {
         let of_addr = |it: &&Usable| it.addr == addr && it.join_port.is_none();
         let usable = self.usable().iter().find(of_addr).copied();
+        let is_usable = is_usable(self.usable());
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
-        if is_only_path(connection, addr) {
+        if !connection.survives(|subflow| subflow.tuple.local.addr == addr, is_usable) {
             return Err(RequestError::LastSubflow);
         }
         wish(connection, addr, false)?;
@@ -439,17 +474,18 @@ impl Manager {
     }
 }
 
+/// Whether packets can leave from an address.
+fn is_usable(usable: &[Usable]) -> impl Fn(IpAddr) -> bool + use<> {
+    let addrs: Vec<IpAddr> = usable.iter().map(|usable| usable.addr).collect();
+    move |addr| addrs.contains(&addr)
+}
+
 fn wish(connection: &mut Connection, addr: IpAddr, used: bool) -> Result<(), RequestError> {
     if connection.wish(addr).is_none() && connection.wishes() >= WISHES_MAX {
         return Err(RequestError::TooManyAddresses(WISHES_MAX));
     }
     connection.set_wish(addr, used);
     Ok(())
-}
-
-/// Whether all subflows leave from this address.
-fn is_only_path(connection: &Connection, addr: IpAddr) -> bool {
-    connection.subflows().iter().all(|subflow| subflow.tuple.local.addr == addr)
 }
 
 /// Where a subflow that a user wants leads to, and the peer's id of it.
@@ -459,7 +495,7 @@ fn choose_remote(
 ) -> Result<(Endpoint, AddressId), RequestError> {
     let family = |addr: IpAddr| request.local.is_none_or(|local| local.is_ipv4() == addr.is_ipv4());
     let is_wanted = |addr: IpAddr| request.remote.map_or_else(|| family(addr), |remote| remote == addr);
-    let known = connection.remotes().iter().find(|remote| is_wanted(remote.end.addr));
+    let known = connection.remotes(false).find(|remote| is_wanted(remote.end.addr));
     match (known, request.remote) {
         (Some(known), _) => {
             let end = Endpoint::new(known.end.addr, request.port.unwrap_or(known.end.port));

@@ -111,7 +111,9 @@ impl Host {
             subflow: SubflowId(1),
             tuple: tuple(local, remote),
             port: B,
+            local_id: AddressId(0),
             remote_id: AddressId(0),
+            backup: false,
         });
     }
 
@@ -122,7 +124,9 @@ impl Host {
             subflow: SubflowId(id),
             tuple: FourTuple { local, remote },
             port: B,
+            local_id: AddressId(0),
             remote_id: AddressId(0),
+            backup: false,
         });
     }
 
@@ -360,6 +364,24 @@ fn the_peer_cannot_open_more_subflows_than_the_limit() {
 }
 
 #[test]
+fn a_join_beyond_the_limit_takes_the_place_of_the_one_before_it_on_the_same_path() {
+    let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
+    host.establish(1, false, false);
+    let join = |host: &mut Host, id: u32, port: u16| {
+        host.joined_as(id, end("10.0.1.1", 80), end("10.0.1.2", port));
+        host.commands()
+    };
+    assert_eq!((join(&mut host, 1, 1001), join(&mut host, 2, 1002)), (vec![], vec![]));
+    let close = |subflow| {
+        let (worker, connection, subflow) = (WORKER, connection(1), SubflowId(subflow));
+        vec![PmCommand::CloseSubflow { worker, connection, subflow }]
+    };
+    assert_eq!(join(&mut host, 3, 1003), close(1), "the oldest");
+    let counters = host.manager.counters();
+    assert_eq!((counters.subflows_refused, counters.subflows_replaced), (0, 1));
+}
+
+#[test]
 fn a_path_that_comes_back_gets_its_subflow_back() {
     let mut host = Host::new(Limits::default());
     host.initiate();
@@ -430,6 +452,68 @@ fn a_failed_subflow_is_tried_again_after_waits_that_double_up_to_a_minute() {
 }
 
 #[test]
+fn a_connection_without_a_subflow_does_not_wait_long() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.joined(SECOND.0, SECOND.1);
+    host.commands();
+    for _ in 0..5 {
+        host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+        host.wait();
+        assert_eq!(host.opened(), pairs(&[SECOND]));
+    }
+    host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+    let before = host.manager.poll_timeout().expect("it waits").since(host.now);
+    assert!(before > Duration::from_secs(10), "{before:?}");
+    host.closed("10.0.0.1", "10.0.0.2", CloseReason::Reset);
+    assert!(host.wait() <= Duration::from_millis(200));
+    let mut opened = host.opened();
+    opened.sort();
+    assert_eq!(opened, pairs(&[("10.0.0.1", "10.0.0.2"), SECOND]));
+    // And again, as long as none comes about.
+    host.closed(SECOND.0, SECOND.1, CloseReason::Refused);
+    host.closed("10.0.0.1", "10.0.0.2", CloseReason::Refused);
+    assert!(host.wait() <= Duration::from_millis(200));
+}
+
+#[test]
+fn a_stranded_connection_tries_what_was_withdrawn_or_did_not_answer() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.announced(2, "10.0.2.2");
+    host.joined(SECOND.0, SECOND.1);
+    host.closed(THIRD.0, THIRD.1, CloseReason::TimedOut);
+    host.commands();
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(0) });
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(1) });
+    host.closed("10.0.0.1", "10.0.0.2", CloseReason::Reset);
+    assert_eq!((host.commands(), host.manager.poll_timeout()), (vec![], None), "there is another one");
+    host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+    let mut opened = host.opened();
+    opened.sort();
+    assert_eq!(opened, pairs(&[("10.0.0.1", "10.0.0.2"), SECOND]), "their ends said nothing against them");
+    assert!(host.wait() <= Duration::from_millis(200));
+    assert_eq!(host.opened(), pairs(&[THIRD]));
+}
+
+#[test]
+fn a_peer_that_announces_and_withdraws_without_end_fills_nothing() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    for n in 0..1000u32 {
+        let remote = end(&format!("10.0.{}.{}", n / 200, n % 200 + 1), 80);
+        let id = AddressId((n % 255 + 1) as u8);
+        host.report(Report::AddressAnnounced { connection: connection(1), id, remote });
+        host.report(Report::AddressWithdrawn { connection: connection(1), id });
+        host.commands();
+    }
+    let known = host.manager.connections.values().next().expect("it lives");
+    assert!(known.remotes(true).count() <= crate::mptcp::addr::ADDRESSES_MAX);
+}
+
+#[test]
 fn a_subflow_that_could_not_be_begun_is_tried_again() {
     let mut host = Host::new(Limits::default());
     host.initiate();
@@ -476,6 +560,22 @@ fn a_withdrawn_address_is_joined_no_more() {
     assert_eq!((host.opened(), host.manager.poll_timeout()), (vec![], None));
     host.announced(1, "10.0.2.2");
     assert_eq!(host.opened(), pairs(&[THIRD]), "the id is free for another address");
+}
+
+#[test]
+fn a_subflow_that_outlived_a_withdrawal_is_opened_once_more_after_its_own_link_has_failed() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.joined(SECOND.0, SECOND.1);
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(1) });
+    host.link(B, false);
+    host.closed(SECOND.0, SECOND.1, CloseReason::PathDown);
+    host.commands();
+    host.link(B, true);
+    assert_eq!(host.opened(), pairs(&[SECOND]));
+    host.closed(SECOND.0, SECOND.1, CloseReason::TimedOut);
+    assert_eq!((host.opened(), host.manager.poll_timeout()), (vec![], None), "it was gone");
 }
 
 #[test]
@@ -528,8 +628,30 @@ fn an_address_that_goes_is_withdrawn_from_those_who_know_it() {
     host.address(B, "10.0.1.1", true);
     let again = host.commands();
     assert!(matches!(again[..], [PmCommand::OpenSubflow { local_id: B_ID, .. }]), "{again:?}");
+    // The only path: there is nothing to say it on, until there is another one.
     host.address(A, "10.0.0.1", false);
+    assert_eq!(host.commands(), []);
+    host.joined(SECOND.0, SECOND.1);
     assert_eq!(host.commands(), [withdraw(0)]);
+}
+
+#[test]
+fn the_only_path_whose_link_fails_is_kept_and_nothing_is_said_of_it() {
+    let mut host = Host::new(Limits::default());
+    host.establish(1, false, false);
+    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.commands();
+    host.joined(SECOND.0, SECOND.1);
+    let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
+    host.link(A, false);
+    assert_eq!(host.commands(), [withdraw(0)]);
+    host.closed("10.0.0.1", "10.0.0.2", CloseReason::PathDown);
+    host.link(B, false);
+    assert_eq!(host.commands(), []);
+    host.link(B, true);
+    assert_eq!(host.commands(), [], "the peer has heard of nothing");
+    host.link(A, true);
+    assert_eq!(host.announcing(), vec![(0, "10.0.0.1".to_owned())]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What a runtime is started with.
 
+use super::ctl::CtlPath;
+use super::paths::PathConfig;
 use crate::wire::ChecksumMode;
 use crate::xdp::ZeroCopy;
 use std::time::Duration;
@@ -28,10 +30,10 @@ pub struct RuntimeConfig {
     pub checksum: ChecksumMode,
     /// Connections of one worker.
     pub max_connections: usize,
-    /// Subflows of one connection, those that the peer opened included.
-    pub max_subflows: usize,
-    /// Addresses that we announce to a peer, and that we keep of a peer's.
-    pub max_addresses: usize,
+    /// Which subflows connections get, and from where.
+    pub paths: PathConfig,
+    /// Where users can look on and change that (`braid ctl`).
+    pub ctl: CtlPath,
     /// Connections that wait for `accept`, for each listener.
     pub backlog: usize,
 }
@@ -49,8 +51,8 @@ impl Default for RuntimeConfig {
             zero_copy: ZeroCopy::default(),
             checksum: ChecksumMode::Software,
             max_connections: 16384,
-            max_subflows: 8,
-            max_addresses: 8,
+            paths: PathConfig::default(),
+            ctl: CtlPath::default(),
             backlog: 128,
         }
     }

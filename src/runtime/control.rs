@@ -1,12 +1,16 @@
 //! The control thread: hears of requests, of the network and of the workers; asks the path manager what to do; and
-//! turns that into commands with a path and a reserved local port.
+//! turns that into commands with a path and a reserved local port. What users ask about connections and paths is in
+//! `manage.rs`, what is told to those who look on in `observe.rs`.
 
+use super::asks::Asks;
 use super::clock::Clock;
-use super::error::{ConnectError, ListenError};
+use super::ctl::events::{EventQueue, PathEvent};
+use super::error::{ConnectError, ListenError, StartError};
 use super::handle::{Bound, Opening, Request};
 use super::local_ports::{Key, LocalPorts};
 use super::network::{Change, Network, NoWay};
 use super::openings::{RESOLVE_TIMEOUT, WAITING_MAX, Waiting, Wanted};
+use super::paths::EndpointConfig;
 use super::stalls::Stalls;
 use super::wake::{WakeFd, readable, sleep};
 use crate::base::{Instant, PortId, WorkerId};
@@ -15,15 +19,19 @@ use crate::pm::{LinkEvent, Manager, PmCommand, PortHealth};
 use crate::stack::{
     AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
 };
-use crate::wire::Endpoint;
+use crate::wire::mptcp::{AddressId, Token};
+use crate::wire::{Endpoint, FourTuple};
 use crate::worker::WorkerHandle;
 use crate::xdp::Xdp;
 use crossbeam::channel::{Receiver, Sender, TryRecvError};
-use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+mod manage;
+mod observe;
 
 /// How often ports that nobody uses are looked for, while connections are being opened.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -85,6 +93,15 @@ struct Unlistening {
     _done: Sender<()>,
 }
 
+/// A connection, as far as those who ask for it by another name need it.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    /// `None`: it is plain TCP.
+    token: Option<Token>,
+    /// The ends of its first subflow.
+    first: FourTuple,
+}
+
 /// All that the control thread owns.
 #[derive(Debug)]
 pub(super) struct Control {
@@ -101,7 +118,12 @@ pub(super) struct Control {
     ports: LocalPorts<Xdp>,
     waiting: Vec<Waiting>,
     unlistening: Vec<Unlistening>,
-    connections: HashSet<Key>,
+    connections: HashMap<Key, Known>,
+    asks: Asks,
+    events: Option<Arc<EventQueue>>,
+    xdp: Arc<Xdp>,
+    /// Addresses that were not announced because nothing could be made to come there.
+    join_ports_refused: u64,
     accept_backlog: usize,
     sweep_at: Instant,
     /// Tells the workers to end.
@@ -123,6 +145,8 @@ pub(super) struct ControlParts {
     pub(super) workers: Vec<WorkerHandle>,
     pub(super) xdp: Arc<Xdp>,
     pub(super) accept_backlog: usize,
+    /// Where events go, if there is a control socket.
+    pub(super) events: Option<Arc<EventQueue>>,
     pub(super) stop: Arc<AtomicBool>,
 }
 
@@ -140,15 +164,29 @@ impl Control {
             stalls: parts.stalls,
             workers: workers.map(WorkerLink::new).collect(),
             next_worker: 0,
-            ports: LocalPorts::new(parts.xdp),
+            ports: LocalPorts::new(Arc::clone(&parts.xdp)),
             waiting: Vec::new(),
             unlistening: Vec::new(),
-            connections: HashSet::new(),
+            connections: HashMap::new(),
+            asks: Asks::default(),
+            events: parts.events,
+            xdp: parts.xdp,
+            join_ports_refused: 0,
             accept_backlog: parts.accept_backlog,
             sweep_at: Instant::ZERO,
             stop: parts.stop,
             ending: None,
         }
+    }
+
+    /// Adds the endpoints that the configuration asks for.
+    pub(super) fn open_endpoints(&mut self, endpoints: &[EndpointConfig]) -> Result<(), StartError> {
+        let now = self.clock.now();
+        for endpoint in endpoints {
+            let refused = |why| StartError::Endpoint { endpoint: endpoint.to_string(), why };
+            self.open_endpoint(now, endpoint).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// Runs until the runtime is shut down. `changes` is what the network looks like at the beginning.
@@ -195,6 +233,7 @@ impl Control {
         while let Some(command) = self.manager.poll_command() {
             self.carry_out(now, command);
         }
+        self.answer_late(now);
         self.progress(now);
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP_INTERVAL;
@@ -214,7 +253,10 @@ impl Control {
         let full = self.workers.iter().any(|worker| !worker.backlog.is_empty());
         let watching = full || self.ending.is_some() || !self.unlistening.is_empty();
         let retry = watching.then_some(now + RETRY_INTERVAL);
-        [self.manager.poll_timeout(), waiting, sweep, retry].into_iter().flatten().min()
+        [self.manager.poll_timeout(), self.asks.poll_timeout(), waiting, sweep, retry]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether everything has ended, or has had its time to.
@@ -236,7 +278,12 @@ impl Control {
         match request {
             Request::Shutdown => self.end(now),
             // The reply's end is dropped, which says that the runtime is shut down.
-            Request::Connect { .. } | Request::Listen { .. } if self.ending.is_some() => {}
+            Request::Connect { .. }
+            | Request::Listen { .. }
+            | Request::Status { .. }
+            | Request::Manage { .. }
+            | Request::Ctl { .. }
+                if self.ending.is_some() => {}
             Request::Connect { remote, options, timeout, reply } => {
                 if let Err(error) = self.begin_connect(now, remote, options, timeout, &reply) {
                     // Whoever asked may have given up.
@@ -246,7 +293,15 @@ impl Control {
             Request::Listen { local, options, reply } => {
                 let _ = reply.send(self.listen(local, options));
             }
+            Request::Status { first, reply } => self.ask_status(now, first, reply),
+            Request::Manage { first, action, reply } => {
+                let _ = reply.send(self.manage(now, first, action));
+            }
+            Request::Ctl { request, reply } => self.handle_ctl(now, request, reply),
             Request::Unlisten { id, done } => {
+                if let Some(local) = self.ports.listener(id) {
+                    self.tell(|| PathEvent::ListenerClosed { local });
+                }
                 self.workers.iter_mut().for_each(|worker| worker.push(Command::Unlisten(id)));
                 let taken = self.workers.iter().map(|worker| worker.given).collect();
                 self.unlistening.push(Unlistening { id, taken, _done: done });
@@ -303,6 +358,7 @@ impl Control {
             self.workers.iter_mut().for_each(|worker| worker.push(Command::Unlisten(id)));
             return Err(error.into());
         }
+        self.tell(|| PathEvent::ListenerCreated { local: local.into() });
         Ok(Bound { id, local, accept })
     }
 
@@ -343,11 +399,22 @@ impl Control {
             // As many as there are now: a worker that reports without end doesn't keep the others waiting.
             for _ in 0..reports.len() {
                 let Some(report) = reports.pop() else { break };
+                self.observe(worker, &report);
                 self.manager.handle_report(now, worker, &report);
                 match report {
-                    Report::Established { connection, initiator, tuple, .. } => {
-                        self.connections.insert((worker, connection));
-                        self.ports.handle_established((worker, connection), tuple, initiator);
+                    Report::Established { connection, token, initiator, tuple, .. } => {
+                        self.connections.insert((worker, connection), Known { token, first: tuple });
+                        if self.ports.handle_established((worker, connection), tuple, initiator) {
+                            self.manager.set_bound(worker, connection);
+                        }
+                    }
+                    Report::Described { ticket, details } => {
+                        let done = self.asks.handle_described(ticket, details);
+                        done.into_iter().for_each(|ask| self.answer(ask));
+                    }
+                    Report::Counted { ticket, counters } => {
+                        let done = self.asks.handle_counted(ticket, &counters);
+                        done.into_iter().for_each(|ask| self.answer(ask));
                     }
                     Report::SubflowClosed { tuple, .. } => self.ports.handle_flow_closed(tuple),
                     Report::Closed { connection, .. } => {
@@ -363,6 +430,7 @@ impl Control {
                         self.handle_health(now, port, change);
                     }
                     Report::JoinsAllowed { .. }
+                    | Report::PriorityChanged { .. }
                     | Report::SubflowEstablished { .. }
                     | Report::AddressAnnounced { .. }
                     | Report::AddressWithdrawn { .. } => {}
@@ -400,15 +468,28 @@ impl Control {
                 self.command(worker, Command::CloseSubflow { connection, subflow });
             }
             PmCommand::SetBackup { worker, connection, subflow, backup } => {
+                self.observe_backup((worker, connection), subflow, backup);
                 self.command(worker, Command::SetBackup { connection, subflow, backup });
             }
             PmCommand::Announce { worker, connection, id, addr, port } => {
-                self.command(worker, Command::Announce { connection, id, addr, port });
+                self.announce((worker, connection), id, addr, port);
             }
             PmCommand::Withdraw { worker, connection, id } => {
                 self.command(worker, Command::Withdraw { connection, id });
             }
         }
+    }
+
+    /// Has an address announced, if joins can come to it.
+    fn announce(&mut self, key: Key, id: AddressId, addr: IpAddr, port: Option<u16>) {
+        let Some(Known { first, .. }) = self.connections.get(&key).copied() else { return };
+        let local = Endpoint::new(addr, port.unwrap_or(first.local.port));
+        if local != first.local && self.ports.announce_join(local, key).is_err() {
+            self.join_ports_refused += 1;
+            return;
+        }
+        let (worker, connection) = key;
+        self.command(worker, Command::Announce { connection, id, addr, port });
     }
 
     fn command(&mut self, worker: WorkerId, command: Command) {

@@ -1,5 +1,6 @@
 //! Why something could not be started, connected or listened to: each with what can be done about it.
 
+use super::ctl::CtlError;
 use crate::stack::CloseReason;
 use crate::xdp::XdpError;
 use std::io;
@@ -52,6 +53,17 @@ pub enum StartError {
     /// The kernel did not answer about links, addresses and routes.
     #[error("cannot ask the kernel for its links and addresses: {0}")]
     Netlink(#[source] io::Error),
+    /// An endpoint cannot be used.
+    #[error("endpoint {endpoint}: {why}")]
+    Endpoint {
+        /// Which.
+        endpoint: String,
+        /// Why not.
+        why: String,
+    },
+    /// The control socket could not be opened.
+    #[error(transparent)]
+    Ctl(#[from] CtlError),
     /// A thread or a descriptor could not be had.
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
@@ -183,6 +195,9 @@ pub enum PortError {
     /// The steering program could not be told of it.
     #[error(transparent)]
     Steering(#[from] XdpError),
+    /// As many places for joins alone as there can be.
+    #[error("{0} addresses with ports that are announced are the most")]
+    TooManyJoins(usize),
 }
 
 impl PortError {

@@ -1,10 +1,15 @@
 //! What application threads hold of the control thread: a channel of requests and the means to wake it.
 
+use super::asks::AskError;
+use super::ctl::protocol::{Answer, CtlRequest, Refusal};
 use super::error::{ConnectError, ListenError};
+use super::info::ConnectionStatus;
+use crate::mptcp::SubflowId;
+use crate::pm::SubflowRequest;
 use crate::stack::{AcceptQueue, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
 use crate::wire::FourTuple;
 use crossbeam::channel::{Receiver, Sender, bounded};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +33,29 @@ pub(super) enum Request {
     Listen { local: SocketAddr, options: ListenOptions, reply: Sender<Result<Bound, ListenError>> },
     /// Listen no more; `done` is dropped once that is so.
     Unlisten { id: ListenerId, done: Sender<()> },
+    /// Tell all that there is to say about the connection whose first subflow has these ends.
+    Status { first: FourTuple, reply: Sender<Result<ConnectionStatus, AskError>> },
+    /// Do something to its paths.
+    Manage { first: FourTuple, action: Action, reply: Sender<Result<(), AskError>> },
+    /// Carry out a request that came through the control socket.
+    Ctl { request: CtlRequest, reply: Sender<Answer> },
     /// End all connections, then the threads.
     Shutdown,
+}
+
+/// What can be done to a connection's paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Use one more local address.
+    AddAddress(IpAddr),
+    /// Use a local address no more.
+    RemoveAddress(IpAddr),
+    /// Open a subflow.
+    AddSubflow(SubflowRequest),
+    /// Reset a subflow.
+    RemoveSubflow(SubflowId),
+    /// Use a subflow only as a backup, or again as any other.
+    SetBackup(SubflowId, bool),
 }
 
 /// A connection whose SYN is about to leave.
@@ -98,6 +124,45 @@ impl ControlHandle {
         if self.send(Request::Unlisten { id, done }).is_some() {
             let _ = answer.recv_timeout(UNLISTEN_TIMEOUT);
         }
+    }
+
+    /// What is known of the connection whose first subflow has these ends.
+    ///
+    /// # Errors
+    /// It has ended; or nobody answers.
+    pub fn status(&self, first: FourTuple) -> Result<ConnectionStatus, AskError> {
+        let (reply, answer) = bounded(1);
+        self.send(Request::Status { first, reply }).ok_or(AskError::ShutDown)?;
+        answer.recv().unwrap_or(Err(AskError::ShutDown))
+    }
+
+    /// Does something to the paths of the connection whose first subflow has these ends.
+    ///
+    /// # Errors
+    /// Why it cannot be done. What comes of it later shows in [`ControlHandle::status`].
+    pub fn manage(&self, first: FourTuple, action: Action) -> Result<(), AskError> {
+        let (reply, answer) = bounded(1);
+        self.send(Request::Manage { first, action, reply }).ok_or(AskError::ShutDown)?;
+        answer.recv().unwrap_or(Err(AskError::ShutDown))
+    }
+
+    /// Carries out a request of the control socket.
+    pub(super) fn ctl(&self, request: CtlRequest) -> Answer {
+        let (reply, answer) = bounded(1);
+        let shut_down = || Refusal::new(AskError::ShutDown);
+        self.send(Request::Ctl { request, reply }).ok_or_else(shut_down)?;
+        answer.recv().unwrap_or_else(|_| Err(shut_down()))
+    }
+
+    /// A handle that leads nowhere.
+    #[cfg(test)]
+    pub(crate) fn detached() -> Self {
+        #[derive(Debug)]
+        struct NoWake;
+        impl crate::stack::stream::Wake for NoWake {
+            fn wake(&self) {}
+        }
+        Self::new(Arc::new(Doorbell::new(1, Box::new(NoWake)))).0
     }
 
     /// Asks the control thread to end everything.

@@ -3,18 +3,21 @@
 use super::clock::Clock;
 use super::config::RuntimeConfig;
 use super::control::{Control, ControlParts};
+use super::ctl::{CtlError, CtlPath, CtlSocket, CtlThread};
 use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
+use super::paths::PathConfig;
 use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
-use crate::base::{FramePool, PoolCache, WorkerId};
+use crate::base::{FramePool, PoolCache, PortId, WorkerId};
 use crate::pm::{Limits, Manager, PmConfig};
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerConfig, WorkerHandle};
 use crate::xdp::{PortInfo, Xdp, XdpConfig};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -29,6 +32,9 @@ pub struct Runtime {
     control: ControlHandle,
     xdp: Arc<Xdp>,
     stalls: Stalls,
+    ctl: Result<Option<PathBuf>, CtlError>,
+    /// Ends before the control thread, which answers it.
+    ctl_thread: Option<CtlThread>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -39,6 +45,12 @@ impl Runtime {
     /// What is missing, in words. Nothing stays attached then.
     pub fn start(config: RuntimeConfig) -> Result<Runtime, StartError> {
         check(&config)?;
+        // First: it is the likeliest to be refused, and costs nothing.
+        let ctl = match &config.ctl {
+            CtlPath::None => Ok(None),
+            CtlPath::At(path) => Ok(Some(CtlSocket::open(Some(path))?)),
+            CtlPath::Default => CtlSocket::open(None).map(Some),
+        };
         let mut network = Network::new().map_err(StartError::Netlink)?;
         let nics = network.choose(&config.nics)?;
         let mut xdp = Xdp::open(&XdpConfig {
@@ -65,8 +77,8 @@ impl Runtime {
         }
         let xdp = Arc::new(xdp);
         let limits = Limits {
-            subflows: config.max_subflows - 1,
-            add_addr_accepted: config.max_addresses,
+            subflows: config.paths.subflows,
+            add_addr_accepted: config.paths.add_addr_accepted,
             connections: config.max_connections.saturating_mul(config.workers),
         };
         let stalls = Stalls::new(xdp.ports().len());
@@ -76,25 +88,38 @@ impl Runtime {
             wake,
             doorbell,
             network,
-            manager: Manager::new(PmConfig { limits, ..PmConfig::default() }, seed),
+            manager: Manager::new(manager_config(&config, limits, xdp.ports())?, seed),
             stalls: stalls.clone(),
             workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
             xdp: Arc::clone(&xdp),
             accept_backlog: config.backlog,
+            events: ctl.as_ref().ok().and_then(Option::as_ref).map(|ctl| Arc::clone(&ctl.events)),
             stop: Arc::clone(&stop),
         };
-        let mut runtime = Runtime { control, xdp, stalls, threads: Vec::new() };
-        for (place, thread) in workers.into_iter().enumerate() {
+        let mut thread = Control::new(parts);
+        thread.open_endpoints(&config.paths.endpoints)?;
+        let (ctl, socket) = match ctl {
+            Ok(Some(socket)) => (Ok(Some(socket.path())), Some(socket)),
+            Ok(None) => (Ok(None), None),
+            Err(error) => (Err(error), None),
+        };
+        let mut runtime = Runtime { control, xdp, stalls, ctl, ctl_thread: None, threads: Vec::new() };
+        for (place, worker) in workers.into_iter().enumerate() {
             let core = core_of(&config, place);
             runtime.spawn(&stop, format!("braid-worker-{place}"), move || {
                 if let Some(core) = core {
                     // Where the process may not run there, the scheduler's choice is as good as any.
                     core_affinity::set_for_current(core);
                 }
-                thread.run();
+                worker.run();
             })?;
         }
-        runtime.spawn(&stop, "braid-control".to_owned(), move || Control::new(parts).run(changes))?;
+        runtime.spawn(&stop, "braid-control".to_owned(), move || thread.run(changes))?;
+        if let Some(socket) = socket {
+            let control = runtime.control.clone();
+            let thread = socket.serve(move |request| control.ctl(request)).map_err(StartError::Thread)?;
+            runtime.ctl_thread = Some(thread);
+        }
         Ok(runtime)
     }
 
@@ -116,6 +141,14 @@ impl Runtime {
     /// The frames that all NICs and connections share.
     pub fn pool(&self) -> &Arc<FramePool> {
         self.xdp.pool()
+    }
+
+    /// Where the control socket is; `None`: none was wanted.
+    ///
+    /// # Errors
+    /// Why there is none where the default one could not be opened.
+    pub fn ctl(&self) -> Result<Option<&Path>, &CtlError> {
+        self.ctl.as_ref().map(Option::as_deref)
     }
 
     /// The way to the control thread.
@@ -153,6 +186,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        drop(self.ctl_thread.take());
         self.control.shutdown();
         for thread in self.threads.drain(..) {
             // It has not panicked: see `spawn`.
@@ -161,11 +195,30 @@ impl Drop for Runtime {
     }
 }
 
+/// What the path manager is told, with the NICs by their numbers.
+fn manager_config(
+    config: &RuntimeConfig,
+    limits: Limits,
+    ports: &[PortInfo],
+) -> Result<PmConfig, StartError> {
+    let number = |name: &String| {
+        let place = ports.iter().position(|port| port.name == *name);
+        place.map(|place| PortId(place as u16)).ok_or_else(|| StartError::NoSuchNic {
+            name: name.clone(),
+            others: ports.iter().map(|port| port.name.clone()).collect(),
+        })
+    };
+    let PathConfig { policy, dual_stack, backup, .. } = &config.paths;
+    let backup = backup.iter().map(number).collect::<Result<Vec<PortId>, StartError>>()?;
+    Ok(PmConfig { policy: *policy, dual_stack: *dual_stack, limits, backup })
+}
+
 /// Numbers that make no sense, before anything is attached.
 fn check(config: &RuntimeConfig) -> Result<(), StartError> {
     let limits = [
         ("workers", config.workers, 1, usize::from(u16::MAX)),
-        ("max_subflows", config.max_subflows, 1, 255),
+        ("paths.subflows", config.paths.subflows, 0, Limits::SUBFLOWS_MAX),
+        ("paths.add_addr_accepted", config.paths.add_addr_accepted, 0, Limits::ADD_ADDR_ACCEPTED_MAX),
         ("max_connections", config.max_connections, 1, 1 << 24),
     ];
     for (what, value, min, max) in limits {

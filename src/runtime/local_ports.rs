@@ -9,12 +9,14 @@ use crate::stack::stream::StreamState;
 use crate::stack::{ConnectionId, ListenerId, StreamShared};
 use crate::wire::{Endpoint, FourTuple};
 use crate::xdp::Xdp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 /// Listeners of one process.
 const LISTENERS_MAX: usize = 256;
+/// Addresses and ports at which only joins are taken.
+const JOIN_PORTS_MAX: usize = 1024;
 
 /// Names a connection of the process.
 pub(super) type Key = (WorkerId, ConnectionId);
@@ -57,6 +59,16 @@ struct Listening {
     closed: bool,
 }
 
+/// An address and a port that peers are told to join at, where no connection begins: it takes MP_JOIN and nothing else.
+#[derive(Debug)]
+struct JoinPort {
+    _reservation: Reservation,
+    /// An endpoint announces it to all.
+    is_endpoint: bool,
+    /// Connections that have announced it.
+    users: HashSet<Key>,
+}
+
 /// All local ports of the process.
 #[derive(Debug)]
 pub(super) struct LocalPorts<S: Steer> {
@@ -65,6 +77,7 @@ pub(super) struct LocalPorts<S: Steer> {
     listeners: BTreeMap<ListenerId, Listening>,
     /// Connections that a listener accepted.
     accepted: HashMap<Key, ListenerId>,
+    joins: HashMap<Endpoint, JoinPort>,
     next_listener: u32,
 }
 
@@ -75,6 +88,7 @@ impl<S: Steer> LocalPorts<S> {
             flows: HashMap::new(),
             listeners: BTreeMap::new(),
             accepted: HashMap::new(),
+            joins: HashMap::new(),
             next_listener: 0,
         }
     }
@@ -110,13 +124,14 @@ impl<S: Steer> LocalPorts<S> {
         Ok(tuple)
     }
 
-    /// A connection is established: one of ours, or one that a listener accepted.
-    pub(super) fn handle_established(&mut self, connection: Key, tuple: FourTuple, initiator: bool) {
+    /// A connection is established: one of ours, or one that a listener accepted. True if that listener is bound to one
+    /// address.
+    pub(super) fn handle_established(&mut self, connection: Key, tuple: FourTuple, initiator: bool) -> bool {
         if initiator {
             if let Some(flow) = self.flows.get_mut(&tuple) {
                 flow.holder = Holder::Connection(connection);
             }
-            return;
+            return false;
         }
         // Where one listener has the port at any address and another at this one, the more specific accepted it.
         let serves = |listening: &Listening| {
@@ -125,10 +140,10 @@ impl<S: Steer> LocalPorts<S> {
         };
         let candidates = self.listeners.iter_mut().filter(|(_, listening)| serves(listening));
         let listener = candidates.max_by_key(|(_, l)| !l.reservation.local().addr.is_unspecified());
-        if let Some((id, listening)) = listener {
-            listening.connections += 1;
-            self.accepted.insert(connection, *id);
-        }
+        let Some((id, listening)) = listener else { return false };
+        listening.connections += 1;
+        self.accepted.insert(connection, *id);
+        !listening.reservation.local().addr.is_unspecified()
     }
 
     /// The stack has done with a flow.
@@ -141,6 +156,9 @@ impl<S: Steer> LocalPorts<S> {
     /// The stack has done with a connection.
     pub(super) fn handle_closed(&mut self, connection: Key) {
         self.retain_flows(|flow| !matches!(flow.holder, Holder::Connection(holder) if holder == connection));
+        self.release_joins(|join| {
+            join.users.remove(&connection);
+        });
         let Some(id) = self.accepted.remove(&connection) else { return };
         if let Some(listening) = self.listeners.get_mut(&id) {
             listening.connections -= 1;
@@ -190,12 +208,81 @@ impl<S: Steer> LocalPorts<S> {
         steered
     }
 
+    /// Where a listener listens.
+    pub(super) fn listener(&self, id: ListenerId) -> Option<Endpoint> {
+        self.listeners.get(&id).map(|listening| listening.reservation.local())
+    }
+
     /// A listener is closed. Its port stays ours while connections that it accepted live.
     pub(super) fn unlisten(&mut self, id: ListenerId) {
         if let Some(listening) = self.listeners.get_mut(&id) {
             listening.closed = true;
             self.end_listener(id);
         }
+    }
+
+    /// Whether a listener takes what comes to `local`.
+    fn is_steered(&self, local: Endpoint) -> bool {
+        let serves = |listening: &Listening| {
+            let own = listening.reservation.local();
+            own.port == local.port && (own.addr.is_unspecified() || own.addr == local.addr)
+        };
+        self.listeners.values().any(serves)
+    }
+
+    /// An endpoint announces an address with a port: joins come there, and nothing else does.
+    pub(super) fn open_join(&mut self, local: Endpoint) -> Result<(), PortError> {
+        if let Some(join) = self.join_port(local)? {
+            join.is_endpoint = true;
+        }
+        Ok(())
+    }
+
+    /// It announces it no more. Connections that have announced it keep it.
+    pub(super) fn close_join(&mut self, local: Endpoint) {
+        if let Some(join) = self.joins.get_mut(&local) {
+            join.is_endpoint = false;
+        }
+        self.release_joins(|_| {});
+    }
+
+    /// A connection announces `local`.
+    pub(super) fn announce_join(&mut self, local: Endpoint, connection: Key) -> Result<(), PortError> {
+        if let Some(join) = self.join_port(local)? {
+            join.users.insert(connection);
+        }
+        Ok(())
+    }
+
+    /// The place for joins at `local`, made if need be; `None`: packets to it come to us anyway.
+    fn join_port(&mut self, local: Endpoint) -> Result<Option<&mut JoinPort>, PortError> {
+        if !self.joins.contains_key(&local) {
+            if self.is_steered(local) {
+                return Ok(None);
+            }
+            if self.joins.len() >= JOIN_PORTS_MAX {
+                return Err(PortError::TooManyJoins(JOIN_PORTS_MAX));
+            }
+            let reservation =
+                Reservation::new(local).map_err(|error| PortError::from_bind(local.into(), error))?;
+            self.steering.steer(local)?;
+            let users = HashSet::new();
+            let join = JoinPort { _reservation: reservation, is_endpoint: false, users };
+            self.joins.insert(local, join);
+        }
+        Ok(self.joins.get_mut(&local))
+    }
+
+    fn release_joins(&mut self, mut change: impl FnMut(&mut JoinPort)) {
+        let steering = &self.steering;
+        self.joins.retain(|local, join| {
+            change(join);
+            let kept = join.is_endpoint || !join.users.is_empty();
+            if !kept {
+                steering.unsteer(*local);
+            }
+            kept
+        });
     }
 
     fn end_listener(&mut self, id: ListenerId) {

@@ -200,6 +200,17 @@ impl Network {
         link.map_or_else(|| port.to_string(), |link| link.name.clone())
     }
 
+    /// The port of an attached NIC.
+    pub(super) fn port_named(&self, name: &str) -> Option<PortId> {
+        let link = self.links.values().find(|link| link.name == name)?;
+        self.port(link.ifindex)
+    }
+
+    /// The names of all attached NICs.
+    pub(super) fn names(&self) -> Vec<String> {
+        (0..self.ports.len()).map(|place| self.name(PortId(place as u16))).collect()
+    }
+
     /// Whether `addr` is an address of an attached NIC.
     pub(super) fn is_ours(&self, addr: IpAddr) -> bool {
         self.addresses.iter().any(|(ifindex, own)| *own == addr && self.port(*ifindex).is_some())

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 pub struct NicRules {
     /// Its address.
     pub addr: IpAddr,
+    /// One of the other family.
+    pub other: Option<IpAddr>,
     /// Bytes of an IP packet at most.
     pub mtu: u16,
 }
@@ -95,7 +97,7 @@ impl WireCheck {
             return Err(format!("transmitted {} bytes at an MTU of {}", frame.len(), rules.mtu));
         }
         let tuple = packet.tuple.reversed();
-        if tuple.local.addr != rules.addr {
+        if tuple.local.addr != rules.addr && Some(tuple.local.addr) != rules.other {
             return Err(format!("transmitted from {} on the NIC of {}", tuple.local, rules.addr));
         }
         self.learn(tuple, &packet);

@@ -3,8 +3,9 @@
 
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{AddressEvent, LinkEvent, Manager, PmCommand, PmConfig, PortHealth, Prefix, Route, Routes};
-use crate::stack::{Command, Report};
+use crate::pm::{AddressEvent, LinkEvent, Manager, PmCommand, PortHealth, Prefix, Route, Routes};
+use crate::sim::wish::{PathSpec, Wish};
+use crate::stack::{Command, ConnectionId, Report};
 use crate::wire::{Endpoint, FourTuple};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,6 +20,8 @@ const WORKER: WorkerId = WorkerId(0);
 pub struct LocalNic {
     /// Its address.
     pub addr: IpAddr,
+    /// One of the other family.
+    pub other: Option<IpAddr>,
     /// How packets leave through it.
     pub path: Path,
 }
@@ -34,6 +37,10 @@ pub struct ControlCounters {
     pub joined: u64,
     /// How often a NIC stalled.
     pub stalled: u64,
+    /// Wishes of users that the path manager agreed to.
+    pub granted: u64,
+    /// How often the peer asked for a subflow to be a backup, or none any more.
+    pub priorities: u64,
 }
 
 /// The control plane of a host.
@@ -45,13 +52,15 @@ pub struct SimControl {
     next_port: u16,
     /// Established subflows, the first ones included.
     up: BTreeSet<FourTuple>,
+    /// MPTCP connections, the oldest first.
+    live: Vec<ConnectionId>,
     counters: ControlCounters,
 }
 
 impl SimControl {
     /// The control plane of a host with `nics`, each of which leads to the hosts of its own network and no further.
-    pub fn new(nics: Vec<LocalNic>, seed: u64) -> Self {
-        let mut manager = Manager::new(PmConfig::default(), seed);
+    pub fn new(nics: Vec<LocalNic>, paths: &PathSpec, seed: u64) -> Self {
+        let mut manager = Manager::new(paths.config.clone(), seed);
         let mut health = PortHealth::default();
         let start = Instant::ZERO;
         let mut routes = Vec::new();
@@ -60,13 +69,19 @@ impl SimControl {
             if let Some(event) = health.handle_link(LinkEvent { port, up: true }) {
                 manager.handle_link(start, event);
             }
-            manager.handle_address(start, AddressEvent { port, addr: nic.addr, added: true });
-            let prefix = Prefix::new(nic.addr, if nic.addr.is_ipv4() { 24 } else { 64 });
-            routes.push(Route { port: Some(port), prefix, via: None });
+            for addr in std::iter::once(nic.addr).chain(nic.other) {
+                manager.handle_address(start, AddressEvent { port, addr, added: true });
+                let prefix = Prefix::new(addr, if addr.is_ipv4() { 24 } else { 64 });
+                routes.push(Route { port: Some(port), prefix, via: None });
+            }
+        }
+        for endpoint in &paths.endpoints {
+            let added = manager.add_endpoint(start, endpoint);
+            assert!(added.is_ok(), "a scenario's endpoints are right: {added:?}");
         }
         manager.set_routes(start, Routes::new(routes));
         let (up, counters) = (BTreeSet::new(), ControlCounters::default());
-        Self { manager, health, nics, next_port: FIRST_PORT, up, counters }
+        Self { manager, health, nics, next_port: FIRST_PORT, up, live: Vec::new(), counters }
     }
 
     /// What it has seen.
@@ -87,9 +102,10 @@ impl SimControl {
     /// The worker reports.
     pub fn handle_report(&mut self, now: Instant, report: &Report, commands: &mut Vec<Command>) {
         match *report {
-            Report::Established { tuple, .. } => {
+            Report::Established { connection, token, tuple, .. } => {
                 self.counters.established += 1;
                 self.up.insert(tuple);
+                self.live.extend(token.map(|_| connection));
             }
             Report::SubflowEstablished { tuple, .. } => {
                 self.counters.joined += 1;
@@ -98,13 +114,19 @@ impl SimControl {
             Report::SubflowClosed { tuple, .. } => {
                 self.up.remove(&tuple);
             }
-            Report::Closed { .. } => self.counters.closed += 1,
+            Report::Closed { connection, .. } => {
+                self.counters.closed += 1;
+                self.live.retain(|live| *live != connection);
+            }
             Report::PortStalled { port, stalled } => {
                 self.counters.stalled += u64::from(stalled);
                 let event = self.health.handle_stalled(WORKER, port, stalled);
                 self.handle_link(now, event, commands);
             }
+            Report::PriorityChanged { .. } => self.counters.priorities += 1,
             Report::JoinsAllowed { .. }
+            | Report::Described { .. }
+            | Report::Counted { .. }
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. } => {}
         }
@@ -124,6 +146,13 @@ impl SimControl {
         let Some(LinkEvent { port, up }) = event else { return };
         commands.push(Command::PortState { port, up });
         self.manager.handle_link(now, LinkEvent { port, up });
+    }
+
+    /// A user wants something.
+    pub fn handle_wish(&mut self, now: Instant, wish: Wish, commands: &mut Vec<Command>) {
+        let granted = wish.ask(now, &mut self.manager, self.live.first().copied());
+        self.counters.granted += u64::from(granted);
+        self.carry_out(commands);
     }
 
     /// Does what is due.

@@ -9,6 +9,7 @@ use crate::sim::control::{LocalNic, SimControl};
 use crate::sim::network::{HostId, Network, Nic};
 use crate::sim::port::{RingSizes, SimPort, SimSteering};
 use crate::sim::simulation::Events;
+use crate::sim::wish::{PathSpec, Wish};
 use crate::stack::stream::Wake;
 use crate::stack::{AcceptQueue, Command, ListenOptions, ListenerId, StreamShared};
 use crate::tcp::TcpCounters;
@@ -28,6 +29,8 @@ pub struct HostSpec {
     pub frames: usize,
     /// Its NICs' rings.
     pub rings: RingSizes,
+    /// What its path manager is told.
+    pub paths: PathSpec,
 }
 
 /// What a NIC is like.
@@ -35,6 +38,8 @@ pub struct HostSpec {
 pub struct NicSpec {
     /// Its address.
     pub addr: IpAddr,
+    /// One of the other family, beside it.
+    pub other: Option<IpAddr>,
     /// What goes in front of what it sends.
     pub link: crate::wire::LinkHeader,
     /// Bytes of an IP packet at most.
@@ -91,6 +96,8 @@ pub struct Host {
     accept: Arc<AcceptQueue>,
     expected: Vec<Expected>,
     commands: Vec<Command>,
+    /// Print what the worker reports and is told.
+    log: bool,
     wake_at: Option<Instant>,
 }
 
@@ -108,12 +115,17 @@ impl Host {
         let worker = Worker::new(config, ports, SimSteering::new(64), cache, handle.clone());
         let local = spec.nics.iter().enumerate().map(|(number, nic)| LocalNic {
             addr: nic.addr,
+            other: nic.other,
             path: Path { port: PortId(number as u16), link: nic.link, mtu: nic.mtu },
         });
         Self {
             id,
-            control: SimControl::new(local.collect(), seed),
-            nics: spec.nics.iter().map(|nic| NicRules { addr: nic.addr, mtu: nic.mtu }).collect(),
+            control: SimControl::new(local.collect(), &spec.paths, seed),
+            nics: spec
+                .nics
+                .iter()
+                .map(|nic| NicRules { addr: nic.addr, other: nic.other, mtu: nic.mtu })
+                .collect(),
             app_cache: PoolCache::for_application(Arc::clone(&pool)),
             pool,
             worker,
@@ -122,8 +134,14 @@ impl Host {
             accept: AcceptQueue::new(64),
             expected: Vec::new(),
             commands: Vec::new(),
+            log: false,
             wake_at: None,
         }
+    }
+
+    /// Prints what passes between worker and control plane to standard error.
+    pub fn set_log(&mut self, log: bool) {
+        self.log = log;
     }
 
     /// Accepts connections at `port`.
@@ -180,6 +198,11 @@ impl Host {
         self.control.handle_port_state(now, port, up, &mut self.commands);
     }
 
+    /// A user wants something of its path manager.
+    pub fn wish(&mut self, now: Instant, wish: Wish) {
+        self.control.handle_wish(now, wish, &mut self.commands);
+    }
+
     /// Runs everything of the host until nothing more is to do now. Returns when it wants to run again.
     ///
     /// # Errors
@@ -193,7 +216,7 @@ impl Host {
     ) -> Result<Option<Instant>, String> {
         self.wake_at = None;
         for _ in 0..TURNS_MAX {
-            self.push_commands();
+            self.push_commands(now);
             check.begin_turn();
             let Turn { busy, next, data_packets: _ } = self.worker.turn(now);
             self.transmit(now, network, check, events)?;
@@ -313,9 +336,12 @@ impl Host {
         &mut self.worker.ports_mut()[port.index()]
     }
 
-    fn push_commands(&mut self) {
+    fn push_commands(&mut self, now: Instant) {
         let mut commands = std::mem::take(&mut self.commands).into_iter();
         while let Some(command) = commands.next() {
+            if self.log {
+                eprintln!("{now} host {} is told {command:?}", self.id.0);
+            }
             if let Err(refused) = self.handle.commands.push(command) {
                 self.commands = std::iter::once(refused).chain(commands).collect();
                 return;
@@ -342,6 +368,9 @@ impl Host {
 
     fn run_control(&mut self, now: Instant) {
         while let Some(report) = self.handle.reports.pop() {
+            if self.log {
+                eprintln!("{now} host {} reports {report:?}", self.id.0);
+            }
             self.control.handle_report(now, &report, &mut self.commands);
         }
         if self.control.poll_timeout().is_some_and(|at| at <= now) {

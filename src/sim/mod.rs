@@ -20,6 +20,7 @@ pub mod port;
 pub mod scenario;
 pub mod simulation;
 pub mod trace;
+pub mod wish;
 
 pub use scenario::{Kind, Scenario};
 pub use simulation::{Failure, Measurement, Outcome, measure, run};

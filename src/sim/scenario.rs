@@ -9,6 +9,7 @@ use crate::sim::middlebox::Middlebox;
 use crate::sim::network::{HostId, Link, Nic};
 use crate::sim::pipe::{PipeConfig, QueueLimit};
 use crate::sim::port::RingSizes;
+use crate::sim::wish::{PathSpec, TimedWish, Wish, random_paths};
 use crate::stack::ListenOptions;
 use crate::wire::{LinkHeader, MacAddr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -42,6 +43,11 @@ pub enum Kind {
     Everything,
     /// A NIC gives nothing back any more, for ever or for a while.
     NicStalls,
+    /// Policies, endpoints and limits of every kind at both ends, addresses of both families, and users who change all
+    /// that meanwhile.
+    Policies,
+    /// Links that lose and regain their carrier ten times under load.
+    Flaps,
 }
 
 impl Kind {
@@ -60,6 +66,8 @@ impl Kind {
         ("slow_reader", Kind::SlowReader),
         ("everything", Kind::Everything),
         ("nic_stalls", Kind::NicStalls),
+        ("policies", Kind::Policies),
+        ("flaps", Kind::Flaps),
     ];
 
     /// The name.
@@ -161,20 +169,29 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// Where completions stop.
     pub stops: Vec<Stop>,
+    /// What users want.
+    pub wishes: Vec<TimedWish>,
     /// How late at most a worker looks at what has arrived.
     pub poll_delay: Duration,
     /// When all applications must have finished.
     pub deadline: Duration,
     /// How long after that timers may still run.
     pub linger: Duration,
-    /// Print every packet that arrives to standard error.
+    /// Print every packet that arrives, and what passes between workers and control planes, to standard error.
     pub log: bool,
 }
 
 impl Scenario {
     /// `paths` clean links of default pipes between two hosts, and one connection that uploads `bytes`.
     pub fn plain(seed: u64, paths: usize, bytes: u64) -> Self {
-        let mut hosts = vec![HostSpec { nics: Vec::new(), frames: 4096, rings: RingSizes::default() }; 2];
+        let mut hosts = vec![HostSpec {
+                nics: Vec::new(),
+                frames: 4096,
+                rings: RingSizes::default(),
+                paths: PathSpec::default(),
+            };
+            2
+        ];
         let nic = |host, number: usize| Nic { host: HostId(host), port: PortId(number as u16) };
         let links = (0..paths).map(|number| Link {
             a: nic(0, number),
@@ -201,6 +218,7 @@ impl Scenario {
             }],
             faults: Vec::new(),
             stops: Vec::new(),
+            wishes: Vec::new(),
             poll_delay: Duration::from_micros(20),
             deadline: Duration::from_secs(600),
             linger: Duration::from_secs(1200),
@@ -212,7 +230,7 @@ impl Scenario {
     pub fn random(kind: Kind, seed: u64) -> Self {
         let mut prng = Prng::new(seed ^ (kind as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let paths = match kind {
-            Kind::PathDies | Kind::PathReturns | Kind::NicStalls => 2 + prng.below(2) as usize,
+            Kind::PathDies | Kind::PathReturns | Kind::NicStalls | Kind::Flaps => 2 + prng.below(2) as usize,
             _ => 1 + prng.below(3) as usize,
         };
         let mut scenario = Scenario::plain(prng.next_u64(), paths, 0);
@@ -253,6 +271,8 @@ impl Scenario {
             Kind::SlowReader => scenario.draw_slow_reader(&mut prng),
             Kind::Everything => scenario.draw_everything(&mut prng, bytes),
             Kind::NicStalls => scenario.draw_stop(&mut prng),
+            Kind::Policies => scenario.draw_paths(&mut prng),
+            Kind::Flaps => scenario.draw_flaps(&mut prng),
             Kind::Clean
             | Kind::Loss
             | Kind::Reordering
@@ -359,6 +379,73 @@ impl Scenario {
         self.stops.push(Stop { nic: Nic { host, port }, at, lasts });
     }
 
+    /// Path managers of every kind, and users who change what they do. A link may fail for a while.
+    fn draw_paths(&mut self, prng: &mut Prng) {
+        for number in 0..self.links.len() {
+            let other = prng.chance(0.5);
+            for (side, host) in self.hosts.iter_mut().enumerate() {
+                let nic = &mut host.nics[number];
+                // Side by side, or at one end only.
+                if other || prng.chance(0.2) {
+                    nic.other = Some(nic_spec(side, number, nic.addr.is_ipv4(), nic.mtu).addr);
+                }
+            }
+        }
+        let addresses = |host: &HostSpec| {
+            host.nics.iter().flat_map(|nic| std::iter::once(nic.addr).chain(nic.other)).collect()
+        };
+        let addresses: Vec<Vec<IpAddr>> = self.hosts.iter().map(addresses).collect();
+        for (host, own) in self.hosts.iter_mut().zip(&addresses) {
+            host.paths = random_paths(prng, own, host.nics.len());
+        }
+        let remover = prng.below(2) as usize;
+        for _ in 0..prng.below(12) {
+            let side = prng.below(2) as usize;
+            let at = Instant::from_millis(prng.below(2_000));
+            let wish = Wish::random(prng, &addresses[side], &addresses[1 - side]);
+            if side == remover || !wish.removes() {
+                self.wishes.push(TimedWish { at, host: HostId(side), wish });
+            }
+        }
+        if prng.chance(0.5) {
+            let link = prng.below(self.links.len() as u64) as usize;
+            let when = When::At(Instant::from_millis(prng.below(1_500)));
+            let lasts = Some(Duration::from_millis(100 + prng.below(3_000)));
+            self.faults.push(Fault { link, when, lasts, seen_by: SeenBy::ALL[prng.below(4) as usize] });
+        }
+    }
+
+    /// Ten flaps of each of some links, never of all at once for long.
+    fn draw_flaps(&mut self, prng: &mut Prng) {
+        for link in &mut self.links {
+            let rate_bps = 1_000_000 + prng.below(3_000_000);
+            link.a_to_b.rate_bps = rate_bps;
+            link.b_to_a.rate_bps = rate_bps;
+        }
+        let flapping = 1 + prng.below(self.links.len() as u64) as usize;
+        let mut end = 0;
+        for link in 0..flapping {
+            let seen_by = SeenBy::ALL[prng.below(4) as usize];
+            let mut at = prng.below(500);
+            for _ in 0..10 {
+                at += 20 + prng.below(600);
+                let lasts = 20 + prng.below(300);
+                let when = When::At(Instant::from_millis(at));
+                self.faults.push(Fault { link, when, lasts: Some(Duration::from_millis(lasts)), seen_by });
+                at += lasts;
+            }
+            end = end.max(at);
+        }
+        // Enough to last until the last of them, at the rate of all links together.
+        let rate: u64 = self.links.iter().map(|link| link.a_to_b.rate_bps).sum();
+        let bytes = rate / 8 * end / 1000;
+        let connection = &mut self.connections[0];
+        let upload = connection.client.send > 0;
+        for (app, sends) in [(&mut connection.client, upload), (&mut connection.server, !upload)] {
+            (app.send, app.receive) = if sends { (bytes, 0) } else { (0, bytes) };
+        }
+    }
+
     fn draw_slow_reader(&mut self, prng: &mut Prng) {
         let receive_buffer = 16_384 + prng.below(100_000) as u32;
         let send_buffer = 16_384 + prng.below(100_000) as u32;
@@ -407,7 +494,7 @@ fn nic_spec(side: usize, number: usize, v6: bool, mtu: u16) -> NicSpec {
     };
     let mac = |host| MacAddr([2, 0, 0, 0, host, net]);
     let link = LinkHeader { src: mac(host), dst: mac(3 - host), vlan: None };
-    NicSpec { addr, link, mtu }
+    NicSpec { addr, other: None, link, mtu }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::sim::pattern::Pattern;
 use crate::sim::pipe::{DownTime, PipeCounters};
 use crate::sim::scenario::{ConnectionSpec, Fault, Scenario, When};
 use crate::sim::trace::Trace;
+use crate::sim::wish::TimedWish;
 use crate::tcp::TcpCounters;
 use crate::wire::{Endpoint, FourTuple};
 use std::fmt;
@@ -40,6 +41,8 @@ pub enum Event {
     Fail(usize),
     /// The hosts notice that a link is back.
     Restore(usize),
+    /// A user wants something.
+    Wish(usize),
     /// Completions stop at a NIC, or come again.
     Completions {
         /// Which stop.
@@ -72,6 +75,10 @@ pub struct Outcome {
     pub joined: u64,
     /// How often a NIC stalled, at both ends.
     pub stalled: u64,
+    /// Wishes of users that the path managers of both ends agreed to.
+    pub granted: u64,
+    /// How often an end was asked for a subflow to be a backup, or none any more.
+    pub priorities: u64,
     /// MPTCP connections seen on the wire.
     pub mptcp: usize,
     /// Data acknowledgments checked.
@@ -193,6 +200,7 @@ impl<'a> Simulation<'a> {
             opened: 0,
             finished: None,
         };
+        simulation.hosts.iter_mut().for_each(|host| host.set_log(scenario.log));
         simulation.hosts[SERVER.0].listen(SERVER_PORT, scenario.listen);
         simulation.wake(SERVER, Instant::ZERO);
         for (number, connection) in scenario.connections.iter().enumerate() {
@@ -202,6 +210,9 @@ impl<'a> Simulation<'a> {
             if let When::At(at) = fault.when {
                 simulation.events.push(at, Event::Fail(number));
             }
+        }
+        for (number, wish) in scenario.wishes.iter().enumerate() {
+            simulation.events.push(wish.at, Event::Wish(number));
         }
         for (number, stop) in scenario.stops.iter().enumerate() {
             simulation.events.push(stop.at, Event::Completions { stop: number, come: false });
@@ -261,6 +272,12 @@ impl<'a> Simulation<'a> {
             }
             Event::Fail(number) => {
                 self.fail(number);
+                Ok(())
+            }
+            Event::Wish(number) => {
+                let TimedWish { host, wish, at: _ } = self.scenario.wishes[number];
+                self.hosts[host.0].wish(self.now, wish);
+                self.wake(host, self.now);
                 Ok(())
             }
             Event::Completions { stop, come } => {
@@ -405,6 +422,8 @@ impl<'a> Simulation<'a> {
             bytes: self.received(),
             joined: self.hosts[CLIENT.0].control().counters().joined,
             stalled: self.hosts.iter().map(|host| host.control().counters().stalled).sum(),
+            granted: self.hosts.iter().map(|host| host.control().counters().granted).sum(),
+            priorities: self.hosts.iter().map(|host| host.control().counters().priorities).sum(),
             mptcp: self.check.connections(),
             data_acks: self.check.data_acks(),
             faults: self.faults.iter().filter(|state| **state == FaultState::Happened).count(),

@@ -6,8 +6,8 @@ use crate::mptcp::connection::JoinRequest;
 use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::emitter::Emitter;
 use crate::mptcp::signalling::reset_option;
-use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Path, Setup, SubflowId, Transmit};
-use crate::stack::counters::Counters;
+use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, SubflowId, Transmit};
+use crate::stack::counters::{Counters, WorkerCounters};
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
 use crate::stack::slot::Slot;
 use crate::stack::stream::{AcceptQueue, Doorbell};
@@ -102,6 +102,8 @@ pub struct Stack {
     reports: VecDeque<Report>,
     emitter: Emitter,
     counters: Counters,
+    /// What is counted beside them.
+    counted: WorkerCounters,
     /// The flow of the last packet, which is mostly that of the next one.
     last: Option<(FourTuple, ConnectionId, SubflowId)>,
 }
@@ -130,6 +132,7 @@ impl Stack {
             reports: VecDeque::new(),
             emitter,
             counters: Counters::default(),
+            counted: WorkerCounters::default(),
             last: None,
             config,
         }
@@ -138,6 +141,20 @@ impl Stack {
     /// The counts.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// All that is counted, of connections that there are and were.
+    pub fn worker_counters(&self) -> WorkerCounters {
+        let mut all = WorkerCounters { stack: self.counters, ..self.counted };
+        for slot in self.connections.values() {
+            all.tally.add(&slot.connection.tally());
+        }
+        all.mptcp.add_all(self.emitter.sent());
+        all.mptcp.add(Mib::JoinNoTokenFound, self.counters.unknown_tokens);
+        all.mptcp.add(Mib::JoinRejected, self.counters.refused_joins);
+        all.mptcp.add(Mib::Retrans, all.tally.retransmits);
+        all.mptcp.add(Mib::DataCsumErr, all.tally.misbehaviour.bad_checksums);
+        all
     }
 
     /// How many connections there are, those in a handshake or in TIME-WAIT included.
@@ -197,6 +214,7 @@ impl Stack {
     ) {
         if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
             if let Some(slot) = self.connections.get_mut(connection) {
+                self.counted.mptcp.count_received(&packet.options.mptcp);
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
                 let reopened = slot.connection.is_reopened();
                 self.touch(connection);
@@ -233,10 +251,14 @@ impl Stack {
 
     fn handle_syn(&mut self, now: Instant, port: PortId, packet: &Packet, cache: &mut PoolCache) {
         let join = packet.options.mptcp.iter().find_map(|option| match option {
-            MptcpOption::Join(MpJoin::Syn { token, .. }) => Some(*token),
+            MptcpOption::Join(MpJoin::Syn { token, backup, .. }) => Some((*token, *backup)),
             _ => None,
         });
-        if let Some(token) = join {
+        if let Some((token, backup)) = join {
+            if self.tokens.contains_key(&token) {
+                self.counted.mptcp.bump(Mib::JoinSynRx);
+                self.counted.mptcp.add(Mib::JoinSynBackupRx, u64::from(backup));
+            }
             return self.handle_join(now, port, packet, token, cache);
         }
         let local = packet.tuple.local;
@@ -253,6 +275,8 @@ impl Stack {
             return;
         }
         let (listener, options) = (listener.id, listener.options.connection);
+        let capable = packet.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Capable(_)));
+        self.counted.mptcp.add(Mib::CapableSynRx, u64::from(capable));
         let setup = self.setup(now, packet.tuple, self.answering_path(port, packet), options);
         let connection = Connection::accept(now, &setup, packet);
         self.counters.accepted += 1;

@@ -1,5 +1,6 @@
 //! What a worker counts: packets by fate, and every reason for which something was refused.
 
+use crate::mptcp::{FallbackReason, Mib, MptcpCounters, Tally};
 use crate::tcp::TcpCounters;
 
 /// Counts of one worker. All only grow.
@@ -35,6 +36,87 @@ pub struct Counters {
     pub closed: u64,
     /// What TCP counted on their subflows.
     pub tcp: TcpCounters,
+}
+
+impl Counters {
+    fn add(&mut self, other: &Counters) {
+        let Counters {
+            received,
+            sent,
+            malformed,
+            stray,
+            resets_sent,
+            icmp,
+            opened,
+            accepted,
+            refused_connections,
+            accept_overflows,
+            unknown_tokens,
+            refused_joins,
+            pin_failures,
+            closed,
+            tcp,
+        } = other;
+        self.received += received;
+        self.sent += sent;
+        self.malformed.iter_mut().zip(malformed).for_each(|(own, more)| *own += more);
+        self.stray += stray;
+        self.resets_sent += resets_sent;
+        self.icmp += icmp;
+        self.opened += opened;
+        self.accepted += accepted;
+        self.refused_connections += refused_connections;
+        self.accept_overflows += accept_overflows;
+        self.unknown_tokens += unknown_tokens;
+        self.refused_joins += refused_joins;
+        self.pin_failures += pin_failures;
+        self.closed += closed;
+        self.tcp += *tcp;
+    }
+}
+
+/// All that a worker counts, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WorkerCounters {
+    /// Packets and connections.
+    pub stack: Counters,
+    /// MPTCP, as the kernel counts it.
+    pub mptcp: MptcpCounters,
+    /// Connections that became plain TCP, by the place of the reason in [`FallbackReason::ALL`].
+    pub fallbacks: [u64; FallbackReason::ALL.len()],
+    /// Of connections that there are and were.
+    pub tally: Tally,
+}
+
+impl WorkerCounters {
+    /// Adds those of another worker.
+    pub fn add(&mut self, other: &WorkerCounters) {
+        let WorkerCounters { stack, mptcp, fallbacks, tally } = other;
+        self.stack.add(stack);
+        self.mptcp.add_all(mptcp);
+        self.fallbacks.iter_mut().zip(fallbacks).for_each(|(own, more)| *own += more);
+        self.tally.add(tally);
+    }
+
+    /// A connection is plain TCP although it could have been MPTCP.
+    pub fn count_fallback(&mut self, reason: FallbackReason) {
+        if let Some(place) = FallbackReason::ALL.iter().position(|other| *other == reason) {
+            self.fallbacks[place] += 1;
+        }
+        match reason {
+            FallbackReason::AckWithoutCapable => self.mptcp.bump(Mib::CapableFallbackAck),
+            FallbackReason::SynAckWithoutCapable => self.mptcp.bump(Mib::CapableFallbackSynAck),
+            FallbackReason::SynWithoutAnswer => self.mptcp.bump(Mib::CapableSynTxDrop),
+            FallbackReason::NoDss | FallbackReason::OptionsLost => self.mptcp.bump(Mib::DssFallback),
+            // The kernel counts them by what was received.
+            FallbackReason::NotWanted
+            | FallbackReason::SynWithoutCapable
+            | FallbackReason::Unsupported
+            | FallbackReason::PeerFellBack
+            | FallbackReason::BadChecksum
+            | FallbackReason::PeerSawBadChecksum => {}
+        }
+    }
 }
 
 /// How many reasons [`crate::wire::Malformed`] has.

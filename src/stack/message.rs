@@ -2,7 +2,9 @@
 
 use crate::base::PortId;
 pub use crate::cc::CongestionAlgorithm;
+use crate::mptcp::ConnectionDetails;
 pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SchedulerKind, SubflowId};
+use crate::stack::counters::WorkerCounters;
 use crate::stack::stream::{AcceptQueue, StreamShared};
 pub use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpTcpRst, Token};
@@ -127,6 +129,18 @@ pub enum Command {
         /// The link address from now on.
         after: MacAddr,
     },
+    /// Tell all that there is to say about a connection: answered by [`Report::Described`].
+    Describe {
+        /// The connection.
+        connection: ConnectionId,
+        /// Comes back with the answer.
+        ticket: u64,
+    },
+    /// Tell the counts: answered by [`Report::Counted`].
+    Count {
+        /// Comes back with the answer.
+        ticket: u64,
+    },
     /// Reset all connections with notice to their peers and applications: the process is about to end.
     Shutdown,
 }
@@ -164,8 +178,21 @@ pub enum Report {
         tuple: FourTuple,
         /// Its NIC.
         port: PortId,
+        /// Our id of its local address.
+        local_id: AddressId,
         /// The peer's id of its address.
         remote_id: AddressId,
+        /// Either side wants it used only as a backup.
+        backup: bool,
+    },
+    /// The peer wants a subflow used only as a backup, or again as any other (MP_PRIO).
+    PriorityChanged {
+        /// The connection.
+        connection: ConnectionId,
+        /// The subflow.
+        subflow: SubflowId,
+        /// Only as a backup.
+        backup: bool,
     },
     /// A subflow has ended, or a join failed.
     SubflowClosed {
@@ -197,6 +224,20 @@ pub enum Report {
         connection: ConnectionId,
         /// The peer's id of it.
         id: AddressId,
+    },
+    /// The answer to [`Command::Describe`].
+    Described {
+        /// The question's.
+        ticket: u64,
+        /// `None`: there is no such connection any more.
+        details: Option<Box<ConnectionDetails>>,
+    },
+    /// The answer to [`Command::Count`].
+    Counted {
+        /// The question's.
+        ticket: u64,
+        /// The counts.
+        counters: Box<WorkerCounters>,
     },
     /// Nothing that was given to a NIC comes back from it, or something does again.
     PortStalled {

@@ -10,7 +10,7 @@ pub mod stream;
 pub mod timers;
 
 pub use core::{Action, PortConfig, Stack, StackConfig};
-pub use counters::Counters;
+pub use counters::{Counters, WorkerCounters};
 
 pub use message::{
     CloseReason, Command, ConnectOptions, ConnectionId, FallbackReason, ListenOptions, ListenerId, Path,

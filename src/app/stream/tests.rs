@@ -33,7 +33,7 @@ fn open(frames: usize) -> Pair {
     shared.set_open();
     shared.set_chunk_len(100);
     Pair {
-        stream: Stream::new(Arc::clone(&shared), tuple, &pool),
+        stream: Stream::new(Arc::clone(&shared), tuple, &pool, ControlHandle::detached()),
         shared,
         worker: PoolCache::new(Arc::clone(&pool)),
         pool,

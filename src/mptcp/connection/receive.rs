@@ -87,6 +87,9 @@ impl Connection {
             return;
         }
         let Some(index) = self.index(id) else { return };
+        if has_payload {
+            self.activity.received = Some(now);
+        }
         self.subflows[index].handle_sign_of_life(now, has_payload);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
@@ -191,7 +194,12 @@ impl Connection {
                         self.handle_remove_addr(now, *id);
                     }
                 }
-                MptcpOption::Prio(prio) => self.subflows[index].remote_backup = prio.backup,
+                MptcpOption::Prio(prio) => {
+                    let backup = prio.backup;
+                    if std::mem::replace(&mut self.subflows[index].remote_backup, backup) != backup {
+                        self.events.push_back(ConnectionEvent::PriorityChanged { id, backup });
+                    }
+                }
                 MptcpOption::Fail(fail) => self.handle_fail(now, index, fail, cache),
                 // They have their place on resets, and are looked at before.
                 MptcpOption::FastClose(_) | MptcpOption::Reset(_) => {}
@@ -260,6 +268,7 @@ impl Connection {
             self.misbehaviour.bad_data_acks += 1;
             return;
         }
+        self.activity.acked = Some(now);
         let acked = if fin_acked { self.send.end() } else { data_ack };
         if self.send.acknowledge(acked, cache) {
             self.batching.on_acknowledged();

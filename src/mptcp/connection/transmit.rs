@@ -54,6 +54,7 @@ impl Connection {
         }
         match self.schedule(now, room_at, cache) {
             Scheduled::On(index) => {
+                self.activity.sent = Some(now);
                 let port = self.subflows[index].path.port;
                 match self.emit(now, index, emitter, cache) {
                     Some(packet) => Transmit::Packet(port, packet),

@@ -104,6 +104,14 @@ fn an_announced_address_without_an_endpoint_for_it_is_left_to_the_routes() {
 }
 
 #[test]
+fn a_stranded_connection_goes_back_to_where_it_began() {
+    let mut host = host(true, false, &[]);
+    host.closed("10.0.0.1", FIRST, CloseReason::Reset);
+    host.wait();
+    assert_eq!(host.opened(), pairs(&[("10.0.0.1", FIRST)]));
+}
+
+#[test]
 fn signal_announces_at_either_end() {
     for initiator in [false, true] {
         let mut host = host(initiator, false, &[("10.0.1.1", "signal"), ("10.0.0.1", "signal")]);

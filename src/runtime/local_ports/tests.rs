@@ -156,3 +156,84 @@ fn listeners_have_a_limit() {
     ports.unlisten(ids[7]);
     ports.listen(any_port).expect("room again");
 }
+
+/// A port that is free at the moment.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((LOOPBACK, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+#[test]
+fn a_port_for_joins_stays_as_long_as_an_endpoint_or_a_connection_announces_it() {
+    let (mut ports, list) = ports();
+    let local = Endpoint::new(LOOPBACK, free_port());
+    ports.open_join(local).expect("it is free");
+    ports.announce_join(local, key(1)).expect("it is there");
+    ports.announce_join(local, key(2)).expect("it is there");
+    assert_eq!((steered(&list), is_reserved(local)), (vec![local], true));
+    ports.close_join(local);
+    ports.handle_closed(key(1));
+    assert_eq!((steered(&list), is_reserved(local)), (vec![local], true), "one has announced it");
+    ports.handle_closed(key(2));
+    assert_eq!((steered(&list), becomes_free(local)), (vec![], true));
+}
+
+#[test]
+fn a_port_for_joins_needs_nothing_where_a_listener_is() {
+    let (mut ports, list) = ports();
+    let (id, bound) = ports.listen(SocketAddr::from(([0; 4], 0))).expect("a port");
+    ports.steer_listener(id).expect("steered");
+    let local = Endpoint::new(LOOPBACK, bound.port());
+    ports.announce_join(local, key(1)).expect("it is there");
+    ports.open_join(local).expect("it is there");
+    assert_eq!(steered(&list).len(), 1);
+    ports.close_join(local);
+    assert_eq!(steered(&list).len(), 1);
+    // One at another address than the listener's has its own.
+    let (mut ports, list) = self::ports();
+    let (id, bound) = ports.listen(SocketAddr::new(LOOPBACK, 0)).expect("a port");
+    ports.steer_listener(id).expect("steered");
+    let other = Endpoint::new([127, 0, 0, 2].into(), bound.port());
+    ports.announce_join(other, key(1)).expect("it is free");
+    assert_eq!(steered(&list), [bound.into(), other]);
+}
+
+#[test]
+fn a_port_for_joins_that_cannot_be_had_is_told_and_leaves_nothing() {
+    let (mut ports, list) = ports();
+    let listener = TcpListener::bind((LOOPBACK, 0)).expect("a free port");
+    let taken = Endpoint::from(listener.local_addr().expect("it is bound"));
+    assert!(matches!(ports.open_join(taken), Err(PortError::InUse { .. })));
+    let foreign = Endpoint::new([192, 0, 2, 1].into(), free_port());
+    assert!(matches!(ports.open_join(foreign), Err(PortError::Kernel { .. })));
+    *list.full.lock().expect("no panic") = true;
+    let local = Endpoint::new(LOOPBACK, free_port());
+    assert!(ports.open_join(local).is_err());
+    assert!(becomes_free(local) && steered(&list).is_empty());
+    // What was never opened is closed without harm.
+    ports.close_join(local);
+}
+
+#[test]
+fn ports_for_joins_have_a_limit() {
+    let (mut ports, _) = ports();
+    let port = free_port();
+    let local = |n: usize| Endpoint::new([127, 1, (n / 250) as u8, (n % 250 + 1) as u8].into(), port);
+    for n in 0..JOIN_PORTS_MAX {
+        ports.announce_join(local(n), key(1)).expect("it is free");
+    }
+    let refused = ports.announce_join(local(JOIN_PORTS_MAX), key(1));
+    assert!(matches!(refused, Err(PortError::TooManyJoins(JOIN_PORTS_MAX))));
+    ports.handle_closed(key(1));
+    ports.announce_join(local(JOIN_PORTS_MAX), key(1)).expect("room again");
+}
+
+#[test]
+fn the_listener_of_a_connection_says_whether_it_is_bound_to_an_address() {
+    let (mut ports, _) = ports();
+    for (addr, bound) in [(LOOPBACK, true), (IpAddr::from([0; 4]), false)] {
+        let (_, local) = ports.listen(SocketAddr::new(addr, 0)).expect("a port");
+        let tuple = FourTuple { local: Endpoint::new(LOOPBACK, local.port()), remote: REMOTE };
+        assert_eq!(ports.handle_established(key(1), tuple, false), bound, "{addr}");
+    }
+}

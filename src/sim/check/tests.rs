@@ -8,7 +8,7 @@ const CLIENT_KEY: Key = Key(0x0102_0304_0506_0708);
 const SERVER_KEY: Key = Key(0x1112_1314_1516_1718);
 
 fn rules(host: u8) -> NicRules {
-    NicRules { addr: [10, 0, 0, host].into(), mtu: 1500 }
+    NicRules { addr: [10, 0, 0, host].into(), other: None, mtu: 1500 }
 }
 
 /// The client's end of the first subflow.

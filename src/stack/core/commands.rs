@@ -63,6 +63,14 @@ impl Stack {
             Command::Neighbour { port, before, after } => {
                 self.with_all(|slot| slot.connection.handle_neighbour(port, before, after));
             }
+            Command::Describe { connection, ticket } => {
+                let details = self.connection(connection).map(|it| Box::new(it.details(now)));
+                self.reports.push_back(Report::Described { ticket, details });
+            }
+            Command::Count { ticket } => {
+                let counters = Box::new(self.worker_counters());
+                self.reports.push_back(Report::Counted { ticket, counters });
+            }
             Command::Shutdown => {
                 self.listeners.clear();
                 // Nobody will be there to say it again.

@@ -2,6 +2,7 @@
 
 use super::{AbortBy, ConnectionEvent, Stack};
 use crate::base::{Instant, PoolCache};
+use crate::mptcp::Mib;
 use crate::stack::message::{ConnectionId, Report};
 use crate::stack::stream::StreamShared;
 use crate::tcp::CloseReason;
@@ -18,19 +19,28 @@ impl Stack {
                 ConnectionEvent::FellBack(reason) => {
                     slot.stream.iter().for_each(|stream| stream.set_fallback(Some(reason)));
                     slot.publish(now);
+                    self.counted.count_fallback(reason);
                 }
                 ConnectionEvent::JoinsAllowed => {
                     self.reports.push_back(Report::JoinsAllowed { connection: id })
                 }
                 ConnectionEvent::SubflowEstablished(subflow) => {
                     slot.publish(now);
-                    let found = slot.connection.tuples_with_ids().find(|(it, ..)| *it == subflow);
-                    if let Some((_, tuple, path, remote_id)) = found {
-                        let port = path.port;
-                        let report =
-                            Report::SubflowEstablished { connection: id, subflow, tuple, port, remote_id };
-                        self.reports.push_back(report);
+                    if let Some(details) = slot.connection.subflow_details(subflow) {
+                        self.counted.mptcp.add(Mib::JoinAckRx, u64::from(details.by_peer));
+                        self.reports.push_back(Report::SubflowEstablished {
+                            connection: id,
+                            subflow,
+                            tuple: details.tuple,
+                            port: details.port,
+                            local_id: details.local_id,
+                            remote_id: details.remote_id,
+                            backup: details.backup_asked || details.backup_wanted,
+                        });
                     }
+                }
+                ConnectionEvent::PriorityChanged { id: subflow, backup } => {
+                    self.reports.push_back(Report::PriorityChanged { connection: id, subflow, backup });
                 }
                 ConnectionEvent::SubflowClosed { id: subflow, tuple, reason, reset, established } => {
                     slot.publish(now);
@@ -62,6 +72,10 @@ impl Stack {
     fn handle_established(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
         let Some(slot) = self.connections.get_mut(id) else { return };
         let connection = &slot.connection;
+        match connection.fallback() {
+            Some(reason) => self.counted.count_fallback(reason),
+            None => self.counted.mptcp.add(Mib::CapableAckRx, u64::from(!connection.is_initiator())),
+        }
         let tuple = connection.first_tuple();
         let port = connection.tuples().next().map_or(crate::base::PortId(0), |(_, _, path)| path.port);
         self.reports.push_back(Report::Established {
@@ -96,6 +110,7 @@ impl Stack {
     pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
         let Some(mut slot) = self.connections.remove(id) else { return };
         let reason = slot.closed.unwrap_or(CloseReason::Aborted);
+        self.counted.tally.add(&slot.connection.tally());
         self.tokens.remove(&slot.connection.reserved_token());
         slot.publish(now);
         slot.connection.figures().for_each(|figures| self.counters.tcp += figures.tcp.counters);
