@@ -3,8 +3,8 @@
 
 use super::{Mptcp, Stream};
 use crate::base::Prng;
-use crate::runtime::netns::{Host, joined};
 use crate::pm::{Policy, RequestError, SubflowRequest};
+use crate::runtime::netns::{Host, joined};
 use crate::runtime::{
     AskError, ConnectError, CtlPath, ListenError, PathConfig, PortError, Runtime, RuntimeConfig, StartError,
 };

@@ -20,8 +20,8 @@ pub mod sched;
 pub mod signalling;
 pub mod signals;
 pub mod subflow;
-pub mod tuning;
 pub mod subflow_set;
+pub mod tuning;
 
 pub use connection::{AbortBy, Connection, Tally, Transmit};
 pub use details::{ConnectionDetails, SubflowDetails};
@@ -29,8 +29,8 @@ pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
 pub use mib::{Mib, MptcpCounters};
 pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
-pub use tuning::Tuning;
 pub use sched::SchedulerKind;
+pub use tuning::Tuning;
 
 /// Names a subflow of one connection; counts up, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

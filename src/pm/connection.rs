@@ -494,8 +494,7 @@ impl Connection {
             self.remotes.remove(place);
         }
         let Self { subflows, attempts, remotes, .. } = self;
-        let known =
-            |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1 && !remote.withdrawn);
+        let known = |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1 && !remote.withdrawn);
         for subflow in subflows {
             subflow.withdrawn |= !known(pair_of(subflow.tuple));
         }

@@ -184,7 +184,8 @@ impl Ground<'_> {
             && !usable.flags.say_use()
             && !usable.deleted
         {
-            let is_pair = usable.addr == connection.first().local.addr && is_target(connection, remote, stranded);
+            let is_pair =
+                usable.addr == connection.first().local.addr && is_target(connection, remote, stranded);
             return if connection.initiator() && is_pair { usize::from(count) } else { 0 };
         }
         let uses = self.uses(connection, usable);

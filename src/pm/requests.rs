@@ -223,8 +223,10 @@ impl Manager {
                 let goes = |subflow: &Subflow| subflow.tuple.local == local && subflow.id != SubflowId(0);
                 if connection.survives(goes, &is_usable) {
                     let closing = connection.subflows().iter().filter(|subflow| goes(subflow));
-                    let close = |subflow: &Subflow| {
-                        PmCommand::CloseSubflow { worker, connection: id, subflow: subflow.id }
+                    let close = |subflow: &Subflow| PmCommand::CloseSubflow {
+                        worker,
+                        connection: id,
+                        subflow: subflow.id,
                     };
                     self.commands.extend(closing.map(close));
                     withdraw_from(*key, connection, endpoint.id, &mut self.commands);

@@ -184,7 +184,8 @@ pub struct Scenario {
 impl Scenario {
     /// `paths` clean links of default pipes between two hosts, and one connection that uploads `bytes`.
     pub fn plain(seed: u64, paths: usize, bytes: u64) -> Self {
-        let mut hosts = vec![HostSpec {
+        let mut hosts = vec![
+            HostSpec {
                 nics: Vec::new(),
                 frames: 4096,
                 rings: RingSizes::default(),

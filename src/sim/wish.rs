@@ -69,16 +69,12 @@ impl Wish {
                 true
             }
             (Wish::AddSubflow(request), Some(id)) => manager.add_subflow(worker, id, &request).is_ok(),
-            (Wish::RemoveSubflow(subflow), Some(id)) => {
-                manager.remove_subflow(worker, id, subflow).is_ok()
-            }
+            (Wish::RemoveSubflow(subflow), Some(id)) => manager.remove_subflow(worker, id, subflow).is_ok(),
             (Wish::SetBackup(subflow, backup), Some(id)) => {
                 manager.set_backup(worker, id, subflow, backup).is_ok()
             }
             (Wish::AddAddress(addr), Some(id)) => manager.add_address(now, worker, id, addr).is_ok(),
-            (Wish::RemoveAddress(addr), Some(id)) => {
-                manager.remove_address(now, worker, id, addr).is_ok()
-            }
+            (Wish::RemoveAddress(addr), Some(id)) => manager.remove_address(now, worker, id, addr).is_ok(),
             (
                 Wish::AddSubflow(_)
                 | Wish::RemoveSubflow(_)
@@ -164,7 +160,8 @@ pub(super) fn random_paths(prng: &mut Prng, own: &[IpAddr], nics: usize) -> Path
     for addr in own {
         if policy == Policy::Endpoints || prng.chance(0.2) {
             let mut endpoint = EndpointSpec::new(*addr, random_flags(prng));
-            let only_signal = Flags { backup: false, ..endpoint.flags } == Flags { signal: true, ..Flags::NONE };
+            let only_signal =
+                Flags { backup: false, ..endpoint.flags } == Flags { signal: true, ..Flags::NONE };
             endpoint.port = (only_signal && prng.chance(0.5)).then(|| 6000 + prng.below(1000) as u16);
             spec.endpoints.push(endpoint);
         }

@@ -148,6 +148,7 @@ impl Stack {
         let mut all = WorkerCounters { stack: self.counters, ..self.counted };
         for slot in self.connections.values() {
             all.tally.add(&slot.connection.tally());
+            slot.connection.figures().for_each(|figures| all.stack.tcp += figures.tcp.counters);
         }
         all.mptcp.add_all(self.emitter.sent());
         all.mptcp.add(Mib::JoinNoTokenFound, self.counters.unknown_tokens);

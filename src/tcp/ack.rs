@@ -1,7 +1,8 @@
 //! When to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2): arriving segments are only noted, and one ACK leaves for all
 //! that came between two turns of transmission.
 
-/// So many ACKs are not delayed at the start of a connection, while the peer is in slow start.
+/// So many ACKs are not delayed at the start of a connection, while the peer is in slow start, and after a gap was filled,
+/// when its window is small again: half of a window of three waits for nothing otherwise.
 const QUICK_ACKS: u8 = 16;
 
 /// What is owed to the peer.
@@ -46,6 +47,12 @@ impl AckSchedule {
         } else {
             self.duplicates = self.duplicates.saturating_add(1);
         }
+    }
+
+    /// Payload arrived that filled a gap (RFC 5681 §4.2: acknowledged at once).
+    pub(super) fn on_filled_gap(&mut self) {
+        self.immediate = true;
+        self.quick = QUICK_ACKS;
     }
 
     /// An ACK without payload has to leave at the next turn, before anything else.

@@ -46,8 +46,9 @@ pub(super) struct Validation {
     /// next segment.
     round_end: Option<SeqNum>,
     round_acked: u64,
-    /// The most that was in flight in the round so far.
+    /// The most that was in flight in the round so far, and in the one before.
     peak: u64,
+    last_peak: u64,
     /// RFC 7661 §4.2: pipeACK. None: undefined.
     pipe_ack: Option<RecentMax>,
     /// When the last sample was taken.
@@ -66,6 +67,7 @@ impl Validation {
             round_end: None,
             round_acked: 0,
             peak: 0,
+            last_peak: 0,
             pipe_ack: None,
             sampled_at: Instant::ZERO,
             unused_since: None,
@@ -73,9 +75,10 @@ impl Validation {
         }
     }
 
-    /// The most that was in flight in the round trip so far.
+    /// The most that was in flight during the last round trip. (The one under way has only begun: pacing may hold back
+    /// yet what fills the window.)
     pub(super) fn peak(&self) -> u64 {
-        self.peak
+        self.peak.max(self.last_peak)
     }
 
     /// So much is in flight after new data left, up to SND.NXT.
@@ -97,7 +100,7 @@ impl Validation {
             self.pipe_ack.get_or_insert(fresh).add(now, period(srtt), self.round_acked);
             self.sampled_at = now;
         }
-        (self.round_acked, self.peak) = (0, flight);
+        (self.round_acked, self.peak, self.last_peak) = (0, flight, self.peak);
         self.round_end = (una != nxt).then_some(nxt);
         true
     }
@@ -249,7 +252,8 @@ mod tests {
             recovering: true,
         };
         assert!(validation.on_ack(ack));
-        assert!(validation.pipe_ack.is_none() && validation.peak() == 500);
+        assert!(validation.pipe_ack.is_none());
+        assert_eq!((validation.peak, validation.peak()), (500, 1000));
         assert!(!validation.on_ack(RoundAck { una: una + 999, ..ack }));
         assert!(validation.on_ack(RoundAck { una: una + 1000, ..ack }), "all is acknowledged");
         assert!(!validation.on_ack(RoundAck { una: una + 1000, ..ack }), "no round trip without a segment");

@@ -130,6 +130,7 @@ impl Connection {
         }
         if held_up
             && outstanding
+            && self.scheduler.takes_over()
             && let Some(index) = self.schedule_opportunity(now, &seats, &mut blocked, cache)
         {
             return Scheduled::On(index);

@@ -15,6 +15,11 @@ impl Scheduler for BackupOnly {
         let oldest = candidates.iter().min_by_key(|candidate| candidate.id);
         one(oldest.filter(|candidate| candidate.room > 0))
     }
+
+    fn takes_over(&self) -> bool {
+        // The others stand by, however slow it is.
+        false
+    }
 }
 
 #[cfg(test)]

@@ -75,6 +75,11 @@ pub trait Scheduler {
         false
     }
 
+    /// Whether a subflow with room may take over what a much slower one carries (opportunistic retransmission).
+    fn takes_over(&self) -> bool {
+        true
+    }
+
     /// Data that only `slot` carries keeps the peer's window closed.
     fn on_blocked(&mut self, _now: Instant, _slot: SubflowSlot) {}
 }
@@ -186,6 +191,18 @@ impl Scheduler for ActiveScheduler {
             Self::Blest(it) => it.wants_copies(),
             Self::Ecf(it) => it.wants_copies(),
             Self::BackupOnly(it) => it.wants_copies(),
+        }
+    }
+
+    fn takes_over(&self) -> bool {
+        match self {
+            Self::LowestRtt(it) => it.takes_over(),
+            Self::RoundRobin(it) => it.takes_over(),
+            Self::Weighted(it) => it.takes_over(),
+            Self::Redundant(it) => it.takes_over(),
+            Self::Blest(it) => it.takes_over(),
+            Self::Ecf(it) => it.takes_over(),
+            Self::BackupOnly(it) => it.takes_over(),
         }
     }
 

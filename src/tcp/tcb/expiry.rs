@@ -101,7 +101,9 @@ impl Tcb {
     fn begin_timeout_recovery(&mut self, now: Instant) {
         debug_assert!(
             !self.is_timeout_avoidable(now),
-            "a time-out that RACK-TLP could have avoided: {self:?}"
+            "a time-out that RACK-TLP could have avoided: {:?}, {:?}",
+            self.info(),
+            self.timers
         );
         let una = self.send.una();
         let again = self.timeouts > 1;

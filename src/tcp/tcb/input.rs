@@ -320,7 +320,7 @@ impl Tcb {
             }
             match arrival {
                 Arrival::InOrder => self.acks.on_in_order(segment.payload_len as usize),
-                Arrival::FilledGap => self.acks.immediately(),
+                Arrival::FilledGap => self.acks.on_filled_gap(),
                 Arrival::OutOfOrder => {
                     self.counters.out_of_order += 1;
                     self.acks.on_out_of_order(self.agreed.sack);

@@ -169,3 +169,19 @@ fn a_fin_that_came_early_is_told() {
     let ack = script.sent_one();
     assert_eq!((ack.ack, ack.sack.len()), (2002, 0));
 }
+
+#[test]
+fn after_a_gap_acknowledgments_are_not_delayed() {
+    let (mut script, seq) = Script::seasoned(plain());
+    script.arrive(arriving(ACK, seq + 1000, 1).payload(1000));
+    script.arrive(arriving(ACK, seq, 1).payload(1000));
+    assert_eq!(script.sent_one().ack, seq + 2000);
+    let sent: Vec<usize> = (2..20)
+        .map(|later| {
+            script.arrive(arriving(ACK, seq + 1000 * later, 1).payload(1000));
+            script.sent().len()
+        })
+        .collect();
+    assert_eq!(sent[..16], [1; 16]);
+    assert_eq!(sent[16..], [0, 1], "every second segment");
+}

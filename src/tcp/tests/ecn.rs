@@ -88,7 +88,8 @@ fn an_echo_halves_once_a_window_and_is_answered() {
         // The peer does not know yet when it sends this.
         script.arrive(arriving(ACK | ECE, 1, 14_601));
         script.arrive(arriving(ACK, 1, 16_601));
-        assert_eq!(script.tcb.info().cwnd, window, "once");
+        // It may grow by what follows, but is not halved again.
+        assert!((window..window + 1000).contains(&script.tcb.info().cwnd), "{:?}", script.tcb.info());
         script.queue(2, 1000);
         script.sent();
         script.pass(20);
