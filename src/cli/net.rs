@@ -135,7 +135,7 @@ impl NetArguments {
             send_buffer: self.buffer,
             ..ConnectOptions::default()
         };
-        Ok(Net::Braid(BraidNet { runtime, options }))
+        Ok(Net::Braid(Box::new(BraidNet { runtime, options })))
     }
 }
 

@@ -405,6 +405,14 @@ impl Connection {
         self.forgive(|(local, _)| local == addr);
     }
 
+    /// The user gives an address of ours back: what was renounced there counts no more.
+    pub(super) fn take_back(&mut self, addr: IpAddr) {
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.pair.0 == addr) {
+            (attempt.failures, attempt.again) = (0, Again::AtOnce);
+        }
+        self.forget_idle_attempts();
+    }
+
     /// Forgets past failures of pairs that `wanted` picks.
     pub(super) fn forgive(&mut self, wanted: impl Fn(Pair) -> bool) {
         for attempt in &mut self.attempts {

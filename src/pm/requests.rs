@@ -414,7 +414,7 @@ impl Manager {
         }
         let connection = self.connections.get_mut(&(worker, id)).ok_or(RequestError::NoConnection)?;
         wish(connection, addr, true)?;
-        connection.forgive(|(local, _)| local == addr);
+        connection.take_back(addr);
         self.evaluate(now, (worker, id));
         Ok(())
     }

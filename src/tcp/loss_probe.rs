@@ -46,6 +46,11 @@ impl LossProbe {
         self.sent.is_none() && self.measured
     }
 
+    /// Whether one was sent, and its fate is not known.
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.sent.is_some()
+    }
+
     /// RFC 8985 §7.2: how long to wait for an acknowledgment. `alone`: one segment is in flight, whose acknowledgment
     /// the peer may delay by `ack_delay`.
     pub(super) fn interval(srtt: Option<Duration>, alone: bool, ack_delay: Duration) -> Duration {

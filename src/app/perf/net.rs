@@ -22,7 +22,7 @@ const LINGER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub enum Net {
     /// Multipath TCP in user space.
-    Braid(BraidNet),
+    Braid(Box<BraidNet>),
     /// The kernel's sockets.
     Kernel(KernelNet),
 }

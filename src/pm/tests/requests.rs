@@ -119,6 +119,8 @@ fn a_subflow_that_the_user_removes_stays_away() {
     host.link(B, true);
     host.announced(1, "10.0.1.2");
     assert_eq!(host.opened(), [], "whatever comes back");
+    assert_eq!(host.manager.add_address(host.now, worker, id, ip(SECOND.0)), Ok(()));
+    assert_eq!(host.opened(), pairs(&[SECOND]), "until the user wants the address again");
     assert_eq!(remove(&mut host, 0), Err(RequestError::LastSubflow));
 }
 

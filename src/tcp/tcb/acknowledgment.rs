@@ -179,14 +179,14 @@ impl Tcb {
         // Losses beyond the recovery point are another episode.
         let left_over = progress == Progress::Recovered && self.send.is_repairing();
         let entered = self.answer_losses(now, losses, left_over, ack.before);
-        self.answer_probe(ack);
+        let answered = self.answer_probe(ack);
         if ack.marked {
             self.answer_mark(now, ack.before);
         }
         self.reduce(ack, losses, entered);
         self.tell_controller(ack, losses, was_reducing);
         self.recovery.forget_far_point(self.send.una());
-        if ack.news.advanced || ack.news.bytes > 0 {
+        if ack.news.advanced || ack.news.bytes > 0 || answered {
             self.rearm_probe(now);
         }
         if self.send.has_lost() {
@@ -352,8 +352,10 @@ impl Tcb {
         }
     }
 
-    /// RFC 8985 §7.4.2: a loss that only its probe's acknowledgment shows.
-    fn answer_probe(&mut self, ack: &Ack) {
+    /// RFC 8985 §7.4.2: a loss that only its probe's acknowledgment shows. True when the probe's fate is known now, so that
+    /// what was sent since may be probed for.
+    fn answer_probe(&mut self, ack: &Ack) -> bool {
+        let was_on_its_way = self.probe.is_on_its_way();
         if ack.news.advanced || ack.news.bytes > 0 {
             self.probe.cancel();
         }
@@ -365,6 +367,7 @@ impl Tcb {
             self.undo.settle();
             self.ecn.on_reduced();
         }
+        was_on_its_way && !self.probe.is_on_its_way()
     }
 
     /// RFC 3168 §6.1.2: the peer echoes a congestion mark. Once a window.

@@ -224,6 +224,24 @@ fn a_probe_that_arrives_twice_is_no_loss() {
 }
 
 #[test]
+fn the_answer_to_a_probe_that_arrived_twice_lets_the_next_one_be_asked() {
+    let mut script = ten_in_flight(plain());
+    script.arrive(arriving(ACK, 1, 8001));
+    script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(9001, 1000)]);
+    script.pass(1);
+    // Of what was sent once: a round trip. Then the original of the probe, and new data while its fate is not known.
+    script.arrive(arriving(ACK, 1, 9001));
+    script.arrive(arriving(ACK, 1, 10_001));
+    send(&mut script, 3);
+    // It acknowledges nothing new, and yet nothing else would ask for what was sent meanwhile.
+    script.arrive(arriving(ACK, 1, 10_001).sack(&[(9001, 10_001)]));
+    script.pass_to_timer();
+    assert_eq!(script.sent_data(), [(12_001, 1000)]);
+    assert_eq!((script.tcb.info().counters.timeouts, script.events().len()), (0, 0));
+}
+
+#[test]
 fn an_acknowledgment_calls_the_probe_off() {
     let mut script = ten_in_flight(plain());
     script.pass(15);
