@@ -4,6 +4,7 @@ use crate::program::*;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
+use std::time::Duration;
 
 const COOKIE: &[u8; 37] = b"abcdefghijklmnopqrstuvwxyz2345672345\0";
 const PARAMETERS: &str = r#"{"tcp":true,"time":60,"parallel":1,"len":131072}"#;
@@ -185,4 +186,34 @@ fn a_server_may_say_anything() {
     false_server(&[0xfe, 0, 0], &["the server is gone"]);
     false_server(&[9, 11], &["the server has ended the test"]);
     false_server(b"SSH-2.0-OpenSSH_10.0\r\n", &["is that an iperf3 peer?"]);
+}
+
+#[test]
+fn a_stream_that_breaks_before_the_server_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let accept = || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 37]).unwrap();
+            stream
+        };
+        let mut control = accept();
+        control.write_all(&[9]).unwrap();
+        let mut len = [0; 4];
+        control.read_exact(&mut len).unwrap();
+        control.read_exact(&mut vec![0; u32::from_be_bytes(len) as usize]).unwrap();
+        control.write_all(&[10]).unwrap();
+        let mut data = accept();
+        control.write_all(&[1, 2]).unwrap();
+        data.read_exact(&mut [0; 1000]).unwrap();
+        // What was not read makes it a reset.
+        drop(data);
+        // The client has seen that, and says so to us; only now comes the reason.
+        thread::sleep(Duration::from_millis(100));
+        control.write_all(&[11]).unwrap();
+        let _ = control.read_to_end(&mut Vec::new());
+    });
+    client(port, &["-t", "60"]).finish().failed(1, &["the server has ended the test"]);
+    server.join().unwrap();
 }

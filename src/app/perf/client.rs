@@ -10,7 +10,7 @@ use crate::app::perf::protocol::{Cookie, State, Violation};
 use crate::app::perf::random_cookie;
 use crate::app::perf::report::{End, Report, Start, StreamEnd};
 use crate::app::perf::results::{CpuUse, Results};
-use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, wait};
+use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, prefer_control, wait};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
 use crate::runtime::Clock;
@@ -244,6 +244,17 @@ impl Client<'_> {
                     if self.is_over(run) {
                         return Ok(());
                     }
+                }
+                // A server that goes closes everything at once.
+                Wake::Event(Event::StreamEnded { result: Err(error @ PerfError::Stream { .. }), .. }) => {
+                    let tells = |event: &Event| {
+                        matches!(
+                            event,
+                            Event::Lost(_) | Event::Refused(_) | Event::State(State::ServerTerminate)
+                        )
+                    };
+                    let event = prefer_control(error, self.events, self.interrupt, self.clock, tells)?;
+                    return Err(unexpected(event));
                 }
                 Wake::Event(event) => return Err(unexpected(event)),
             }

@@ -50,6 +50,28 @@ pub fn wait(
     }
 }
 
+/// How long a peer's last word may take behind the end of its streams.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// A broken stream is often the first that is seen of a peer that goes; its control connection says more. Waits a moment
+/// for an event that `tells` picks; otherwise gives `error` back.
+pub fn prefer_control(
+    error: PerfError,
+    events: &Receiver<Event>,
+    interrupt: &Interrupt,
+    clock: Clock,
+    tells: impl Fn(&Event) -> bool,
+) -> Result<Event, PerfError> {
+    let deadline = clock.now() + LAST_WORD;
+    loop {
+        match wait(events, interrupt, clock, Some(deadline)) {
+            Wake::Event(Event::StreamEnded { .. }) => {}
+            Wake::Event(event) if tells(&event) => return Ok(event),
+            Wake::Event(_) | Wake::Deadline | Wake::Interrupted => return Err(error),
+        }
+    }
+}
+
 /// A test whose data flows.
 #[derive(Debug)]
 pub struct Run {

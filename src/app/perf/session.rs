@@ -10,7 +10,7 @@ use crate::app::perf::payload::{Sink, Source};
 use crate::app::perf::protocol::{Cookie, PARAMETERS_MAX, ServerError, State, Violation};
 use crate::app::perf::report::{Report, Start};
 use crate::app::perf::results::Results;
-use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, wait};
+use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, prefer_control, wait};
 use crate::app::perf::server::{Arrived, FileLease, Shared};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
@@ -244,25 +244,16 @@ impl Test<'_> {
                 Wake::Event(Event::StreamEnded { result: Ok(()), .. }) => {}
                 // The client may close its data connections in one go with the control connection: wait for that.
                 Wake::Event(Event::StreamEnded { result: Err(error @ PerfError::Stream { .. }), .. }) => {
-                    return Err(self.prefer_control(error));
+                    let tells = |event: &Event| {
+                        matches!(event, Event::Lost(_) | Event::State(State::ClientTerminate))
+                    };
+                    let (interrupt, clock) = (session.interrupt(), session.clock());
+                    let event = prefer_control(error, self.events, interrupt, clock, tells)?;
+                    return Err(unexpected(event));
                 }
                 Wake::Event(event) => return Err(unexpected(event)),
                 Wake::Deadline => return Err(PerfError::Overdue),
                 Wake::Interrupted => return Err(PerfError::Interrupted),
-            }
-        }
-    }
-
-    /// A broken stream is often the first that is seen of a client that goes; its control connection says more.
-    fn prefer_control(&self, error: PerfError) -> PerfError {
-        let deadline = self.session.clock().now() + Duration::from_millis(200);
-        loop {
-            match wait(self.events, self.session.interrupt(), self.session.clock(), Some(deadline)) {
-                Wake::Event(Event::StreamEnded { .. }) => {}
-                Wake::Event(event @ (Event::Lost(_) | Event::State(State::ClientTerminate))) => {
-                    return unexpected(event);
-                }
-                _ => return error,
             }
         }
     }
