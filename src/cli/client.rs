@@ -19,14 +19,14 @@ const TIME_DEFAULT_SECS: u32 = 10;
 
 const EXAMPLES: &str = "\
 Examples:
-  braid client 10.0.0.2                      ten seconds over every NIC there is
+  braid client 10.0.0.2                  ten seconds over every NIC there is
   braid client 10.0.0.2 --nic eth1 --nic eth2
-  braid client 10.0.0.2 -R -P 4              the server sends, over 4 connections
-  braid client 10.0.0.2 -F disk.img          send a file; both ends report its SHA-256
-  braid client 10.0.0.2 -n 10G -J            10 GiB, and a JSON report
-  braid client 10.0.0.2 --kernel mptcp       the same test over the kernel's MPTCP, for comparison
+  braid client 10.0.0.2 -R -P 4          the server sends, 4 connections
+  braid client 10.0.0.2 -F disk.img      send a file; both ends tell its SHA-256
+  braid client 10.0.0.2 -n 10G -J        10 GiB, and a JSON report
+  braid client 10.0.0.2 --kernel mptcp   the same over the kernel's MPTCP
 
-The server may be `braid server` or a stock `iperf3 -s`. Exit status: 0 the test was done, 1 it was not,
+The server may be `braid server` or a stock `iperf3 -s`. Exit status: 0 the test was done, 1 it was not, \
 2 the arguments are wrong.";
 
 /// Arguments of `braid client`.

@@ -22,22 +22,25 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 Examples:
-  braid ctl connections                                  what there is: tokens, subflows, their figures
+  braid ctl connections                       tokens, subflows, their figures
   braid ctl endpoint show
-  braid ctl endpoint add 10.0.2.1 dev eth2 subflow       open subflows from it, of all connections
-  braid ctl endpoint add 10.0.2.2 signal port 5202       announce it, and take joins at that port
-  braid ctl endpoint change id 2 backup                  use it only when nothing else works
+  braid ctl endpoint add 10.0.2.1 dev eth2 subflow
+                                              open subflows from it
+  braid ctl endpoint add 10.0.2.2 signal port 5202
+                                              announce it, take joins there
+  braid ctl endpoint change id 2 backup       only when nothing else works
   braid ctl endpoint delete id 2
   braid ctl limits set subflows 3 add_addr_accepted 4
-  braid ctl subflow add token 5a3e1f0c local 10.0.2.1    one more subflow, of one connection
+  braid ctl subflow add token 5a3e1f0c local 10.0.2.1
+                                              one more, of one connection
   braid ctl subflow backup token 5a3e1f0c id 1
   braid ctl subflow remove token 5a3e1f0c id 1
-  braid ctl monitor                                      events, as ip mptcp monitor tells them
-  braid ctl counters                                     as nstat tells them
+  braid ctl monitor                           as ip mptcp monitor tells it
+  braid ctl counters                          as nstat tells them
 
-Endpoints: a signal endpoint is announced to peers; from a subflow endpoint a subflow is opened to the address that a
-connection was made to, from a fullmesh one to each address that the peer announces, from a laminar one to one of those,
-so that they pair off; a backup is used when nothing else works. An endpoint that says none of this, like one that
+Endpoints: a signal endpoint is announced to peers; from a subflow endpoint a subflow is opened to the address that a \
+connection was made to, from a fullmesh one to each address that the peer announces, from a laminar one to one of those, \
+so that they pair off; a backup is used when nothing else works. An endpoint that says none of this, like one that \
 nobody asked for (implicit), is used as the policy has it (--policy of server and client).
 
 Exit status: 0 done, 1 refused or nobody there, 2 the arguments are wrong.";

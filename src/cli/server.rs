@@ -13,13 +13,13 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  braid server                               serve until Ctrl-C, over every NIC there is
-  braid server --nic eth1 --nic eth2 -1      serve one test over two NICs, then end
-  braid server --endpoint 10.0.2.2,signal    announce only that address
-  braid server -F copy.img                   write what comes to a file, and report its SHA-256
-  braid server --kernel mptcp                serve over the kernel's MPTCP, for comparison
+  braid server                             until Ctrl-C, over every NIC there is
+  braid server --nic eth1 --nic eth2 -1    one test over two NICs, then end
+  braid server --endpoint 10.0.2.2,signal  announce only that address
+  braid server -F copy.img                 what comes becomes a file; its SHA-256
+  braid server --kernel mptcp              over the kernel's MPTCP, to compare
 
-Clients may be `braid client` or a stock `iperf3 -c`, several at the same time. Exit status: 0 it has served,
+Clients may be `braid client` or a stock `iperf3 -c`, several at the same time. Exit status: 0 it has served, \
 1 it could not, 2 the arguments are wrong.";
 
 /// Arguments of `braid server`.
