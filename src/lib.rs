@@ -51,6 +51,8 @@
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
 //!   more only makes queues, and falls out of the caches.
 //! - `lab` stands before `cli`, which uses it.
+//! - The simulator is two: [`sim`] finds faults in two hosts and looks at every byte, [`sim::lab`] measures networks of any
+//!   size and is fast. Both run the worker and the stack as they are.
 //! - `unsafe` code is in `wire::checksum` (SIMD), too, and outside of the crate in two files of the packetdrill shim
 //!   (`tests/packetdrill/`): a shared object that a C program loads cannot be without. `tests/layering.rs` holds that.
 

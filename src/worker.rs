@@ -12,6 +12,7 @@ use crate::port::{Port, Steering};
 use crate::stack::stream::{Doorbell, Wake};
 use crate::stack::{Action, Command, Counters, PortConfig, Report, Stack, StackConfig};
 use crate::tcp::TcpConfig;
+use crate::wire::FourTuple;
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,13 @@ pub struct Turn {
     pub next: Option<Instant>,
 }
 
+/// What the first part of a turn came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    busy: bool,
+    data_packets: usize,
+}
+
 /// A worker.
 #[derive(Debug)]
 pub struct Worker<P, S> {
@@ -149,15 +157,32 @@ impl<P: Port, S: Steering> Worker<P, S> {
         }
     }
 
-    /// One turn.
+    /// One turn: [`Worker::take_in`], [`Worker::settle`], [`Worker::give_out`].
     pub fn turn(&mut self, now: Instant) -> Turn {
-        let mut busy = self.take_commands(now);
+        let taken = self.take_in(now);
+        self.settle(now);
+        self.give_out(now, taken)
+    }
+
+    /// The first part of a turn: commands and packets. A simulator of many hosts does each part for several of them in a row:
+    /// the code of a whole turn is more than the processor's first cache holds.
+    pub fn take_in(&mut self, now: Instant) -> Taken {
+        let commands = self.take_commands(now);
         let (packets, data_packets) = self.receive(now);
-        busy |= packets > 0;
+        Taken { busy: commands || packets > 0, data_packets }
+    }
+
+    /// The second part: what is due, and what connections and applications have for each other.
+    pub fn settle(&mut self, now: Instant) {
         self.stack.handle_timeout(now, &mut self.cache);
         self.stack.handle_doorbell();
         self.stack.settle(now, &mut self.cache);
         self.steer(now);
+    }
+
+    /// The last part: packets and reports leave.
+    pub fn give_out(&mut self, now: Instant, taken: Taken) -> Turn {
+        let Taken { mut busy, data_packets } = taken;
         busy |= self.transmit(now);
         self.watch(now);
         self.report();
@@ -166,6 +191,10 @@ impl<P: Port, S: Steering> Worker<P, S> {
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
+        // To see that a ring is empty costs less than to pop in vain, and it nearly always is.
+        if self.handle.commands.is_empty() {
+            return false;
+        }
         for taken in 0..COMMAND_BUDGET {
             let Some(command) = self.handle.commands.pop() else { return taken > 0 };
             if let Command::PortState { port, up: true } = command {
@@ -277,6 +306,11 @@ impl<P: Port, S: Steering> Worker<P, S> {
                 return;
             }
         }
+    }
+
+    /// A packet of this flow is about to be received: the memory of its connection may come into the cache meanwhile.
+    pub fn expect(&mut self, tuple: &FourTuple) {
+        self.stack.expect(tuple);
     }
 
     /// Whether nothing waits in the rings. To be asked after [`Doorbell::prepare_sleep`].

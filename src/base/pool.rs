@@ -14,6 +14,7 @@
 use shadow::{Shadow, Step};
 use std::any::Any;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -42,10 +43,36 @@ const BATCH: usize = 64;
 const CACHE_MAX: usize = 4 * BATCH;
 /// What a frame that became free is overwritten with in debug builds.
 const POISON: u8 = 0xdb;
+/// Bytes of headers that nearly every packet has.
+const HEADERS: usize = 94;
 /// No frame: the end of the depot's list.
 const NONE: u32 = u32::MAX;
 /// One unit of the in-flight half of a use count.
 const IN_FLIGHT: u32 = 1 << 16;
+
+/// Says that `place` will be needed soon: its memory may come into the cache meanwhile. Nothing depends on it.
+#[inline]
+pub fn prefetch<T>(place: &T) {
+    const LINE: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for line in 0..size_of::<T>().div_ceil(LINE) {
+        let address = std::ptr::from_ref(place).cast::<i8>().wrapping_add(line * LINE);
+        // SAFETY: every x86_64 processor has this instruction, and it reads nothing that a program could see; an address
+        // that leads nowhere is ignored.
+        unsafe { std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (place, LINE);
+}
+
+/// A number that no two threads have at the same time.
+#[inline]
+fn this_thread() -> NonZeroUsize {
+    thread_local! {
+        static PLACE: u8 = const { 0 };
+    }
+    PLACE.with(|place| std::ptr::from_ref(place).addr().try_into().expect("nothing lies at address 0"))
+}
 
 /// One hold on a frame. It is neither copied nor dropped silently: it goes back by [`PoolCache::free`].
 #[derive(Debug, PartialEq, Eq)]
@@ -133,6 +160,10 @@ pub struct FramePool {
     base: NonNull<u8>,
     /// Per frame: holders in the low half, in flight in the high half.
     uses: Box<[AtomicU32]>,
+    /// Bytes of a frame.
+    frame_size: usize,
+    /// The one thread that uses the pool, if only one may.
+    thread: Option<NonZeroUsize>,
     /// The depot: a stack of free frames, linked by number; last in, first out, so that frames stay in cache.
     next: Box<[AtomicU32]>,
     /// Top of the depot in the low half, a count of changes in the high half (against ABA).
@@ -163,6 +194,25 @@ impl FramePool {
         unsafe { Self::from_raw(base, frames, Box::new(memory), |_| {}) }
     }
 
+    /// Frames of `frame_size` bytes, [`FRAME_SIZE`] at most, for this thread alone: for simulations of many hosts, whose
+    /// memory is more than caches hold. It counts without locked instructions, which wait until all that was written before
+    /// is in the cache. Its frames are no larger than they have to be, and lie in huge pages where the system has them:
+    /// each frame in a page of its own would need an address translation of its own. Any other thread that counts a frame
+    /// panics.
+    pub fn new_exclusive(frames: usize, frame_size: usize) -> Arc<Self> {
+        assert!((TX_HEADROOM..=FRAME_SIZE).contains(&frame_size), "a frame has up to {FRAME_SIZE} bytes");
+        let Ok(mut memory) = memmap2::MmapMut::map_anon(frames * frame_size) else {
+            panic!("there is no memory for {frames} frames of {frame_size} bytes")
+        };
+        // A wish: without huge pages it is slower, and that is all.
+        #[cfg(target_os = "linux")]
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        let base = NonNull::new(memory.as_mut_ptr()).expect("a mapping does not begin at address 0");
+        // SAFETY: the mapping has frames * frame_size bytes, does not move when its handle does, and goes into the pool as
+        // its owner.
+        unsafe { Self::over(base, frames, frame_size, Some(this_thread()), Box::new(memory), |_| {}) }
+    }
+
     /// A pool over memory that is somebody else's, a UMEM. `at_close` sees the pool when nobody has it any more: what is
     /// held then ([`FramePool::held`]) is lost.
     ///
@@ -175,19 +225,40 @@ impl FramePool {
         owner: Box<dyn Any + Send + Sync>,
         at_close: fn(&FramePool),
     ) -> Arc<Self> {
+        // SAFETY: what the caller promises.
+        unsafe { Self::over(base, frames, FRAME_SIZE, None, owner, at_close) }
+    }
+
+    /// # Safety
+    /// That of [`FramePool::from_raw`], with frames of `frame_size` bytes.
+    unsafe fn over(
+        base: NonNull<u8>,
+        frames: usize,
+        frame_size: usize,
+        thread: Option<NonZeroUsize>,
+        memory: Box<dyn Any + Send + Sync>,
+        at_close: fn(&FramePool),
+    ) -> Arc<Self> {
         assert!(frames > 0 && frames < NONE as usize, "a pool has between 1 and 2^32 - 2 frames");
         let next =
             (0..frames as u32).map(|i| AtomicU32::new(if i + 1 < frames as u32 { i + 1 } else { NONE }));
         Arc::new(Self {
             base,
             uses: (0..frames).map(|_| AtomicU32::new(0)).collect(),
+            frame_size,
+            thread,
             next: next.collect(),
             top: AtomicU64::new(0),
             depot: AtomicUsize::new(frames),
             shadow: Shadow::new(frames),
             at_close,
-            _owner: owner,
+            _owner: memory,
         })
+    }
+
+    /// Bytes of a frame.
+    pub fn frame_size(&self) -> usize {
+        self.frame_size
     }
 
     /// How many frames the pool has.
@@ -215,7 +286,7 @@ impl FramePool {
     #[track_caller]
     pub fn share(&self, frame: &Frame) -> Frame {
         self.shadow.step(frame.0, Step::Shared);
-        let before = self.uses[frame.0 as usize].fetch_add(1, Ordering::Relaxed);
+        let before = self.count(frame.0, 1, Ordering::Relaxed);
         debug_assert!(before & (IN_FLIGHT - 1) != 0, "shared frame {} that nobody held", frame.0);
         Frame(frame.0)
     }
@@ -265,24 +336,58 @@ impl FramePool {
     /// The descriptor of `len` bytes at `offset` of `frame`, which is in flight from now on.
     #[track_caller]
     pub fn start_transmit(&self, frame: &Frame, offset: usize, len: usize) -> TxFrame {
-        assert!(offset + len <= FRAME_SIZE, "a packet ends inside its frame");
+        assert!(offset + len <= self.frame_size, "a packet ends inside its frame");
         self.shadow.step(frame.0, Step::TransmitStarted);
-        self.uses[frame.0 as usize].fetch_add(IN_FLIGHT, Ordering::Relaxed);
+        self.count(frame.0, IN_FLIGHT, Ordering::Relaxed);
         TxFrame { index: frame.0, offset: offset as u16, len: len as u16 }
+    }
+
+    /// A frame in flight has come to a port of this same process, which gets a hold on it as on a frame that a NIC has
+    /// written: the wire of a simulator whose hosts share a pool of one thread ([`FramePool::new_exclusive`]). The sender may
+    /// hold it, too, and looks only at the same payload; it rewrites headers again once the frame is in flight no more, and
+    /// the receiver has read them by then.
+    #[track_caller]
+    pub fn land(&self, tx: TxFrame) -> Frame {
+        assert!(self.thread.is_some(), "frames land only in a pool of one thread");
+        self.shadow.step(tx.index, Step::Landed);
+        let before = self.count(tx.index, (IN_FLIGHT - 1).wrapping_neg(), Ordering::AcqRel);
+        assert!(before >= IN_FLIGHT, "frame {} lands, but it is not in flight", tx.index);
+        Frame(tx.index)
     }
 
     /// All bytes of the frame.
     pub fn bytes(&self, frame: &Frame) -> &[u8] {
         // SAFETY: in bounds by construction (an index of this pool); the holder reads what it holds, and nobody
         // writes to a held frame but its owner through `bytes_mut`.
-        unsafe { std::slice::from_raw_parts(self.at(frame.0), FRAME_SIZE) }
+        unsafe { std::slice::from_raw_parts(self.at(frame.0), self.frame_size) }
     }
 
     /// All bytes of a frame in flight, for a port that transmits by copying (the simulator).
     pub fn tx_bytes(&self, tx: &TxFrame) -> &[u8] {
         // SAFETY: in bounds by `start_transmit`; nobody writes to a frame in flight.
-        let all = unsafe { std::slice::from_raw_parts(self.at(tx.index), FRAME_SIZE) };
+        let all = unsafe { std::slice::from_raw_parts(self.at(tx.index), self.frame_size) };
         &all[tx.offset as usize..tx.offset as usize + tx.len as usize]
+    }
+
+    /// The headers of a packet will be read soon.
+    #[inline]
+    pub fn prefetch_headers(&self, packet: &RxFrame) {
+        if let Some(headers) = self.bytes(&packet.frame)[packet.offset as usize..].first_chunk::<HEADERS>() {
+            prefetch(headers);
+        }
+    }
+
+    /// All bytes of a packet in flight, for a simulated switch that marks it. No host writes to it meanwhile, nor reads its
+    /// headers. Only in a pool of one thread ([`FramePool::new_exclusive`]).
+    pub fn tx_bytes_mut<'a>(&'a self, tx: &'a mut TxFrame) -> &'a mut [u8] {
+        assert!(
+            self.thread == Some(this_thread()),
+            "packets in flight are changed only in a pool of one thread"
+        );
+        // SAFETY: in bounds by `start_transmit`; nobody writes to a frame in flight but whoever has its descriptor, which
+        // `&mut TxFrame` has alone, and holders read it in this same thread, checked above, and not meanwhile.
+        let all = unsafe { std::slice::from_raw_parts_mut(self.at(tx.index), self.frame_size) };
+        &mut all[tx.offset as usize..tx.offset as usize + tx.len as usize]
     }
 
     /// The bytes of a chunk.
@@ -302,13 +407,24 @@ impl FramePool {
         self.shadow.step(frame.0, Step::Written);
         // SAFETY: in bounds by construction; not in flight, checked above; `&mut Frame` excludes other writers
         // through this hold, and other holds belong to the same thread and look only at other bytes.
-        unsafe { std::slice::from_raw_parts_mut(self.at(frame.0), FRAME_SIZE) }
+        unsafe { std::slice::from_raw_parts_mut(self.at(frame.0), self.frame_size) }
     }
 
     fn at(&self, index: u32) -> *mut u8 {
         assert!((index as usize) < self.uses.len(), "frame {index} is not of this pool");
         // SAFETY: in bounds, checked above.
-        unsafe { self.base.as_ptr().add(index as usize * FRAME_SIZE) }
+        unsafe { self.base.as_ptr().add(index as usize * self.frame_size) }
+    }
+
+    /// Adds to a frame's use count, and gives what it was before.
+    #[inline]
+    fn count(&self, index: u32, change: u32, ordering: Ordering) -> u32 {
+        let uses = &self.uses[index as usize];
+        let Some(thread) = self.thread else { return uses.fetch_add(change, ordering) };
+        assert!(thread == this_thread(), "a frame of one thread's pool is counted by another thread");
+        let before = uses.load(Ordering::Relaxed);
+        uses.store(before.wrapping_add(change), Ordering::Relaxed);
+        before
     }
 
     /// The address of the region's first byte, to compare with a UMEM's.
@@ -320,14 +436,14 @@ impl FramePool {
     #[track_caller]
     fn release(&self, index: u32, unit: u32) -> bool {
         self.shadow.step(index, if unit == IN_FLIGHT { Step::TransmitEnded } else { Step::Freed });
-        let before = self.uses[index as usize].fetch_sub(unit, Ordering::AcqRel);
+        let before = self.count(index, unit.wrapping_neg(), Ordering::AcqRel);
         let half = if unit == IN_FLIGHT { before >> 16 } else { before & (IN_FLIGHT - 1) };
         assert!(half != 0, "frame {index} was given back, but it is in no hands");
         let is_free = before == unit;
         if cfg!(debug_assertions) && is_free {
             // SAFETY: in bounds by construction; nobody holds the frame and no NIC reads it, and it is in no free list
             // yet, so nobody else can get at it.
-            unsafe { self.at(index).write_bytes(POISON, FRAME_SIZE) };
+            unsafe { self.at(index).write_bytes(POISON, self.frame_size) };
         }
         is_free
     }
@@ -441,7 +557,7 @@ impl PoolCache {
             self.exhausted += 1;
             return None;
         };
-        let before = self.pool.uses[index as usize].swap(1, Ordering::Relaxed);
+        let before = self.pool.count(index, 1, Ordering::Relaxed);
         assert!(before == 0, "frame {index} was free and in use");
         self.pool.shadow.step(index, Step::Allocated);
         Some(Frame(index))

@@ -51,7 +51,7 @@ use closing::FastClose;
 /// Subflows of one connection, those in their handshake included. More are refused.
 pub const SUBFLOWS_MAX: usize = 32;
 /// Bytes that wait to be sent for the first time: the application is asked for more when there is less.
-const UNSENT_MAX: u64 = 256 * 1024;
+pub const UNSENT_MAX: u64 = 256 * 1024;
 /// Ended subflows whose figures are kept for reports.
 const HISTORY_MAX: usize = 16;
 /// RFC 8684 §3.3.3: how long a connection without a subflow lives on (break before make).
@@ -241,6 +241,13 @@ impl Connection {
         let Tuning { keep_alive, user_timeout, .. } = self.options.tuning;
         let mss = Mss::new(mss as u16);
         TcpConfig { mss, window_scale, window_owner, keep_alive, user_timeout, ..self.tcp }
+    }
+
+    /// A subflow's memory will be needed soon.
+    pub fn prefetch(&self, id: SubflowId) {
+        if let Some(index) = self.index(id) {
+            crate::base::pool::prefetch(&self.subflows[index]);
+        }
     }
 
     fn index(&self, id: SubflowId) -> Option<usize> {

@@ -1,7 +1,6 @@
 //! The connection's receive queue (RFC 8684 §3.3.4): what subflows delivered, put into data sequence order; the one
 //! receive window; the peer's DATA_FIN.
 
-use crate::base::pool::FRAME_SIZE;
 use crate::base::{Chunk, DataSeq, PoolCache};
 use std::collections::VecDeque;
 
@@ -277,7 +276,7 @@ fn push_or_merge(chunks: &mut VecDeque<Chunk>, chunk: Chunk, cache: &mut PoolCac
     {
         let end = last.offset as usize + last.len();
         // Only where nobody else looks at the frame: a split segment shares it with its other part.
-        if end + chunk.len() <= FRAME_SIZE && cache.pool().is_sole(&last.frame) {
+        if end + chunk.len() <= cache.pool().frame_size() && cache.pool().is_sole(&last.frame) {
             let pool = cache.pool();
             pool.bytes_mut(&mut last.frame)[end..end + chunk.len()].copy_from_slice(pool.chunk(&chunk));
             last.len += chunk.len;

@@ -1,7 +1,6 @@
 //! The connection's send queue: what the application gave and the peer has not data-acknowledged yet, in data sequence
 //! order, and which subflows carry each piece.
 
-use crate::base::pool::FRAME_SIZE;
 use crate::base::{Chunk, DataSeq, FramePool, PoolCache};
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
 use std::collections::VecDeque;
@@ -317,7 +316,7 @@ fn top_up(piece: &mut Chunk, more: &Chunk, full: usize, gather: bool, pool: &Fra
         return 0;
     }
     let end = piece.offset as usize + len;
-    let copied = more.len().min(full - len).min(FRAME_SIZE - end);
+    let copied = more.len().min(full - len).min(pool.frame_size() - end);
     pool.bytes_mut(&mut piece.frame)[end..end + copied].copy_from_slice(&pool.chunk(more)[..copied]);
     piece.len += copied as u16;
     copied

@@ -11,6 +11,7 @@ pub mod check;
 pub mod control;
 pub mod event;
 pub mod host;
+pub mod lab;
 pub mod losses;
 pub mod middlebox;
 pub mod network;

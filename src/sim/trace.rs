@@ -33,6 +33,14 @@ impl Trace {
         self.packets += 1;
     }
 
+    /// A packet has arrived at `place`, of which `words` tell enough.
+    #[inline]
+    pub fn note(&mut self, now: Instant, place: usize, words: [u64; 2]) {
+        let state = mix(mix(self.state, now.as_nanos()), (place as u64).rotate_left(48) ^ words[0]);
+        self.state = mix(state, words[1]);
+        self.packets += 1;
+    }
+
     /// The number.
     pub fn value(&self) -> u64 {
         self.state
@@ -63,5 +71,14 @@ mod tests {
             assert_ne!(base, other);
         }
         assert_ne!(digest(b"12345678"), digest(b"22345678"));
+        let noted = |nanos, place, words| {
+            let mut trace = Trace::default();
+            trace.note(Instant::from_nanos(nanos), place, words);
+            trace.value()
+        };
+        let base = noted(1, 2, [3, 4]);
+        for other in [noted(2, 2, [3, 4]), noted(1, 3, [3, 4]), noted(1, 2, [4, 4]), noted(1, 2, [3, 5])] {
+            assert_ne!(base, other);
+        }
     }
 }

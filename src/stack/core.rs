@@ -1,6 +1,7 @@
 //! The stack of one worker: which packet belongs to which connection, and what every connection wants to be done.
 //! Sans-IO: frames, commands and the time go in; frames, reports and actions come out.
 
+use crate::base::pool::prefetch;
 use crate::base::{Chunk, Instant, PoolCache, PortId, Prng, RxFrame, TxFrame, WorkerId};
 use crate::mptcp::connection::JoinRequest;
 use crate::mptcp::crypto::KeyMaterial;
@@ -95,6 +96,8 @@ pub struct Stack {
     timers: Timers,
     /// Connections to carry data for and to look at, once each turn.
     dirty: VecDeque<ConnectionId>,
+    /// Those that the last turn attended to.
+    attended: Vec<ConnectionId>,
     /// Connections that may have something to send.
     senders: VecDeque<ConnectionId>,
     strays: VecDeque<(PortId, TxFrame)>,
@@ -126,6 +129,7 @@ impl Stack {
             listeners: Vec::new(),
             timers: Timers::default(),
             dirty: VecDeque::new(),
+            attended: Vec::new(),
             senders: VecDeque::new(),
             strays: VecDeque::new(),
             actions: VecDeque::new(),
@@ -236,6 +240,16 @@ impl Stack {
         } else {
             self.counters.stray += 1;
             self.answer_stray(port, packet, payload_len, None, cache);
+        }
+    }
+
+    /// A packet of this flow is about to come: the memory of its connection may come into the cache meanwhile.
+    pub fn expect(&mut self, tuple: &FourTuple) {
+        if let Some((connection, subflow)) = self.find_flow(tuple)
+            && let Some(slot) = self.connections.get(connection)
+        {
+            prefetch(slot);
+            slot.connection.prefetch(subflow);
         }
     }
 
@@ -431,11 +445,10 @@ impl Stack {
 
     /// Applications have rung.
     pub fn handle_doorbell(&mut self) {
-        let doorbell = Arc::clone(&self.doorbell);
-        while let Some(id) = doorbell.next() {
+        while let Some(id) = self.doorbell.next() {
             self.touch(id);
         }
-        if doorbell.take_all() {
+        if self.doorbell.take_all() {
             let all: Vec<ConnectionId> = self.connections.keys().collect();
             all.into_iter().for_each(|id| self.touch(id));
         }
@@ -467,8 +480,10 @@ impl Stack {
         // No window promises more than the pool can hold: half of it is for what was received.
         let frames = cache.pool().frames() / 2 / self.connections.len().max(1);
         let receive_limit = (frames * SEGMENT).max(RECEIVE_MIN) as u64;
+        self.attended.clear();
         for _ in 0..self.dirty.len() {
             let Some(id) = self.dirty.pop_front() else { break };
+            self.attended.push(id);
             if let Some(slot) = self.connections.get_mut(id) {
                 slot.queued = false;
             }
@@ -480,6 +495,17 @@ impl Stack {
             self.drain_events(now, id, cache);
             self.senders.push_back(id);
         }
+    }
+
+    /// The connections for which [`Stack::settle`] will carry data next.
+    pub fn unsettled(&self) -> impl Iterator<Item = ConnectionId> + '_ {
+        self.dirty.iter().copied()
+    }
+
+    /// The connections for which [`Stack::settle`] has carried data last: only their applications can have something to
+    /// do. In the simulator nobody waits for a wake-up.
+    pub fn attended(&self) -> &[ConnectionId] {
+        &self.attended
     }
 
     /// The next packet to send. `rooms` says how many each port takes; the caller counts down.

@@ -39,6 +39,8 @@ pub struct Slot {
     /// Bytes given to the application, and bytes that it has read of them.
     delivered: u64,
     consumed: u64,
+    /// The application rings when it has read so many.
+    ring_at: u64,
 }
 
 impl Slot {
@@ -61,6 +63,7 @@ impl Slot {
             linger_until: None,
             delivered: 0,
             consumed: 0,
+            ring_at: 0,
         }
     }
 
@@ -78,7 +81,8 @@ impl Slot {
 
     /// Carries data and ends between application and connection.
     pub fn pump(&mut self, now: Instant, cache: &mut PoolCache) {
-        let Some(stream) = self.stream.clone() else { return };
+        // Taken out and put back: to count one more holder would cost more than the rest of a turn without news.
+        let Some(stream) = self.stream.take() else { return };
         stream.attend();
         self.pump_knobs(now, &stream);
         if stream.is_abandoned() {
@@ -89,6 +93,7 @@ impl Slot {
         if self.connection.is_write_finished() {
             stream.set_send_finished();
         }
+        self.stream = Some(stream);
         match self.published_at.map(|at| at + PUBLISH_INTERVAL) {
             Some(due) if due > now && !self.connection.is_closed() => self.publish_at = Some(due),
             Some(_) | None => self.publish(now),
@@ -143,7 +148,12 @@ impl Slot {
         // The application rings when it has read half of what it has, or so much that the peer should know.
         let held = self.delivered - self.consumed;
         let step = self.connection.read_step().min(held / 2 + 1);
-        let read = stream.bytes_read(self.consumed + step);
+        let ring_at = self.consumed + step;
+        let read = match ring_at == self.ring_at {
+            true => stream.bytes_read_so_far(),
+            false => stream.bytes_read(ring_at),
+        };
+        self.ring_at = ring_at;
         if read > self.consumed {
             self.connection.consumed(now, read - self.consumed);
             self.consumed = read;

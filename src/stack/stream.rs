@@ -74,7 +74,9 @@ impl Doorbell {
 
     /// The worker: the next connection that rang.
     pub fn next(&self) -> Option<ConnectionId> {
-        self.ready.pop()
+        // Nearly always it is empty, and to see that costs less than to pop in vain. Who rings meanwhile sees to it that the
+        // worker comes again.
+        if self.ready.is_empty() { None } else { self.ready.pop() }
     }
 
     /// The worker: whether so many rang that all have to be looked at. Resets it.
@@ -497,10 +499,13 @@ impl StreamShared {
         self.chunk_len.store(bytes as u32, Ordering::Relaxed);
     }
 
-    /// The worker attends to the doorbell: rings from now on are new ones.
+    /// The worker attends to the doorbell: rings from now on are new ones. What it takes without having been rung for needs
+    /// no fence: whoever pushes after the last ring rings again.
     pub fn attend(&self) {
-        self.rung.store(false, Ordering::Release);
-        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.rung.load(Ordering::Acquire) {
+            self.rung.store(false, Ordering::Release);
+            std::sync::atomic::fence(Ordering::SeqCst);
+        }
     }
 
     /// The next chunk to send.
@@ -544,6 +549,11 @@ impl StreamShared {
     pub fn bytes_read(&self, ring_at: u64) -> u64 {
         self.ring_at.store(ring_at, Ordering::Release);
         std::sync::atomic::fence(Ordering::SeqCst);
+        self.bytes_read.load(Ordering::Acquire)
+    }
+
+    /// The same where [`StreamShared::bytes_read`] was called with the same `ring_at` before.
+    pub fn bytes_read_so_far(&self) -> u64 {
         self.bytes_read.load(Ordering::Acquire)
     }
 
@@ -637,6 +647,11 @@ impl AcceptQueue {
     /// The application: the next connection, if there is one.
     pub fn pop(&self) -> Option<Arc<StreamShared>> {
         self.queue.pop()
+    }
+
+    /// Whether no connection waits. Cheaper than a [`AcceptQueue::pop`] in vain.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Waits until there is a connection; false when `timeout` passed first or the queue is closed.

@@ -214,15 +214,16 @@ pub fn emit_summed(
     let start = payload.start - headers_len;
     let segment_len = tcp_header_len + payload.len();
 
+    if checksum == ChecksumMode::Off {
+        // Nothing is read back.
+        write_headers(segment, ether_type, segment_len, &mut frame[start..payload.start]);
+        return start;
+    }
     // Made here and copied at the end: the frame's lines are seldom in the cache, and to read back for the checksum what
     // was just written there would wait for them. Stores alone wait for nothing.
     let mut image = [0; HEADERS_MAX];
-    let headers = &mut image[..headers_len];
-    let (link_header, headers) = headers.split_at_mut(link_len);
-    let (ip_header, tcp_header) = headers.split_at_mut(ip_header_len);
-    ethernet::emit(segment.link, ether_type, link_header);
-    emit_ip(segment, segment_len, ip_header);
-    segment.tcp.emit(local.port, remote.port, tcp_header, segment.options);
+    write_headers(segment, ether_type, segment_len, &mut image[..headers_len]);
+    let tcp_header = &mut image[link_len + ip_header_len..headers_len];
     if checksum == ChecksumMode::Software {
         let pseudo_header = checksum::pseudo_header_sum(&local.addr, &remote.addr, PROTOCOL_TCP, segment_len);
         // The header's length is even, so both sums simply add up.
@@ -232,6 +233,21 @@ pub fn emit_summed(
     }
     frame[start..payload.start].copy_from_slice(&image[..headers_len]);
     start
+}
+
+/// Writes all headers of a segment of `segment_len` bytes into `out`, which they fill; the TCP checksum is 0.
+#[inline(always)]
+fn write_headers(segment: &SegmentRepr<'_>, ether_type: EtherType, segment_len: usize, out: &mut [u8]) {
+    let (link_header, out) = out.split_at_mut(ethernet::header_len(segment.link));
+    let ip_header_len = match ether_type {
+        EtherType::Ipv4 => ipv4::HEADER_LEN,
+        EtherType::Ipv6 => ipv6::HEADER_LEN,
+    };
+    let (ip_header, tcp_header) = out.split_at_mut(ip_header_len);
+    ethernet::emit(segment.link, ether_type, link_header);
+    emit_ip(segment, segment_len, ip_header);
+    let FourTuple { local, remote } = segment.tuple;
+    segment.tcp.emit(local.port, remote.port, tcp_header, segment.options);
 }
 
 /// Writes the IP header of a segment of `payload_len` bytes.

@@ -27,6 +27,8 @@ pub(super) enum Step {
     TransmitStarted,
     /// That descriptor came back, or never got there.
     TransmitEnded,
+    /// That descriptor came to another host of a simulation, which has a hold now.
+    Landed,
     /// Its bytes are written to.
     Written,
 }
@@ -54,6 +56,7 @@ impl Place {
                 Step::FillStarted if (holds, transmits) == (1, 0) => Some(Place::Filling),
                 Step::TransmitStarted if holds > 0 => Some(Self::used(holds, transmits + 1)),
                 Step::TransmitEnded if transmits > 0 => Some(Self::used(holds, transmits - 1)),
+                Step::Landed if transmits > 0 => Some(Self::used(holds + 1, transmits - 1)),
                 Step::Written if holds > 0 && transmits == 0 => Some(self),
                 _ => None,
             },

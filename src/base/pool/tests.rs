@@ -163,3 +163,23 @@ mod by_the_shadow {
         let _tx = pool.start_transmit(&late, 0, 60);
     }
 }
+
+#[test]
+fn an_exclusive_pool_counts_like_any_other_and_only_in_its_thread() {
+    let pool = FramePool::new_exclusive(4, 256);
+    let mut cache = PoolCache::new(Arc::clone(&pool));
+    let mut frame = cache.alloc().expect("free");
+    assert_eq!(pool.bytes_mut(&mut frame).len(), 256);
+    let tx = pool.start_transmit(&frame, 0, 60);
+    let second = pool.share(&frame);
+    cache.free(frame);
+    assert!(pool.in_flight(&second));
+    let landed = pool.land(tx);
+    assert!(!pool.in_flight(&second) && !pool.is_sole(&second));
+    cache.free(second);
+    assert!(pool.is_sole(&landed));
+    let elsewhere = std::thread::scope(|scope| scope.spawn(|| pool.share(&landed)).join());
+    assert!(elsewhere.is_err(), "another thread must not count");
+    cache.free(landed);
+    assert_eq!(pool.used(), 0);
+}

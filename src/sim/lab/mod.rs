@@ -1,0 +1,20 @@
+//! The laboratory: networks of any size with the production worker on every host, for experiments with thousands of flows
+//! and millions of packets a second. The other half of [`crate::sim`] finds faults in two hosts and looks at every byte;
+//! this one measures, and is fast: a packet travels by reference, a hop is one event, and payload is not touched.
+//!
+//! From the bottom: [`wheel`] (what happens when), [`line`](mod@line) (one direction of a link), [`graph`] (which way), [`fabric`]
+//! (packets on their way), [`port`], [`flow`], [`app`], [`host`], [`filler`] (cross traffic), [`laboratory`] (the loop);
+//! beside them [`topology`] and [`workload`], what experiments begin with.
+
+pub mod app;
+pub mod fabric;
+pub mod filler;
+pub mod flow;
+pub mod graph;
+pub mod host;
+pub mod laboratory;
+pub mod line;
+pub mod port;
+pub mod topology;
+pub mod wheel;
+pub mod workload;

@@ -1,0 +1,47 @@
+//! Networks that the literature measures on.
+
+pub mod tree;
+
+use crate::sim::lab::fabric::{LineId, Router};
+use crate::sim::lab::graph::{Graph, NodeId};
+use crate::sim::lab::laboratory::Network;
+use crate::sim::lab::line::LineConfig;
+
+/// A graph with its lines, while it is built.
+#[derive(Debug)]
+struct Builder {
+    lines: Vec<(String, LineConfig)>,
+    nics: Vec<u16>,
+    graph: Graph,
+}
+
+impl Builder {
+    fn new(hosts: usize, graph: Graph) -> Self {
+        Self { lines: Vec::new(), nics: vec![0; hosts], graph }
+    }
+
+    fn line(&mut self, name: &str, config: &LineConfig) -> LineId {
+        self.lines.push((name.to_owned(), config.clone()));
+        LineId(self.lines.len() as u32 - 1)
+    }
+
+    /// Joins two switches both ways.
+    fn join(&mut self, a: NodeId, b: NodeId, names: [&str; 2], config: &LineConfig) {
+        let there = self.line(names[0], config);
+        let back = self.line(names[1], config);
+        self.graph.join(a, b, there, back);
+    }
+
+    /// Gives a host one more NIC, at a switch. A host's NICs come one after the other, and hosts in their order.
+    fn plug(&mut self, host: usize, switch: NodeId, names: [&str; 2], config: &LineConfig) {
+        let up = self.line(names[0], config);
+        let down = self.line(names[1], config);
+        self.nics[host] += 1;
+        self.graph.plug(host, switch, up, down);
+    }
+
+    fn build(self) -> Network {
+        let Self { lines, nics, graph } = self;
+        Network { lines, nics, router: Router::Graph(Box::new(graph)) }
+    }
+}

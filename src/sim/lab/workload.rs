@@ -1,0 +1,86 @@
+//! Who sends to whom: the workloads of the literature, as lists of flows.
+
+use crate::base::time::Duration;
+use crate::base::{Instant, Prng};
+use crate::sim::lab::flow::{Ends, FlowSpec};
+
+/// A flow of as many bytes as there is time for, from a host's first NIC to another's, with `subflows` subflows: their ports
+/// differ, and a network that hashes flows takes them different ways.
+pub fn bulk(from: usize, to: usize, subflows: usize, start: Instant) -> FlowSpec {
+    FlowSpec { group: 0, from, to, subflows: vec![Ends { from: 0, to: 0 }; subflows], start, size: None }
+}
+
+/// Every host sends to one other and receives from one other (Raiciu et al., SIGCOMM 2011, §4.1). Flows begin at random
+/// within `starts_within`: at once, and of equal speed, they would go in step for ever.
+///
+/// # Panics
+/// With a single host, which has no other.
+pub fn permutation(hosts: usize, subflows: usize, starts_within: Duration, seed: u64) -> Vec<FlowSpec> {
+    assert!(hosts > 1, "a permutation needs at least two hosts");
+    let mut prng = Prng::new(seed);
+    let to = derangement(hosts, &mut prng);
+    let within = starts_within.as_nanos().max(1) as u64;
+    let flow = |(from, to)| bulk(from, to, subflows, Instant::from_nanos(prng.below(within)));
+    to.into_iter().enumerate().map(flow).collect()
+}
+
+/// Every host sends to another one by lot, so that some receive from several and some from none.
+///
+/// # Panics
+/// With a single host, which has no other.
+pub fn random(hosts: usize, subflows: usize, starts_within: Duration, seed: u64) -> Vec<FlowSpec> {
+    assert!(hosts > 1, "a flow needs two hosts");
+    let mut prng = Prng::new(seed);
+    let within = starts_within.as_nanos().max(1) as u64;
+    let flow = |from| {
+        let other = prng.below(hosts as u64 - 1) as usize;
+        let to = if other < from { other } else { other + 1 };
+        bulk(from, to, subflows, Instant::from_nanos(prng.below(within)))
+    };
+    (0..hosts).map(flow).collect()
+}
+
+/// A permutation that leaves nothing where it was; each is equally likely.
+fn derangement(count: usize, prng: &mut Prng) -> Vec<usize> {
+    let mut to: Vec<usize> = (0..count).collect();
+    // About one permutation in e is a derangement.
+    loop {
+        for place in (1..count).rev() {
+            to.swap(place, prng.below(place as u64 + 1) as usize);
+        }
+        if to.iter().enumerate().all(|(from, to)| from != *to) {
+            return to;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    const WITHIN: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn in_a_permutation_everybody_sends_to_one_other_and_receives_from_one() {
+        for seed in 0..20 {
+            let flows = permutation(16, 3, WITHIN, seed);
+            let to: HashSet<usize> = flows.iter().map(|flow| flow.to).collect();
+            assert!(flows.iter().enumerate().all(|(from, flow)| flow.from == from && flow.to != from));
+            assert_eq!(to.len(), 16);
+            assert!(flows.iter().all(|flow| flow.subflows.len() == 3 && flow.start < Instant::ZERO + WITHIN));
+        }
+        assert_ne!(permutation(16, 1, WITHIN, 1), permutation(16, 1, WITHIN, 2));
+        assert_eq!(permutation(2, 1, WITHIN, 1)[0].to, 1);
+    }
+
+    #[test]
+    fn random_flows_reach_every_other_host_and_never_the_sender() {
+        let mut seen = HashSet::new();
+        for seed in 0..200 {
+            seen.extend(random(4, 1, WITHIN, seed).iter().map(|flow| (flow.from, flow.to)));
+        }
+        assert_eq!(seen.len(), 12, "four times three others");
+        assert!(seen.iter().all(|(from, to)| from != to));
+    }
+}
