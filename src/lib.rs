@@ -50,6 +50,8 @@
 //!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
 //!   more only makes queues, and falls out of the caches.
+//! - Coupling is in [`cc`], not in [`pm`], and a connection couples its subflows itself, once in the shortest round trip: the
+//!   control thread does not yet. It is the same pure function of snapshots ([`cc::couple()`]), for both to call.
 //! - `lab` stands before `cli`, which uses it.
 //! - The simulator is two: [`sim`] finds faults in two hosts and looks at every byte, [`sim::lab`] measures networks of any
 //!   size and is fast. Both run the worker and the stack as they are.

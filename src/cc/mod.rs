@@ -2,8 +2,11 @@
 //! segment; loss detection, in `tcp/`, never knows which algorithm runs.
 //!
 //! An algorithm is window adjustment ([`Reno`]'s avoidance, for one) times slow start (`slow_start.rs`, `hystart.rs`),
-//! on a common [`Window`]. What an acknowledgment tells is an [`AckSample`].
+//! on a common [`Window`]. What an acknowledgment tells is an [`AckSample`]. The windows of a connection's subflows may be
+//! coupled: then what each goes by follows from all of them ([`couple()`]), and comes from outside.
 
+mod couple;
+mod coupled;
 mod cubic;
 mod hystart;
 mod reno;
@@ -11,6 +14,8 @@ mod sample;
 mod slow_start;
 mod window;
 
+pub use couple::{CoupledAlgorithm, Coupling, PathSnapshot, couple};
+pub use coupled::{Coupled, LossHistory};
 pub use cubic::Cubic;
 pub use reno::Reno;
 pub use sample::{AckSample, RateSample};
@@ -26,19 +31,38 @@ pub enum CongestionAlgorithm {
     Reno,
     /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
     Cubic,
+    /// One that couples a connection's subflows.
+    Coupled(CoupledAlgorithm),
 }
 
 impl CongestionAlgorithm {
     /// All, with their names on the command line.
-    pub const ALL: &[(&'static str, CongestionAlgorithm)] =
-        &[("reno", CongestionAlgorithm::Reno), ("cubic", CongestionAlgorithm::Cubic)];
+    pub const ALL: &[(&'static str, CongestionAlgorithm)] = &[
+        ("reno", CongestionAlgorithm::Reno),
+        ("cubic", CongestionAlgorithm::Cubic),
+        ("lia", CongestionAlgorithm::Coupled(CoupledAlgorithm::Lia)),
+        ("olia", CongestionAlgorithm::Coupled(CoupledAlgorithm::Olia)),
+        ("balia", CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia)),
+        ("ewtcp", CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp)),
+        ("coupled", CongestionAlgorithm::Coupled(CoupledAlgorithm::Full)),
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             CongestionAlgorithm::Reno => "reno",
             CongestionAlgorithm::Cubic => "cubic",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Lia) => "lia",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Olia) => "olia",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia) => "balia",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp) => "ewtcp",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Full) => "coupled",
         }
+    }
+
+    /// Whether it couples a connection's subflows.
+    pub fn is_coupled(self) -> bool {
+        matches!(self, CongestionAlgorithm::Coupled(_))
     }
 }
 
@@ -98,6 +122,8 @@ pub enum CongestionControl {
     Reno(Reno),
     /// CUBIC.
     Cubic(Cubic),
+    /// A window that is coupled with those of other subflows.
+    Coupled(Coupled),
 }
 
 impl CongestionControl {
@@ -109,6 +135,25 @@ impl CongestionControl {
         match algorithm {
             CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
             CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
+            CongestionAlgorithm::Coupled(algorithm) => {
+                CongestionControl::Coupled(Coupled::new(algorithm, window))
+            }
+        }
+    }
+
+    /// The window, where it is coupled.
+    pub fn coupled(&self) -> Option<&Coupled> {
+        match self {
+            CongestionControl::Coupled(coupled) => Some(coupled),
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => None,
+        }
+    }
+
+    /// What a coupled window goes by from now on; others go by nobody.
+    pub fn set_coupling(&mut self, coupling: Coupling) {
+        match self {
+            CongestionControl::Coupled(coupled) => coupled.set_coupling(coupling),
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => {}
         }
     }
 }
@@ -118,6 +163,7 @@ macro_rules! dispatch {
         match $self {
             CongestionControl::Reno($controller) => $call,
             CongestionControl::Cubic($controller) => $call,
+            CongestionControl::Coupled($controller) => $call,
         }
     };
 }
@@ -173,5 +219,18 @@ impl Controller for CongestionControl {
 
     fn pacing_rate(&self) -> Option<u64> {
         dispatch!(self, controller => controller.pacing_rate())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_algorithm_bears_its_name_once() {
+        for (name, algorithm) in CongestionAlgorithm::ALL {
+            assert_eq!(algorithm.name(), *name);
+            assert_eq!(CongestionAlgorithm::ALL.iter().filter(|(other, _)| other == name).count(), 1);
+        }
     }
 }

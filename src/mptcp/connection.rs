@@ -31,6 +31,7 @@ use std::collections::VecDeque;
 
 mod application;
 mod closing;
+mod coupling;
 mod describe;
 mod establish;
 mod falling;
@@ -123,6 +124,8 @@ pub struct Connection {
     receive_limit: u64,
     autotune: Autotune,
     scheduler: ActiveScheduler,
+    /// When subflows are coupled next; `None`: their windows know nothing of each other.
+    couple_at: Option<Instant>,
     addresses: Addresses,
     /// DATA_FIN, data that was dropped behind a subflow's ACK, and probes of a closed window are repeated at this time.
     data_timer: Option<Instant>,
@@ -195,6 +198,7 @@ impl Connection {
             receive_limit,
             autotune,
             scheduler: ActiveScheduler::new(setup.options.scheduler),
+            couple_at: setup.options.congestion.is_coupled().then_some(Instant::ZERO),
             addresses: Addresses::default(),
             data_timer: None,
             data_backoff: 0,

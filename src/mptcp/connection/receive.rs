@@ -91,6 +91,7 @@ impl Connection {
             self.activity.received = Some(now);
         }
         self.subflows[index].handle_sign_of_life(now, has_payload);
+        self.couple_if_due(now);
         match self.mode {
             Mode::Multipath { .. } => self.handle_options(now, index, packet, has_payload, cache),
             Mode::Plain(_) => {

@@ -2,7 +2,7 @@
 
 use super::Tcb;
 use crate::base::Instant;
-use crate::cc::Controller;
+use crate::cc::{Controller, Coupling, LossHistory, PathSnapshot};
 use crate::tcp::chrono::{Limit, Times};
 use crate::tcp::recovery::DUPLICATES_THRESHOLD;
 use crate::tcp::{AgreedOptions, TcpInfo, WindowOwner};
@@ -57,6 +57,28 @@ impl Tcb {
             reassembly_chunks: self.receive.waiting_chunks(),
             counters: self.counters,
         }
+    }
+
+    /// What coupling has to know of this connection as one of several. `None`: its window is not coupled, or no round trip has
+    /// been measured.
+    pub fn path_snapshot(&self) -> Option<PathSnapshot> {
+        let coupled = self.congestion.coupled()?;
+        let LossHistory { since_bytes, between_bytes } = coupled.history();
+        let segment_bytes = coupled.segment_bytes();
+        // RFC 6356 §3: of a connection that has less to send, what it uses.
+        let window_bytes = coupled.window().min(self.validation.peak()).max(segment_bytes);
+        Some(PathSnapshot {
+            window_bytes,
+            segment_bytes,
+            rtt: self.rtt.srtt()?,
+            since_loss_bytes: since_bytes,
+            between_losses_bytes: between_bytes,
+        })
+    }
+
+    /// What a coupled window goes by from now on.
+    pub fn set_coupling(&mut self, coupling: Coupling) {
+        self.congestion.set_coupling(coupling);
     }
 
     /// The owner has more to send, its buffer is full, and all that is in it has been sent.

@@ -8,6 +8,8 @@ use crate::sim::lab::topology::tree::FatTree;
 use crate::sim::lab::workload;
 use crate::stack::ConnectOptions;
 
+mod coupling;
+
 const FRAMES_PER_HOST: usize = 2048;
 
 fn ms(millis: u64) -> Instant {

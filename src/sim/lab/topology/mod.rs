@@ -1,5 +1,6 @@
 //! Networks that the literature measures on.
 
+pub mod shared;
 pub mod tree;
 
 use crate::sim::lab::fabric::{LineId, Router};
