@@ -168,6 +168,14 @@ impl Connection {
         connection
     }
 
+    /// Takes up what a SYN cookie began (RFC 4987 §3.6): `syn` is what the cookie has kept of the SYN, and the packet that
+    /// brings the cookie back is to be handled next.
+    pub fn resume(now: Instant, setup: &Setup, syn: &Packet) -> Self {
+        let mut connection = Self::accept(now, setup, syn);
+        connection.subflows.iter_mut().for_each(|subflow| subflow.tcb.assume_answered(now));
+        connection
+    }
+
     fn new(setup: &Setup, mode: Mode, initiator: bool) -> Self {
         let first = setup.key.first_byte();
         let autotune = Autotune::default();

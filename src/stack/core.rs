@@ -8,6 +8,8 @@ use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::emitter::Emitter;
 use crate::mptcp::signalling::reset_option;
 use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, SubflowId, Transmit};
+use crate::stack::core::cookies::Returned;
+use crate::stack::core::joins::HalfOpenJoins;
 use crate::stack::counters::{Counters, WorkerCounters};
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
 use crate::stack::slot::Slot;
@@ -16,7 +18,8 @@ use crate::stack::timers::Timers;
 use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
 use crate::wire::mptcp::{Key, MpJoin, ResetReason, Token};
 use crate::wire::{
-    ChecksumMode, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions, parse,
+    ChecksumMode, Endpoint, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags,
+    TcpOptions, parse,
 };
 use foldhash::fast::FixedState;
 use slotmap::SlotMap;
@@ -25,7 +28,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 mod commands;
+mod cookies;
 mod events;
+mod joins;
 
 /// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
 const STRAYS_MAX: usize = 256;
@@ -79,6 +84,8 @@ struct Listener {
     addr: Option<IpAddr>,
     options: ListenOptions,
     accept: Arc<AcceptQueue>,
+    /// Connections in their handshakes: its SYN queue.
+    half_open: usize,
 }
 
 /// The stack.
@@ -109,6 +116,9 @@ pub struct Stack {
     counted: WorkerCounters,
     /// The flow of the last packet, which is mostly that of the next one.
     last: Option<(FourTuple, ConnectionId, SubflowId)>,
+    /// SYN cookies are out that may come back until then.
+    cookies_until: Option<Instant>,
+    half_open_joins: HalfOpenJoins,
 }
 
 impl Stack {
@@ -138,6 +148,8 @@ impl Stack {
             counters: Counters::default(),
             counted: WorkerCounters::default(),
             last: None,
+            cookies_until: None,
+            half_open_joins: HalfOpenJoins::default(),
             config,
         }
     }
@@ -232,6 +244,16 @@ impl Stack {
             }
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }
+        if self.may_be_cookie(now, packet) {
+            match self.take_cookie(now, port, packet) {
+                Returned::Connection(id) => {
+                    let Some(slot) = self.connections.get_mut(id) else { return };
+                    return slot.connection.handle_packet(now, SubflowId(0), packet, chunk, cache);
+                }
+                Returned::Dropped => return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk)),
+                Returned::Stray => {}
+            }
+        }
         let payload_len = packet.payload.len();
         chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         let flags = packet.tcp.flags;
@@ -277,19 +299,28 @@ impl Stack {
             return self.handle_join(now, port, packet, token, cache);
         }
         let local = packet.tuple.local;
-        let listener = self.listeners.iter().find(|listener| {
-            listener.port == local.port && listener.addr.is_none_or(|addr| addr == local.addr)
-        });
-        let Some(listener) = listener else {
+        let Some(listener) = find_listener(&mut self.listeners, local) else {
             self.counters.stray += 1;
             return self.answer_stray(port, packet, packet.payload.len(), None, cache);
         };
+        if listener.accept.is_full() {
+            // The application does not keep up. The SYN comes again, and may find room then.
+            self.counters.accept_overflows += 1;
+            return;
+        }
         if self.connections.len() >= self.config.max_connections {
             // RFC 9293 leaves it open; a dropped SYN is sent again, and may find room then.
             self.counters.refused_connections += 1;
             return;
         }
-        let (listener, options) = (listener.id, listener.options.connection);
+        let (listener, options) = {
+            if listener.half_open >= listener.accept.backlog() {
+                let options = listener.options.connection;
+                return self.answer_with_cookie(now, port, packet, options, cache);
+            }
+            listener.half_open += 1;
+            (listener.id, listener.options.connection)
+        };
         let capable = packet.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Capable(_)));
         self.counted.mptcp.add(Mib::CapableSynRx, u64::from(capable));
         let setup = self.setup(now, packet.tuple, self.answering_path(port, packet), options);
@@ -317,6 +348,11 @@ impl Stack {
                 cache,
             );
         };
+        if !self.half_open_joins.has_room(packet.tuple.remote.addr) {
+            self.counters.refused_joins += 1;
+            let reason = Some(ResetReason::LackOfResources);
+            return self.answer_stray(port, packet, packet.payload.len(), reason, cache);
+        }
         let path = self.answering_path(port, packet);
         let nonce = self.prng.next_u32();
         let Some(slot) = self.connections.get_mut(id) else { return };
@@ -331,6 +367,7 @@ impl Stack {
         match slot.connection.accept_join(now, &setup, nonce, packet) {
             Ok(subflow) => {
                 self.flows.insert(packet.tuple, (id, subflow));
+                self.half_open_joins.begin(packet.tuple);
                 self.pin(packet.tuple);
                 self.touch(id);
             }
@@ -402,11 +439,15 @@ impl Stack {
     fn new_key(&mut self) -> KeyMaterial {
         loop {
             let material = KeyMaterial::new(Key(self.prng.next_u64()));
-            let owner = material.token.0 as usize % self.config.workers.max(1);
-            if owner == self.config.worker.index() && !self.tokens.contains_key(&material.token) {
+            if self.is_good_token(material.token) {
                 return material;
             }
         }
+    }
+
+    fn is_good_token(&self, token: Token) -> bool {
+        let owner = token.0 as usize % self.config.workers.max(1);
+        owner == self.config.worker.index() && !self.tokens.contains_key(&token)
     }
 
     fn insert(&mut self, slot: Slot, tuple: FourTuple) -> ConnectionId {
@@ -613,6 +654,12 @@ impl Stack {
         self.strays.drain(..).for_each(|(_, packet)| cache.complete(packet.index));
         self.emitter.release(cache);
     }
+}
+
+fn find_listener(listeners: &mut [Listener], local: Endpoint) -> Option<&mut Listener> {
+    listeners
+        .iter_mut()
+        .find(|listener| listener.port == local.port && listener.addr.is_none_or(|addr| addr == local.addr))
 }
 
 #[cfg(test)]

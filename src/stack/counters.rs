@@ -22,10 +22,16 @@ pub struct Counters {
     pub opened: u64,
     /// Connections opened by peers.
     pub accepted: u64,
-    /// SYNs dropped because there are too many connections.
+    /// SYNs dropped because there are too many connections, or because the SYN queue was full and no cookie would do.
     pub refused_connections: u64,
-    /// Connections reset because nobody took them from the accept queue.
+    /// SYNs dropped, and connections reset, because the accept queue was full.
     pub accept_overflows: u64,
+    /// SYNs answered with a cookie.
+    pub cookies_sent: u64,
+    /// Connections that a cookie brought.
+    pub cookies_received: u64,
+    /// Segments behind no connection that brought no cookie of ours back while some were out.
+    pub cookies_failed: u64,
     /// Joins with a token that we don't know.
     pub unknown_tokens: u64,
     /// Joins refused by a limit.
@@ -51,6 +57,9 @@ impl Counters {
             accepted,
             refused_connections,
             accept_overflows,
+            cookies_sent,
+            cookies_received,
+            cookies_failed,
             unknown_tokens,
             refused_joins,
             pin_failures,
@@ -67,6 +76,9 @@ impl Counters {
         self.accepted += accepted;
         self.refused_connections += refused_connections;
         self.accept_overflows += accept_overflows;
+        self.cookies_sent += cookies_sent;
+        self.cookies_received += cookies_received;
+        self.cookies_failed += cookies_failed;
         self.unknown_tokens += unknown_tokens;
         self.refused_joins += refused_joins;
         self.pin_failures += pin_failures;

@@ -622,7 +622,9 @@ pub struct AcceptQueue {
 }
 
 impl AcceptQueue {
-    /// A queue for at most `backlog` connections. Full: the worker resets what it can't hand on.
+    /// A queue for at most `backlog` connections. At each worker as many again may be in their handshakes (the SYN queue).
+    /// Full: SYNs are dropped, which their senders repeat, and a connection whose handshake ends meanwhile is reset. A full
+    /// SYN queue: SYNs are answered with cookies.
     pub fn new(backlog: usize) -> Arc<Self> {
         Arc::new(Self {
             queue: ArrayQueue::new(backlog),
@@ -642,6 +644,16 @@ impl AcceptQueue {
         self.queue.push(stream)?;
         self.waiter.wake();
         Ok(())
+    }
+
+    /// How many connections it takes.
+    pub fn backlog(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// Whether it would take no more now.
+    pub fn is_full(&self) -> bool {
+        self.queue.is_full()
     }
 
     /// The application: the next connection, if there is one.

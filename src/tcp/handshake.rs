@@ -74,13 +74,14 @@ pub(super) fn syn_ack_options(config: &TcpConfig, agreed: &Agreed, timestamps: T
 pub(super) struct Handshake {
     due: bool,
     transmissions: u32,
-    sent_at: Instant,
+    /// `None`: nobody remembers.
+    sent_at: Option<Instant>,
 }
 
 impl Handshake {
     /// A SYN or SYN/ACK is to be sent.
     pub(super) fn new() -> Self {
-        Self { due: true, transmissions: 0, sent_at: Instant::ZERO }
+        Self { due: true, transmissions: 0, sent_at: None }
     }
 
     /// Whether it has to leave now.
@@ -96,7 +97,7 @@ impl Handshake {
     /// It leaves. True when it left before.
     pub(super) fn on_sent(&mut self, now: Instant) -> bool {
         self.due = false;
-        self.sent_at = now;
+        self.sent_at = Some(now);
         self.transmissions += 1;
         self.transmissions > 1
     }
@@ -108,6 +109,11 @@ impl Handshake {
 
     /// When it was sent, unless more than once: then nobody knows which transmission an answer is for (Karn).
     pub(super) fn sent_once_at(&self) -> Option<Instant> {
-        (self.transmissions == 1).then_some(self.sent_at)
+        self.sent_at.filter(|_| self.transmissions == 1)
+    }
+
+    /// It was sent, at a time that was not kept (RFC 4987 §3.6).
+    pub(super) fn forget_time(&mut self) {
+        self.sent_at = None;
     }
 }

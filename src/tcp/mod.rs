@@ -17,6 +17,7 @@ mod ack;
 mod assembler;
 mod chrono;
 mod config;
+mod cookie;
 mod delivery;
 mod ecn;
 mod event;
@@ -46,6 +47,7 @@ mod window;
 mod tests;
 
 pub use config::{TcpConfig, WindowOwner};
+pub use cookie::{COOKIE_LIFE, Cookie};
 pub use ecn::{EcnEcho, EcnMode};
 pub use event::TcpEvent;
 pub use info::{AgreedOptions, TcpCounters, TcpInfo};

@@ -129,6 +129,14 @@ impl Tcb {
         tcb
     }
 
+    /// RFC 4987 §3.6: the SYN/ACK was sent without a connection, as a SYN cookie; its answer is about to be handled. Behind
+    /// [`Tcb::accept`].
+    pub fn assume_answered(&mut self, now: Instant) {
+        debug_assert!(self.state == State::SynReceived, "in answer to a SYN");
+        self.emit_handshake(now);
+        self.handshake.forget_time();
+    }
+
     fn new(now: Instant, config: TcpConfig, iss: SeqNum, state: State) -> Self {
         let agreed = Agreed::nothing();
         Self {
@@ -193,7 +201,9 @@ impl Tcb {
     fn establish(&mut self, now: Instant) {
         match self.handshake.sent_once_at() {
             Some(sent_at) => self.rtt.sample(now, now.since(sent_at), 0),
-            None => self.rtt.restart_after_syn_timeout(),
+            // RFC 6298 §5.7 is about a SYN that timed out, not about one whose time nobody knows.
+            None if self.handshake.transmissions() > 1 => self.rtt.restart_after_syn_timeout(),
+            None => {}
         }
         let careful = self.handshake.transmissions() > 1;
         self.congestion = CongestionControl::new(self.config.congestion, self.payload_max(0) as u64, careful);

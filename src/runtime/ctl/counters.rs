@@ -104,6 +104,9 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
         accepted,
         refused_connections,
         accept_overflows,
+        cookies_sent,
+        cookies_received,
+        cookies_failed,
         unknown_tokens: _,
         refused_joins: _,
         pin_failures,
@@ -122,6 +125,9 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     own("Accepted", *accepted);
     own("RefusedConnections", *refused_connections);
     own("AcceptOverflows", *accept_overflows);
+    own("SyncookiesSent", *cookies_sent);
+    own("SyncookiesRecv", *cookies_received);
+    own("SyncookiesFailed", *cookies_failed);
     own("PinFailures", *pin_failures);
     own("Closed", *closed);
     write_tcp(tcp, own);

@@ -14,7 +14,7 @@ impl Stack {
     pub fn handle_command(&mut self, now: Instant, command: Command, cache: &mut PoolCache) {
         match command {
             Command::Listen { id, port, addr, options, accept } => {
-                self.listeners.push(Listener { id, port, addr, options, accept });
+                self.listeners.push(Listener { id, port, addr, options, accept, half_open: 0 });
             }
             Command::Unlisten(id) => self.listeners.retain(|listener| listener.id != id),
             Command::Connect { tuple, path, options, stream } => {

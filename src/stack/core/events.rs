@@ -27,6 +27,7 @@ impl Stack {
                 ConnectionEvent::SubflowEstablished(subflow) => {
                     slot.publish(now);
                     if let Some(details) = slot.connection.subflow_details(subflow) {
+                        self.half_open_joins.end(&details.tuple);
                         self.counted.mptcp.add(Mib::JoinAckRx, u64::from(details.by_peer));
                         self.reports.push_back(Report::SubflowEstablished {
                             connection: id,
@@ -45,6 +46,7 @@ impl Stack {
                 ConnectionEvent::SubflowClosed { id: subflow, tuple, reason, reset, established } => {
                     slot.publish(now);
                     self.flows.remove(&tuple);
+                    self.half_open_joins.end(&tuple);
                     self.last = None;
                     self.unpin(tuple);
                     let report =
@@ -97,8 +99,11 @@ impl Stack {
         stream.set_fallback(slot.connection.fallback());
         stream.set_open();
         if let Some(listener) = accepting {
-            let listener = self.listeners.iter().find(|other| other.id == listener);
-            let taken = listener.is_some_and(|listener| listener.accept.push(stream).is_ok());
+            let listener = self.listeners.iter_mut().find(|other| other.id == listener);
+            let taken = listener.is_some_and(|listener| {
+                listener.half_open -= 1;
+                listener.accept.push(stream).is_ok()
+            });
             if !taken {
                 self.counters.accept_overflows += 1;
                 slot.connection.abort(now, CloseReason::NoResources, AbortBy::Ack, cache);
@@ -110,6 +115,12 @@ impl Stack {
     pub(super) fn retire(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
         let Some(mut slot) = self.connections.remove(id) else { return };
         let reason = slot.closed.unwrap_or(CloseReason::Aborted);
+        // Its handshake did not end.
+        let waiting = slot.listener.take();
+        self.listeners
+            .iter_mut()
+            .filter(|listener| Some(listener.id) == waiting)
+            .for_each(|listener| listener.half_open -= 1);
         self.counted.tally.add(&slot.connection.tally());
         self.tokens.remove(&slot.connection.reserved_token());
         slot.publish(now);

@@ -228,7 +228,7 @@ impl Tcb {
         })
     }
 
-    fn emit_handshake(&mut self, now: Instant) -> Option<Outgoing<'_>> {
+    pub(super) fn emit_handshake(&mut self, now: Instant) -> Option<Outgoing<'_>> {
         let before = self.handshake.transmissions();
         let retransmission = self.handshake.on_sent(now);
         self.counters.retransmits += u64::from(retransmission);
