@@ -24,6 +24,7 @@ Examples:
   braid client 10.0.0.2 -R -P 4              the server sends, over 4 connections
   braid client 10.0.0.2 -F disk.img          send a file; both ends report its SHA-256
   braid client 10.0.0.2 -n 10G -J            10 GiB, and a JSON report
+  braid client 10.0.0.2 --sched redundant    a copy of everything over every path
   braid client 10.0.0.2 --kernel mptcp       the same test over the kernel's MPTCP, for comparison
 
 The server may be `braid server` or a stock `iperf3 -s`. Exit status: 0 the test was done, 1 it was not,

@@ -42,12 +42,8 @@ fn a_fast_close_ends_all_subflows_at_both_ends() {
             let case = stage.case(&format!("{who:?} aborts"), way);
             announce(&stage, way);
             let joined = stage.file();
-            let aborts = vec![
-                Action::Send(1000),
-                Action::Receive(1000),
-                Action::Await(joined.clone()),
-                Action::Abort,
-            ];
+            let aborts =
+                vec![Action::Send(1000), Action::Receive(1000), Action::Await(joined.clone()), Action::Abort];
             let is_reset = vec![Action::Send(1000), Action::ExpectReset];
             let (talk, meant) = match who {
                 Who::Kernel => (case.talk(aborts, is_reset), "MPFastcloseTx"),

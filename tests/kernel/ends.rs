@@ -172,8 +172,10 @@ fn over_the_kernel(end: &End) -> io::Result<()> {
 }
 
 fn over_braid(end: &End, ours: &Ours) -> io::Result<()> {
-    let endpoints = ours.endpoints.iter().map(|words| words.parse().expect("an endpoint")).collect::<Vec<_>>();
-    let policy = if endpoints.is_empty() { PathConfig::default().policy } else { braid::pm::Policy::Endpoints };
+    let endpoints =
+        ours.endpoints.iter().map(|words| words.parse().expect("an endpoint")).collect::<Vec<_>>();
+    let policy =
+        if endpoints.is_empty() { PathConfig::default().policy } else { braid::pm::Policy::Endpoints };
     let config = RuntimeConfig {
         frames: 16384,
         paths: PathConfig { dual_stack: ours.dual_stack, endpoints, policy, ..PathConfig::default() },
@@ -187,7 +189,8 @@ fn over_braid(end: &End, ours: &Ours) -> io::Result<()> {
         let stream = runtime.connect(end.address, options, PATIENCE).map_err(io::Error::other)?;
         return run(Connection::Braid(stream), &end.actions);
     }
-    let listener = runtime.listen(end.address, ListenOptions { connection: options }).map_err(io::Error::other)?;
+    let listener =
+        runtime.listen(end.address, ListenOptions { connection: options }).map_err(io::Error::other)?;
     println!("LISTENING");
     let stream = listener.accept(Some(PATIENCE))?.ok_or(ErrorKind::TimedOut)?;
     run(Connection::Braid(stream), &end.actions)
@@ -315,7 +318,10 @@ fn run(mut connection: Connection, actions: &[Action]) -> io::Result<()> {
                     let part = bytes.min(block.len());
                     let got = connection.read(&mut block[..part])?;
                     if got == 0 {
-                        return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("{bytes} bytes are missing")));
+                        return Err(io::Error::new(
+                            ErrorKind::UnexpectedEof,
+                            format!("{bytes} bytes are missing"),
+                        ));
                     }
                     received.add(&block[..got]);
                     bytes -= got;

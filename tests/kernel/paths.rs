@@ -39,7 +39,7 @@ fn the_side_that_connected_joins() {
         talk.enough();
         let (ours, theirs) = (&["MPJoinSynRx", "MPJoinAckRx"][..], &["MPJoinSynTx", "MPJoinSynAckRx"][..]);
         talk.finish(if way == Way::KernelServes { ours } else { theirs }, &[]).expect_mptcp();
-        watched.expect_clean("the client joins");
+        watched.expect_clean("the client joins", way);
     }
 }
 
@@ -71,7 +71,31 @@ fn the_side_that_accepted_joins() {
         stage.await_crossing(2, LOADED);
         talk.enough();
         talk.finish(meant, &[]).expect_mptcp();
-        watched.expect_clean("the server joins");
+        watched.expect_clean("the server joins", way);
+    }
+}
+
+/// The address that comes and goes, as `ip mptcp endpoint add` takes it, and what is there beforehand for it to be used.
+fn visitor(stage: &Stage, case: &mut Case<'_>, who: Who) -> String {
+    let way = case.way;
+    case.ours.endpoints = vec![format!("{} dev p1 subflow", address(way.braid(), 1))];
+    match (way, who) {
+        (Way::KernelServes, Who::Kernel) => {
+            // Joined from Braid's second address.
+            case.ours.endpoints.push(format!("{} dev p2 fullmesh", address(way.braid(), 2)));
+            format!("{} dev p2 id {ID} signal", address(way.kernel(), 2))
+        }
+        (Way::KernelServes, Who::Braid) => {
+            announce_by_kernel(stage, way);
+            format!("{} dev p2 id {ID} fullmesh", address(way.braid(), 2))
+        }
+        // One more address on the first path: the kernel joins the address that it has connected to.
+        (Way::BraidServes, Who::Kernel) => {
+            let another = "10.71.1.101";
+            stage.at(way.kernel(), &format!("ip addr replace {another}/24 dev p1"));
+            format!("{another} dev p1 id {ID} subflow")
+        }
+        (Way::BraidServes, Who::Braid) => format!("{} dev p2 id {ID} signal", address(way.braid(), 2)),
     }
 }
 
@@ -81,52 +105,28 @@ fn addresses_come_and_go_while_data_moves() {
     let Some(stage) = Stage::new("addresses_come") else { return };
     for way in Way::BOTH {
         for who in Who::BOTH {
-            let name = format!("addresses of {who:?}");
-            let mut case = stage.case(&name, way);
-            // Only what is told.
-            case.ours.endpoints = vec![format!("{} dev p1 subflow", address(way.braid(), 1))];
-            let by_kernel = |line: &str| stage.ip_mptcp(way, line);
-            let flag = |host| if host == braid::lab::Host::B { "signal" } else { "subflow" };
-            // The other side's second address, for what is announced to be joined from.
-            if way == Way::KernelServes {
-                // Braid connected: a fullmesh endpoint joins what the kernel announces.
-                case.ours.endpoints.push(format!("{} dev p2 fullmesh id {ID}", address(way.braid(), 2)));
-            }
-            if who == Who::Braid && way == Way::KernelServes {
-                case.ours.endpoints.pop();
-                announce_by_kernel(&stage, way);
-            }
+            let mut case = stage.case(&format!("addresses of {who:?}"), way);
+            let endpoint = visitor(&stage, &mut case, who);
+            let path = if endpoint.contains("p2") { 2 } else { 1 };
+            let change = |line: &str| match who {
+                Who::Kernel => stage.ip_mptcp(way, line),
+                Who::Braid => drop(stage.ctl(line)),
+            };
             let mut talk = case.load(Who::Braid);
+            stage.await_subflows(1);
             stage.await_crossing(1, LOADED);
-            let mut meant = vec![];
             for _ in 0..2 {
-                match who {
-                    Who::Kernel => {
-                        let (addr, flag) = (address(way.kernel(), 2), flag(way.kernel()));
-                        by_kernel(&format!("endpoint add {addr} dev p2 id {ID} {flag}"));
-                    }
-                    Who::Braid => {
-                        let (addr, host) = (address(way.braid(), 2), way.braid());
-                        let flag = if host == braid::lab::Host::B { "signal" } else { "fullmesh" };
-                        stage.ctl(&format!("endpoint add {addr} dev p2 id {ID} {flag}"));
-                    }
-                }
+                change(&format!("endpoint add {endpoint}"));
                 stage.await_subflows(2);
-                stage.await_crossing(2, LOADED);
-                match who {
-                    Who::Kernel => by_kernel(&format!("endpoint delete id {ID}")),
-                    Who::Braid => drop(stage.ctl(&format!("endpoint delete id {ID}"))),
-                }
+                stage.await_crossing(path, LOADED);
+                change(&format!("endpoint delete id {ID}"));
                 stage.await_subflows(1);
                 stage.await_crossing(1, LOADED);
             }
-            match who {
-                Who::Kernel => meant.push("RmAddrTx"),
-                Who::Braid => meant.push("RmAddr"),
-            }
             talk.enough();
+            let removed = if who == Who::Kernel { "RmAddrTx" } else { "RmAddr" };
             // A subflow from an address that is gone is reset.
-            talk.finish(&meant, &["MPRstTx", "MPRstRx"]).expect_mptcp();
+            talk.finish(&[removed], &["MPRstTx", "MPRstRx"]).expect_mptcp();
         }
     }
 }
@@ -143,8 +143,7 @@ fn a_backup_rests_until_the_other_path_dies() {
             let case = stage.case(&name, way);
             // By its own endpoint the kernel changes a subflow's priority.
             let host = way.kernel();
-            let flag = if host == braid::lab::Host::B { "signal" } else { "subflow" };
-            stage.ip_mptcp(way, &format!("endpoint add {} dev p2 id {ID} {flag}", address(host, 2)));
+            stage.ip_mptcp(way, &format!("endpoint add {} dev p2 id {ID} signal", address(host, 2)));
             let mut talk = case.load(sender);
             stage.await_subflows(2);
             stage.await_crossing(2, LOADED);

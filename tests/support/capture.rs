@@ -83,8 +83,7 @@ impl Capture {
     pub fn read(&self, filter: &str, more: &[&str]) -> Vec<String> {
         let mut tshark = Command::new("tshark");
         tshark.arg("-r").arg(self.folder.path().join("all.pcap"));
-        for preference in
-            ["tcp.check_checksum:TRUE", "ip.check_checksum:TRUE", "mptcp.analyze_mappings:TRUE"]
+        for preference in ["tcp.check_checksum:TRUE", "ip.check_checksum:TRUE", "mptcp.analyze_mappings:TRUE"]
         {
             tshark.args(["-o", preference]);
         }
