@@ -43,7 +43,7 @@ fn checksums_are_used_when_either_end_requires_them() {
             assert_eq!(stage.connection()["info"]["csum_enabled"], kernel || braid, "{name}");
             std::fs::write(go_on, "").unwrap();
             talk.finish(&[], &[]).expect_mptcp();
-            watched.expect_clean(&name, way);
+            watched.expect_clean(&name);
         }
         stage.sysctl(way, "checksum_enabled", 0);
     }
@@ -69,7 +69,7 @@ fn two_paths_of_ipv6() {
         std::fs::write(go_on, "").unwrap();
         talk.finish(&[], &[]).expect_mptcp();
         assert!(stage.crossed(2) - before > 100_000, "the second path carries data");
-        watched.expect_clean("IPv6", way);
+        watched.expect_clean("IPv6");
     }
 }
 
@@ -105,6 +105,6 @@ fn both_families_in_one_connection() {
         assert_eq!(of_ipv6, 2, "{connection:#}");
         std::fs::write(go_on, "").unwrap();
         talk.finish(&[], &[]).expect_mptcp();
-        watched.expect_clean("dual stack", way);
+        watched.expect_clean("dual stack");
     }
 }

@@ -1,10 +1,9 @@
 //! Middleboxes on the wire, made with nft at the bridge in the middle of a path. For each: MPTCP is kept, or both ends
 //! fall back, Braid says why, and the data is whole. The whole table of them is in the simulator.
 
-use crate::ends::{Action, PORT};
-use crate::stage::{Case, Stage, Way, Who, address};
+use crate::ends::Action;
+use crate::stage::{Case, Stage, Way, address};
 use crate::support::alone;
-use braid::lab::Host;
 use braid::mptcp::FallbackReason;
 
 /// What becomes of MPTCP.
@@ -107,7 +106,12 @@ fn options_that_the_handshake_loses() {
                 FellBack(if serves { SynAckWithoutCapable } else { AckWithoutCapable }),
                 if serves { &["MPCapableFallbackACK"] } else { &["MPCapableFallbackSYNACK"] },
             ),
-            row("MP_CAPABLE stripped behind the SYN", &[&strip_third], FellBack(AckWithoutCapable), &[]),
+            row(
+                "MP_CAPABLE stripped behind the SYN",
+                &[&strip_third],
+                FellBack(AckWithoutCapable),
+                &["MPCapableFallbackACK"],
+            ),
         ];
         for row in &rows {
             judge(&stage, way, row, one_path(way));

@@ -148,7 +148,11 @@ impl Stage {
             if said.success() {
                 last = said.stdout;
             }
-            assert!(Instant::now() < deadline, "{count} subflows are not there: {last}");
+            assert!(
+                Instant::now() < deadline,
+                "there are not {count} subflows: {last}\n{}",
+                self.ctl("counters")
+            );
             sleep(Duration::from_millis(20));
         }
     }
@@ -341,18 +345,19 @@ impl Watched {
 
     /// tshark has understood everything, and has a mapping for every byte.
     #[track_caller]
-    pub fn expect_clean(mut self, case: &str, way: Way) {
+    pub fn expect_clean(mut self, case: &str) {
         self.0.stop();
         let mapped = self.0.read("tcp.options.mptcp.subtype == 2", &["-c", "100"]).len();
         assert!(mapped > 0, "{case}: no DSS in the capture");
-        // What the kernel sends again bears no DSS at times, or one that tshark does not find: that is the kernel's.
-        let sources = [1, 2].map(|path| {
-            let (v4, v6) = (address(way.braid(), path), address6(way.braid(), path));
-            format!("ip.src == {v4} || ipv6.src == {v6}")
-        });
-        let filter = format!("({}) && ({MPTCP_COMPLAINTS})", sources.join(" || "));
-        let complaints = self.0.read(&filter, &[]);
+        let mut complaints = self.0.read(MPTCP_COMPLAINTS, &[]);
+        complaints.extend(self.0.unmapped());
         let shown = &complaints[..complaints.len().min(20)];
         assert!(complaints.is_empty(), "{case}: tshark complains {} times: {shown:#?}", complaints.len());
+    }
+
+    /// Segments whose bytes have no mapping.
+    pub fn unmapped(mut self) -> usize {
+        self.0.stop();
+        self.0.unmapped().len()
     }
 }

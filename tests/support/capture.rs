@@ -17,10 +17,9 @@ pub const CAPTURE_TOOLS: [(&str, &str); 3] =
 
 /// What tshark must not find in whole packets.
 pub const COMPLAINTS: &str = "_ws.malformed || tcp.checksum.status == Bad || ip.checksum.status == Bad";
-/// What it must not find in the headers of MPTCP: bytes without a mapping (with `mptcp.analyze_mappings`), keys and
-/// algorithms at odds. tshark misses a mapping on segments without payload, too, where none belongs.
-pub const MPTCP_COMPLAINTS: &str = "_ws.malformed || (mptcp.dss.missing_mapping && tcp.len > 0) || \
-     mptcp.dss.infinite_mapping || mptcp.connection.echoed_key_mismatch || mptcp.connection.missing_algorithm || \
+/// What it must not find in the headers of MPTCP, beside bytes without a mapping ([`Capture::unmapped`]).
+pub const MPTCP_COMPLAINTS: &str = "_ws.malformed || mptcp.dss.infinite_mapping || \
+     mptcp.connection.echoed_key_mismatch || mptcp.connection.missing_algorithm || \
      mptcp.connection.unsupported_algorithm";
 /// The kernel writes a checksum of 0 as 0xffff, which sums up alike, but which tshark takes for wrong (RFC 1624 §3).
 pub const ZERO_AS_ONES: &str = "tcp.checksum.status == Bad && tcp.checksum == 0xffff";
@@ -78,16 +77,47 @@ impl Capture {
         run(Command::new("mergecap").arg("-w").arg(all).args(files), LIMIT).expect_success("mergecap");
     }
 
-    /// The lines that tshark gives for a display filter, with more options of tshark. It looks for the mapping of every
-    /// byte, which it does not by default.
+    /// The lines that tshark gives for a display filter, with more options of tshark.
     pub fn read(&self, filter: &str, more: &[&str]) -> Vec<String> {
         let mut tshark = Command::new("tshark");
         tshark.arg("-r").arg(self.folder.path().join("all.pcap"));
-        for preference in ["tcp.check_checksum:TRUE", "ip.check_checksum:TRUE", "mptcp.analyze_mappings:TRUE"]
-        {
-            tshark.args(["-o", preference]);
-        }
-        let said = run(tshark.args(["-Y", filter]).args(more), LIMIT).expect_success("tshark").stdout;
+        tshark
+            .args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", filter])
+            .args(more);
+        let said = run(&mut tshark, LIMIT).expect_success("tshark").stdout;
         said.lines().map(str::to_owned).collect()
+    }
+
+    /// Segments with bytes that no mapping speaks of, as tshark sees it with `mptcp.analyze_mappings`, one a line. tshark
+    /// 4.0 does not find again what came out of order, and says so of segments that bear their own mapping; those are left
+    /// out. It also misses mappings on segments without payload, where none belongs.
+    pub fn unmapped(&self) -> Vec<String> {
+        let filter = "mptcp.dss.missing_mapping && tcp.len > 0";
+        let mut more = vec!["-o", "mptcp.analyze_mappings:TRUE", "-T", "fields"];
+        let fields = [
+            "tcp.seq",
+            "tcp.len",
+            "tcp.options.mptcp.subflowseqno",
+            "tcp.options.mptcp.datalvllen",
+            "frame.number",
+            "ip.src",
+            "ipv6.src",
+        ];
+        more.extend(fields.iter().flat_map(|field| ["-e", *field]));
+        let mut lines = self.read(filter, &more);
+        lines.retain(|line| !bears_its_mapping(line));
+        lines
+    }
+}
+
+/// Whether the mapping on a segment covers all of its bytes: relative sequence number, length, and the same of the mapping.
+fn bears_its_mapping(line: &str) -> bool {
+    let mut numbers = line.split('\t').map(|number| number.parse::<u64>().ok());
+    let mut next = || numbers.next().flatten();
+    match (next(), next(), next(), next()) {
+        (Some(seq), Some(len), Some(mapped), Some(mapped_len)) => {
+            mapped <= seq && seq + len <= mapped + mapped_len
+        }
+        _ => false,
     }
 }
