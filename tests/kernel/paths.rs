@@ -9,6 +9,8 @@ use std::time::Duration;
 const LOADED: u64 = 500_000;
 /// The id that the kernel's second address gets.
 const ID: u8 = 10;
+/// A further address of the client, on the first path.
+const ANOTHER: &str = "10.71.1.101";
 /// Where the client takes joins.
 const CLIENT_PORT: u16 = 7100;
 
@@ -85,17 +87,16 @@ fn visitor(stage: &Stage, case: &mut Case<'_>, who: Who) -> String {
             case.ours.endpoints.push(format!("{} dev p2 fullmesh", address(way.braid(), 2)));
             format!("{} dev p2 id {ID} signal", address(way.kernel(), 2))
         }
-        (Way::KernelServes, Who::Braid) => {
-            announce_by_kernel(stage, way);
-            format!("{} dev p2 id {ID} fullmesh", address(way.braid(), 2))
-        }
-        // One more address on the first path: the kernel joins the address that it has connected to.
+        // One more address on the first path: the address that was connected to is joined from it.
         (Way::BraidServes, Who::Kernel) => {
-            let another = "10.71.1.101";
-            stage.at(way.kernel(), &format!("ip addr replace {another}/24 dev p1"));
-            format!("{another} dev p1 id {ID} subflow")
+            stage.at(way.kernel(), &format!("ip addr replace {ANOTHER}/24 dev p1"));
+            format!("{ANOTHER} dev p1 id {ID} subflow")
         }
-        (Way::BraidServes, Who::Braid) => format!("{} dev p2 id {ID} signal", address(way.braid(), 2)),
+        (Way::KernelServes, Who::Braid) => {
+            stage.at(way.braid(), &format!("ip addr replace {ANOTHER}/24 dev p1"));
+            format!("{ANOTHER} dev p1 subflow")
+        }
+        (Way::BraidServes, Who::Braid) => format!("{} dev p2 signal", address(way.braid(), 2)),
     }
 }
 
@@ -108,18 +109,25 @@ fn addresses_come_and_go_while_data_moves() {
             let mut case = stage.case(&format!("addresses of {who:?}"), way);
             let endpoint = visitor(&stage, &mut case, who);
             let path = if endpoint.contains("p2") { 2 } else { 1 };
-            let change = |line: &str| match who {
-                Who::Kernel => stage.ip_mptcp(way, line),
-                Who::Braid => drop(stage.ctl(line)),
-            };
             let mut talk = case.load(Who::Braid);
             stage.await_subflows(1);
             stage.await_crossing(1, LOADED);
             for _ in 0..2 {
-                change(&format!("endpoint add {endpoint}"));
+                let id = match who {
+                    Who::Kernel => {
+                        stage.ip_mptcp(way, &format!("endpoint add {endpoint}"));
+                        ID.into()
+                    }
+                    // The address has an id already.
+                    Who::Braid => stage.ctl(&format!("endpoint add {endpoint}"))["id"].clone(),
+                };
                 stage.await_subflows(2);
                 stage.await_crossing(path, LOADED);
-                change(&format!("endpoint delete id {ID}"));
+                let delete = format!("endpoint delete id {id}");
+                match who {
+                    Who::Kernel => stage.ip_mptcp(way, &delete),
+                    Who::Braid => drop(stage.ctl(&delete)),
+                }
                 stage.await_subflows(1);
                 stage.await_crossing(1, LOADED);
             }
