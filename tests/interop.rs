@@ -5,9 +5,12 @@
 //! from Braid's own report. `BRAID_LONG=1` moves 1 GiB instead of 64 MiB. `BRAID_STAND_IN=1` puts the kernel's MPTCP
 //! in Braid's place: what fails then is the lab or the suite.
 
+#[path = "support/capture.rs"]
+mod capture;
 mod support;
 
 use braid::lab::{self, Host, Lab, LabOptions, Rate};
+use capture::{CAPTURE_TOOLS, COMPLAINTS, Capture, MPTCP_COMPLAINTS, Snap, ZERO_AS_ONES};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Write;
@@ -312,65 +315,10 @@ fn a_path_dies_silently_and_comes_back() {
     path_fails_and_returns("silent_path", |lab, down| lab.set_loss(2, if down { 1000 } else { 0 }).unwrap());
 }
 
-/// Captures of both paths at the bridges, joined when they end.
-struct Capture {
-    folder: tempfile::TempDir,
-    dumps: Vec<Background>,
-}
-
-/// What tshark must not find.
-const COMPLAINTS: &str = "_ws.malformed || tcp.checksum.status == Bad || ip.checksum.status == Bad";
-/// The kernel writes a checksum of 0 as 0xffff, which sums up alike, but which tshark takes for wrong (RFC 1624 §3).
-const ZERO_AS_ONES: &str = "tcp.checksum.status == Bad && tcp.checksum == 0xffff";
-
-impl Capture {
-    fn start(lab: &Lab) -> Capture {
-        let folder = tempfile::tempdir().unwrap();
-        let dumps = (1..=lab.paths()).map(|path| {
-            let file = folder.path().join(format!("{path}.pcap"));
-            // -Z root: or tcpdump gives up the right to write there. -B: room for a burst, in KiB.
-            let words =
-                ["tcpdump", "-Z", "root", "-U", "-B", "65536", "-i", "a", "-w", file.to_str().unwrap()];
-            let mut dump = Background::start(lab.exec(Host::Middle(path)).args(words));
-            dump.wait_for("listening on", LIMIT);
-            dump
-        });
-        let dumps = dumps.collect();
-        Capture { folder, dumps }
-    }
-
-    fn stop(&mut self) {
-        sleep(Duration::from_millis(300));
-        for dump in self.dumps.drain(..) {
-            dump.signal(rustix::process::Signal::INT);
-            let said = dump.finish(LIMIT).expect_success("tcpdump").stderr;
-            assert!(said.contains("0 packets dropped by kernel"), "the capture is incomplete: {said}");
-        }
-        let files = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
-        let files: Vec<_> = files.collect();
-        let all = self.folder.path().join("all.pcap");
-        run(Command::new("mergecap").arg("-w").arg(all).args(files), LIMIT).expect_success("mergecap");
-    }
-
-    /// The lines that tshark gives for a display filter, with more options of tshark.
-    fn read(&self, filter: &str, more: &[&str]) -> Vec<String> {
-        let mut tshark = Command::new("tshark");
-        tshark.arg("-r").arg(self.folder.path().join("all.pcap"));
-        tshark
-            .args(["-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", filter])
-            .args(more);
-        let said = run(&mut tshark, LIMIT).expect_success("tshark").stdout;
-        said.lines().map(str::to_owned).collect()
-    }
-}
-
-const CAPTURE_TOOLS: [(&str, &str); 4] =
-    [("tcpdump", "tcpdump"), ("tshark", "tshark"), ("mergecap", "wireshark-common"), ("iperf3", "iperf3")];
-
 /// A lab to capture in, with the kernel at b ready to announce its second address.
 fn capture_lab(test: &str) -> Option<Lab> {
     let options = LabOptions { rate: Some(Rate::from_mbit(400)), ..LabOptions::default() };
-    let lab = support::lab(test, &CAPTURE_TOOLS, &options)?;
+    let lab = support::lab(test, &[&CAPTURE_TOOLS[..], &TOOLS[..1]].concat(), &options)?;
     let announce = ["ip", "mptcp", "endpoint", "add", "10.71.2.2", "dev", "p2", "signal"];
     run(lab.exec(Host::B).args(announce), LIMIT).expect_success("ip mptcp endpoint add");
     Some(lab)
@@ -382,17 +330,18 @@ fn tshark_finds_nothing_wrong_with_our_packets() {
     let Some(lab) = capture_lab("tshark_content") else { return };
     let pairs = [(End::Braid, End::Braid), (End::IperfMptcp, End::Braid), (End::Braid, End::IperfMptcp)];
     for (server, client) in pairs {
-        let mut capture = Capture::start(&lab);
+        let mut capture = Capture::start(&lab, Snap::Whole);
         for direction in [&["-n", "8M"][..], &["-n", "8M", "-R"]] {
             transfer(&lab, (server, &[]), (client, direction));
         }
         capture.stop();
         let ours_alone = server == End::Braid && client == End::Braid && !stand_in();
-        let mut complaints = capture.read(COMPLAINTS, &[]);
+        let mut complaints = capture.read(&format!("{COMPLAINTS} || {MPTCP_COMPLAINTS}"), &[]);
         if !ours_alone {
             let excused = capture.read(ZERO_AS_ONES, &[]);
             complaints.retain(|line| !excused.contains(line));
         }
+        complaints.extend(capture.unmapped());
         assert!(
             complaints.is_empty(),
             "{client:?} to {server:?}: {:#?}",
@@ -414,7 +363,7 @@ fn tshark_would_find_a_wrong_checksum() {
     let Some(lab) = capture_lab("tshark_finds") else { return };
     // With checksums left to a NIC that makes none, the kernel's packets go out half-made.
     run(lab.exec(Host::A).args(["ethtool", "-K", "p1", "tx", "on"]), LIMIT).expect_success("ethtool");
-    let mut capture = Capture::start(&lab);
+    let mut capture = Capture::start(&lab, Snap::Whole);
     transfer(&lab, (End::Iperf, &[]), (End::Iperf, &["-n", "1M"]));
     capture.stop();
     assert!(!capture.read(COMPLAINTS, &[]).is_empty());

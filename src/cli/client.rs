@@ -24,6 +24,8 @@ Examples:
   braid client 10.0.0.2 -R -P 4          the server sends, 4 connections
   braid client 10.0.0.2 -F disk.img      send a file; both ends tell its SHA-256
   braid client 10.0.0.2 -n 10G -J        10 GiB, and a JSON report
+  braid client 10.0.0.2 --sched redundant
+                                         a copy of everything on every path
   braid client 10.0.0.2 --kernel mptcp   the same over the kernel's MPTCP
 
 The server may be `braid server` or a stock `iperf3 -s`. Exit status: 0 the test was done, 1 it was not, \

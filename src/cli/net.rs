@@ -5,11 +5,13 @@ use crate::app::perf::units::parse_bytes;
 use crate::app::perf::{BraidNet, KernelNet, Net};
 use crate::cc::CongestionAlgorithm;
 use crate::cli::paths::PathArguments;
+use crate::mptcp::{ChecksumPolicy, SchedulerKind};
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
 use crate::xdp::ZeroCopy;
 use anyhow::anyhow;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -81,18 +83,48 @@ pub(super) struct NetArguments {
     /// Who makes and checks TCP checksums.
     #[arg(long, default_value = "software", value_name = "HOW")]
     checksum: Checksum,
+    /// Which subflows carry the next piece of data. lowest-rtt: the one with room where it would arrive first. round-robin:
+    /// each in turn. weighted: each in proportion to what it can carry. redundant: all of them, a copy each; what comes
+    /// first counts. blest, ecf: as lowest-rtt, but they wait for a fast path rather than let a slow one hold up the rest
+    /// (by the peer's window; by the time of completion). backup-only: one at a time, the others stand by. Each end chooses
+    /// for what it sends.
+    #[arg(long, value_name = "SCHEDULER", default_value = "lowest-rtt", value_parser = choice(SchedulerKind::ALL))]
+    sched: SchedulerKind,
+    /// Checksums of MPTCP's mappings, which find what a middlebox has changed in the payload. required: always; both ends
+    /// then use them. when-asked: if the other end requires them. never: not even then, and such a peer gets plain TCP.
+    #[arg(long, value_name = "WHEN", default_value = "when-asked", value_parser = choice(ChecksumPolicy::ALL))]
+    dss_checksum: ChecksumPolicy,
+    /// Tell peers that they cannot open subflows to the address and port of a connection's first one at this host (flag C of
+    /// RFC 8684), but only to those that are announced: for a server, a load balancer in front of it would send them
+    /// elsewhere. Announce addresses or ports that go past it: --endpoint ADDRESS,signal,port=N.
+    #[arg(long, conflicts_with = "plain_tcp")]
+    behind_load_balancer: bool,
     #[command(flatten)]
     paths: PathArguments,
     /// Measure the kernel's own stack with the same program, for comparison.
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "sched", "dss_checksum", "behind_load_balancer", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
     )]
     kernel: Option<KernelStack>,
 }
 
 impl NetArguments {
+    /// What connections are like.
+    fn options(&self, congestion: CongestionAlgorithm) -> ConnectOptions {
+        ConnectOptions {
+            mptcp: !self.plain_tcp,
+            congestion,
+            scheduler: self.sched,
+            checksum: self.dss_checksum,
+            no_join_here: self.behind_load_balancer,
+            receive_buffer: self.buffer,
+            send_buffer: self.buffer,
+            ..ConnectOptions::default()
+        }
+    }
+
     /// Starts the transport.
     pub fn start(&self) -> anyhow::Result<Net> {
         if let Some(stack) = self.kernel {
@@ -128,15 +160,18 @@ impl NetArguments {
         if let Err(error) = runtime.ctl() {
             eprintln!("braid: braid ctl will not find this process: {error}");
         }
-        let options = ConnectOptions {
-            mptcp: !self.plain_tcp,
-            congestion,
-            receive_buffer: self.buffer,
-            send_buffer: self.buffer,
-            ..ConnectOptions::default()
-        };
-        Ok(Net::Braid(Box::new(BraidNet { runtime, options })))
+        Ok(Net::Braid(Box::new(BraidNet { runtime, options: self.options(congestion) })))
     }
+}
+
+/// Reads one of the names of a list.
+fn choice<T: Copy + Send + Sync + 'static>(
+    list: &'static [(&'static str, T)],
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(list.iter().map(|(name, _)| *name)).try_map(move |name| {
+        let named = list.iter().find(|(known, _)| *known == name);
+        named.map(|(_, value)| *value).ok_or("no such name")
+    })
 }
 
 /// The largest that a window of 16 bits with a shift of 14 can tell of.
@@ -146,5 +181,51 @@ fn parse_buffer(text: &str) -> Result<u32, String> {
     match parse_bytes(text)? {
         bytes @ 4096..=BUFFER_MAX => Ok(bytes as u32),
         _ => Err("between 4K and 1G".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        net: NetArguments,
+    }
+
+    fn options(line: &str) -> Result<ConnectOptions, String> {
+        let words = ["braid"].into_iter().chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        Ok(line.net.options(CongestionAlgorithm::default()))
+    }
+
+    #[test]
+    fn every_scheduler_and_checksum_policy_can_be_named() {
+        let default = ConnectOptions::default();
+        assert_eq!(options("").expect("nothing"), default);
+        for (name, scheduler) in SchedulerKind::ALL {
+            let expected = ConnectOptions { scheduler: *scheduler, ..default };
+            assert_eq!(options(&format!("--sched {name}")).expect(name), expected);
+        }
+        for (name, checksum) in ChecksumPolicy::ALL {
+            let expected = ConnectOptions { checksum: *checksum, ..default };
+            assert_eq!(options(&format!("--dss-checksum {name}")).expect(name), expected);
+        }
+        assert!(options("--behind-load-balancer").expect("a flag").no_join_here);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_what_is_right() {
+        for (line, told) in [
+            ("--sched fastest", "lowest-rtt, round-robin, weighted, redundant, blest, ecf, backup-only"),
+            ("--dss-checksum maybe", "when-asked, required, never"),
+            ("--kernel mptcp --sched ecf", "cannot be used with"),
+            ("--kernel mptcp --dss-checksum required", "cannot be used with"),
+        ] {
+            let error = options(line).expect_err(line);
+            assert!(error.contains(told), "{line}: {error}");
+        }
     }
 }

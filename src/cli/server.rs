@@ -1,7 +1,7 @@
 //! `braid server`: serves clients that measure.
 
 use crate::app::perf::protocol::DEFAULT_PORT;
-use crate::app::perf::{self, Net, ServerOptions, error_document};
+use crate::app::perf::{self, ServerOptions, error_document};
 use crate::cli::client::{parse_interval, timing};
 use crate::cli::net::NetArguments;
 use crate::cli::signals;
@@ -16,6 +16,9 @@ Examples:
   braid server                             until Ctrl-C, over every NIC there is
   braid server --nic eth1 --nic eth2 -1    one test over two NICs, then end
   braid server --endpoint 10.0.2.2,signal  announce only that address
+  braid server --behind-load-balancer --endpoint 10.0.2.2,signal,port=5202
+                                           no joins to the address that clients
+                                           know, but to this one
   braid server -F copy.img                 what comes becomes a file; its SHA-256
   braid server --kernel mptcp              over the kernel's MPTCP, to compare
 
@@ -44,11 +47,6 @@ pub(super) struct ServerArguments {
     /// Report in JSON: a document for each test.
     #[arg(short = 'J', long)]
     json: bool,
-    /// Tell clients that they cannot open subflows to the address and port that they have connected to, but only to those
-    /// that are announced: a load balancer in front of this host would send them elsewhere. Announce addresses or ports that
-    /// go past it: --endpoint ADDRESS,signal,port=N.
-    #[arg(long, conflicts_with_all = ["kernel", "plain_tcp"])]
-    behind_load_balancer: bool,
     /// End a test in which no data has moved for so many seconds.
     #[arg(long, default_value_t = 40, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     idle_timeout: u64,
@@ -69,10 +67,6 @@ pub(super) fn run(arguments: &ServerArguments) -> anyhow::Result<ExitCode> {
     };
     let json = arguments.json;
     let net = match arguments.net.start() {
-        Ok(Net::Braid(mut net)) => {
-            net.options.no_join_here = arguments.behind_load_balancer;
-            Net::Braid(net)
-        }
         Ok(net) => net,
         Err(error) => return fail(&format!("{error:#}"), json),
     };

@@ -50,6 +50,11 @@ impl Connection {
         if self.closed {
             return;
         }
+        if self.is_multipath() && self.send_side == SendSide::Finished && self.receive.is_finished() {
+            // RFC 8684 §3.3.3: both DATA_FINs are acknowledged, and the subflows' FINs are on their way. A fast close would
+            // tell the peer's application of an error behind the last byte, instead of the end.
+            return self.finish(CloseReason::Finished, cache);
+        }
         let on = match by {
             AbortBy::Ack if self.is_multipath() => self.best_subflow(),
             AbortBy::Ack | AbortBy::Reset => None,

@@ -292,3 +292,30 @@ fn a_subflow_that_control_closes_says_that_it_is_policy() {
     });
     assert_eq!(told, Some(MpTcpRst { transient: false, flags: 0, reason: ResetReason::Prohibited }));
 }
+
+#[test]
+fn a_process_that_ends_after_both_data_fins_does_not_fast_close_what_is_finished() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(1, options());
+    pair.client.write(&client, &pattern(3_000));
+    client.close_send();
+    server.close_send();
+    for _ in 0..100 {
+        if client.is_sent() && client.is_drained() {
+            break;
+        }
+        pair.run(Duration::from_millis(1), &mut |_, bytes| Some(bytes));
+    }
+    assert!(client.is_sent() && client.is_drained());
+    assert!(pair.client.stack.connection_count() == 1, "the subflows have not ended yet");
+    pair.client.stack.handle_command(pair.now, Command::Shutdown, &mut pair.client.cache);
+    let mut aborts = 0;
+    pair.run(Duration::from_secs(70), &mut |up, bytes| {
+        let segment = Segment::parse(&bytes);
+        aborts += usize::from(up && segment.has(RST)) + fast_closes(&[segment]);
+        Some(bytes)
+    });
+    assert_eq!((aborts, client.close_reason()), (0, Some(CloseReason::Finished)));
+    assert!(pair.server.read(&server) == pattern(3_000) && server.is_sent() && server.is_drained());
+    assert_eq!(pair.client.stack.connection_count(), 0);
+}
