@@ -7,12 +7,18 @@
 use braid::base::time::Duration;
 use braid::base::{Instant, PortId};
 use braid::mptcp::SchedulerKind;
+use braid::mptcp::connection::SUBFLOWS_MAX;
+use braid::pm::{Policy, SubflowRequest};
 use braid::sim::losses::SegmentLoss;
 use braid::sim::network::{HostId, Nic};
 use braid::sim::scenario::{Fault, SeenBy, Stop, When};
+use braid::sim::wish::{TimedWish, Wish};
 use braid::sim::{Kind, Outcome, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[path = "sim/middleboxes.rs"]
+mod middleboxes;
 
 /// Seeds of each kind, unless the environment says otherwise.
 const SEEDS: u64 = 40;
@@ -230,6 +236,20 @@ fn flaps() {
 }
 
 #[test]
+fn chaos() {
+    let outcomes = suite(Kind::Chaos);
+    let longest = outcomes.iter().map(|outcome| outcome.longest_wait_percent).max();
+    println!("chaos: the longest wait was {longest:?} % of what is allowed");
+    if is_many(&outcomes) {
+        let fell_back = |outcome: &&Outcome| outcome.fallback.iter().flatten().any(Option::is_some);
+        assert!(outcomes.iter().any(|outcome| outcome.most_subflows > 10), "many subflows");
+        assert!(outcomes.iter().any(|outcome| outcome.faults > 5), "flaps");
+        assert!(outcomes.iter().filter(fell_back).count() > 0, "some fall back");
+        assert!(outcomes.iter().filter(fell_back).count() < outcomes.len() / 2, "and most do not");
+    }
+}
+
+#[test]
 fn two_paths_carry_nearly_twice_what_one_does() {
     let one = finish(&slow_links(1, 10_000_000));
     let two = finish(&slow_links(2, 10_000_000));
@@ -428,5 +448,40 @@ fn every_scheduler_brings_everything_and_uses_what_it_should() {
                 assert!(outcome.finished.as_millis() < 2_200, "{name}: {}", outcome.finished);
             }
         }
+    }
+}
+
+#[test]
+fn a_connection_has_up_to_thirty_two_subflows() {
+    // From different ports of one address pair; and over eight NICs, four of each.
+    for (paths, policy) in [(1, Policy::Ndiffports(SUBFLOWS_MAX as u8)), (8, Policy::Fullmesh)] {
+        let mut scenario = slow_links(paths, 8_000_000);
+        for host in &mut scenario.hosts {
+            host.frames = 16_384;
+            host.paths.config.policy = policy;
+            host.paths.config.limits.subflows = SUBFLOWS_MAX - 1;
+        }
+        if policy == Policy::Fullmesh {
+            // What the policy does not want a user may: four from each NIC, until the limit says no.
+            for number in 0..SUBFLOWS_MAX {
+                let nic = &scenario.hosts[0].nics[number % paths];
+                let peer = &scenario.hosts[1].nics[number % paths];
+                let request = SubflowRequest {
+                    local: Some(nic.addr),
+                    remote: Some(peer.addr),
+                    port: None,
+                    backup: false,
+                };
+                let at = Instant::from_millis(200 + number as u64);
+                scenario.wishes.push(TimedWish { at, host: HostId(0), wish: Wish::AddSubflow(request) });
+            }
+        }
+        scenario.watch_progress = true;
+        let outcome = finish(&scenario);
+        let (joined, granted) = (outcome.joined, outcome.granted);
+        assert_eq!(outcome.most_subflows, SUBFLOWS_MAX, "{policy}: {joined} joined, {granted} granted");
+        assert_eq!(outcome.bytes, 8_000_000);
+        let carried: Vec<u64> = outcome.pipe_bytes.iter().step_by(2).copied().collect();
+        assert!(carried.iter().all(|bytes| *bytes > 8_000_000 / paths as u64 / 2), "{carried:?}");
     }
 }

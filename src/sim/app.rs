@@ -36,6 +36,10 @@ pub struct AppSpec {
     pub read_chunks: usize,
     /// Probability that it sends less than a segment's worth in a chunk.
     pub short_chunks: f64,
+    /// How long it waits, with all sent, until it closes.
+    pub close_after: Duration,
+    /// So many bytes may arrive changed: a middlebox does that, and MPTCP has given way to TCP, which does not mind.
+    pub changed_bytes: u64,
 }
 
 impl AppSpec {
@@ -48,6 +52,8 @@ impl AppSpec {
             read_every: Duration::ZERO,
             read_chunks: RING_CHUNKS,
             short_chunks: 0.0,
+            close_after: Duration::ZERO,
+            changed_bytes: 0,
         }
     }
 }
@@ -65,6 +71,7 @@ pub struct Step {
 #[derive(Debug)]
 pub struct SimApp {
     name: String,
+    connection: usize,
     spec: AppSpec,
     stream: Arc<StreamShared>,
     outgoing: Pattern,
@@ -72,15 +79,21 @@ pub struct SimApp {
     prng: Prng,
     sent: u64,
     received: u64,
+    /// Bytes that arrived changed, as expected.
+    changed: u64,
+    /// When everything had been sent.
+    sent_at: Option<Instant>,
     closed: bool,
     finished: bool,
     next_read: Instant,
 }
 
 impl SimApp {
-    /// An application called `name` in messages. What it sends and expects follows from the patterns.
+    /// An application called `name` in messages, at an end of the scenario's `connection`. What it sends and expects
+    /// follows from the patterns.
     pub fn new(
         name: String,
+        connection: usize,
         spec: AppSpec,
         stream: Arc<StreamShared>,
         outgoing: Pattern,
@@ -90,6 +103,7 @@ impl SimApp {
         let next_read = Instant::ZERO;
         Self {
             name,
+            connection,
             spec,
             stream,
             outgoing,
@@ -97,6 +111,8 @@ impl SimApp {
             prng,
             sent: 0,
             received: 0,
+            changed: 0,
+            sent_at: None,
             closed: false,
             finished: false,
             next_read,
@@ -116,7 +132,7 @@ impl SimApp {
         if self.stream.state() == StreamState::Open {
             self.write(cache, &mut step);
         }
-        self.close(&mut step)?;
+        self.close(now, &mut step)?;
         Ok(step)
     }
 
@@ -128,6 +144,26 @@ impl SimApp {
     /// Bytes received and checked so far.
     pub fn received(&self) -> u64 {
         self.received
+    }
+
+    /// Bytes handed to the stack so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Bytes that arrived changed, as expected.
+    pub fn changed(&self) -> u64 {
+        self.changed
+    }
+
+    /// Which of the scenario's connections it is an end of.
+    pub fn connection(&self) -> usize {
+        self.connection
+    }
+
+    /// What it does.
+    pub fn spec(&self) -> &AppSpec {
+        &self.spec
     }
 
     /// The stream, for its figures.
@@ -159,7 +195,8 @@ impl SimApp {
         let mut chunks = 0;
         while chunks < self.spec.read_chunks {
             let Some(chunk) = self.stream.pop() else { break };
-            let checked = self.check(cache.pool().chunk(&chunk));
+            let pool = Arc::clone(cache.pool_arc());
+            let checked = self.check(pool.chunk(&chunk));
             self.received += chunk.len() as u64;
             cache.free_chunk(chunk);
             checked?;
@@ -173,13 +210,18 @@ impl SimApp {
         Ok(())
     }
 
-    fn check(&self, bytes: &[u8]) -> Result<(), String> {
+    fn check(&mut self, bytes: &[u8]) -> Result<(), String> {
         if bytes.is_empty() {
             return Err(format!("{}: an empty chunk was delivered", self.name));
         }
-        if let Some(place) = self.incoming.first_difference(self.received, bytes) {
-            let at = self.received + place as u64;
-            return Err(format!("{}: byte {at} of {} is wrong", self.name, self.spec.receive));
+        let mut from = 0;
+        while let Some(place) = self.incoming.first_difference(self.received + from as u64, &bytes[from..]) {
+            self.changed += 1;
+            if self.changed > self.spec.changed_bytes {
+                let at = self.received + (from + place) as u64;
+                return Err(format!("{}: byte {at} of {} is wrong", self.name, self.spec.receive));
+            }
+            from += place + 1;
         }
         let total = self.received + bytes.len() as u64;
         if total > self.spec.receive {
@@ -214,14 +256,18 @@ impl SimApp {
         }
     }
 
-    fn close(&mut self, step: &mut Step) -> Result<(), String> {
+    fn close(&mut self, now: Instant, step: &mut Step) -> Result<(), String> {
         let drained = self.stream.is_drained();
         if drained && self.received < self.spec.receive {
             return Err(format!("the data ended too early: {}", self.describe()));
         }
-        let may_close = self.stream.state() != StreamState::Connecting
-            && self.sent == self.spec.send
-            && (self.spec.close == CloseWhen::Sent || drained);
+        let mut waits = self.stream.state() == StreamState::Connecting || self.sent < self.spec.send;
+        if !waits && !self.closed {
+            let at = *self.sent_at.get_or_insert(now) + self.spec.close_after;
+            waits = now < at;
+            step.next = [step.next, waits.then_some(at)].into_iter().flatten().min();
+        }
+        let may_close = !waits && (self.spec.close == CloseWhen::Sent || drained);
         if may_close && !self.closed {
             self.stream.close_send();
             self.closed = true;
@@ -261,7 +307,7 @@ mod tests {
         let stream = StreamShared::new(Arc::new(Doorbell::new(4, Box::new(NoWake))));
         stream.set_open();
         let (out, into) = (Pattern::new(1), Pattern::new(2));
-        let app = SimApp::new(String::from("test"), spec, stream, out, into, Prng::new(3));
+        let app = SimApp::new(String::from("test"), 0, spec, stream, out, into, Prng::new(3));
         (app, PoolCache::new(FramePool::new_heap(256)))
     }
 

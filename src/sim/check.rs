@@ -2,6 +2,7 @@
 //! address, and acknowledgments, of TCP and of data, never move back nor acknowledge what was never sent.
 
 use crate::base::{DataSeq, SeqNum};
+use crate::sim::middlebox::before_nat;
 use crate::wire::mptcp::{Dss, Key, MpCapable, MpJoin, MptcpOption, Token};
 use crate::wire::{ChecksumMode, FourTuple, Packet, Parsed, TcpFlags, parse};
 use sha2::{Digest, Sha256};
@@ -121,7 +122,11 @@ impl WireCheck {
                         self.tokens.get(token).map(|(connection, side)| (*connection, 1 - side))
                     }
                     _ if packet.tcp.flags.contains(ack) => {
-                        let other = self.flows.get(&tuple.reversed()).and_then(|flow| flow.owner);
+                        // A NAT on the way shows the server another client than there is.
+                        let FourTuple { local, remote } = tuple;
+                        let inner = FourTuple { local: before_nat(remote).unwrap_or(remote), remote: local };
+                        let asked = self.flows.get(&tuple.reversed()).or_else(|| self.flows.get(&inner));
+                        let other = asked.and_then(|flow| flow.owner);
                         other.map(|(connection, side)| (connection, 1 - side))
                     }
                     _ => None,

@@ -31,7 +31,7 @@ pub struct LocalNic {
 pub struct ControlCounters {
     /// Connections that were established.
     pub established: u64,
-    /// Connections that ended.
+    /// Established ones that ended.
     pub closed: u64,
     /// Subflows that joined.
     pub joined: u64,
@@ -41,6 +41,8 @@ pub struct ControlCounters {
     pub granted: u64,
     /// How often the peer asked for a subflow to be a backup, or none any more.
     pub priorities: u64,
+    /// The most subflows that were established at one time.
+    pub most_subflows: usize,
 }
 
 /// The control plane of a host.
@@ -52,8 +54,8 @@ pub struct SimControl {
     next_port: u16,
     /// Established subflows, the first ones included.
     up: BTreeSet<FourTuple>,
-    /// MPTCP connections, the oldest first.
-    live: Vec<ConnectionId>,
+    /// Connections that were established and live, the oldest first; and which of them are MPTCP.
+    live: Vec<(ConnectionId, bool)>,
     counters: ControlCounters,
 }
 
@@ -91,7 +93,7 @@ impl SimControl {
 
     /// How many connections live.
     pub fn connections(&self) -> u64 {
-        self.counters.established - self.counters.closed
+        self.live.len() as u64
     }
 
     /// How many subflows are established, the first ones included.
@@ -105,7 +107,7 @@ impl SimControl {
             Report::Established { connection, token, tuple, .. } => {
                 self.counters.established += 1;
                 self.up.insert(tuple);
-                self.live.extend(token.map(|_| connection));
+                self.live.push((connection, token.is_some()));
             }
             Report::SubflowEstablished { tuple, .. } => {
                 self.counters.joined += 1;
@@ -115,8 +117,10 @@ impl SimControl {
                 self.up.remove(&tuple);
             }
             Report::Closed { connection, .. } => {
-                self.counters.closed += 1;
-                self.live.retain(|live| *live != connection);
+                // One that a SYN began may end before it is established.
+                let before = self.live.len();
+                self.live.retain(|(live, _)| *live != connection);
+                self.counters.closed += (before - self.live.len()) as u64;
             }
             Report::PortStalled { port, stalled } => {
                 self.counters.stalled += u64::from(stalled);
@@ -130,6 +134,7 @@ impl SimControl {
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. } => {}
         }
+        self.counters.most_subflows = self.counters.most_subflows.max(self.up.len());
         self.manager.handle_report(now, WORKER, report);
         self.carry_out(commands);
     }
@@ -150,9 +155,15 @@ impl SimControl {
 
     /// A user wants something.
     pub fn handle_wish(&mut self, now: Instant, wish: Wish, commands: &mut Vec<Command>) {
-        let granted = wish.ask(now, &mut self.manager, self.live.first().copied());
+        let first = self.first_multipath();
+        let granted = wish.ask(now, &mut self.manager, first);
         self.counters.granted += u64::from(granted);
         self.carry_out(commands);
+    }
+
+    /// The oldest connection that users have wishes for.
+    fn first_multipath(&self) -> Option<ConnectionId> {
+        self.live.iter().find(|(_, multipath)| *multipath).map(|(connection, _)| *connection)
     }
 
     /// Does what is due.

@@ -1,11 +1,12 @@
 //! A simulated host: a pool of frames, the production worker over simulated NICs, a control plane, applications.
 
 use crate::base::{FramePool, Instant, PoolCache, PortId, Prng, WorkerId};
-use crate::mptcp::Path;
+use crate::mptcp::{FallbackReason, Path, SubflowDetails};
 use crate::port::Port;
 use crate::sim::app::{AppSpec, SimApp};
 use crate::sim::check::{NicRules, WireCheck};
 use crate::sim::control::{LocalNic, SimControl};
+use crate::sim::middlebox::NAT_PORTS;
 use crate::sim::network::{HostId, Network, Nic};
 use crate::sim::port::{RingSizes, SimPort, SimSteering};
 use crate::sim::simulation::Events;
@@ -66,6 +67,8 @@ struct Expected {
 pub struct PlannedApp {
     /// Its name in messages.
     pub name: String,
+    /// Which of the scenario's connections it is an end of.
+    pub connection: usize,
     /// What it does.
     pub spec: AppSpec,
     /// What it sends.
@@ -78,7 +81,8 @@ pub struct PlannedApp {
 
 impl PlannedApp {
     fn start(self, stream: Arc<StreamShared>) -> SimApp {
-        SimApp::new(self.name, self.spec, stream, self.outgoing, self.incoming, self.prng)
+        let Self { name, connection, spec, outgoing, incoming, prng } = self;
+        SimApp::new(name, connection, spec, stream, outgoing, incoming, prng)
     }
 }
 
@@ -299,6 +303,20 @@ impl Host {
         counters
     }
 
+    /// Why a connection of the scenario is plain TCP here; `None` where it is not, or was never begun.
+    pub fn fallback(&self, connection: usize) -> Option<FallbackReason> {
+        let app = self.apps.iter().find(|app| app.connection() == connection)?;
+        app.stream().fallback().flatten()
+    }
+
+    /// The subflows of a connection of the scenario, as they are.
+    pub fn subflows(&self, now: Instant, connection: usize) -> Vec<SubflowDetails> {
+        let app = self.apps.iter().find(|app| app.connection() == connection);
+        let id = app.and_then(|app| app.stream().identity()).map(|(id, _)| id);
+        let connection = id.and_then(|id| self.worker.stack().connection(id));
+        connection.map(|connection| connection.details(now).subflows).unwrap_or_default()
+    }
+
     /// Its pool.
     pub fn pool(&self) -> &FramePool {
         &self.pool
@@ -383,7 +401,9 @@ impl Host {
         while let Some(stream) = self.accept.pop() {
             let (_, tuple) = stream.identity().ok_or("an accepted stream has no identity")?;
             let client_port = tuple.remote.port;
-            let place = self.expected.iter().position(|expected| expected.client_port == client_port);
+            // A NAT on the way may have changed it.
+            let ports = [client_port, client_port.wrapping_sub(NAT_PORTS)];
+            let place = self.expected.iter().position(|expected| ports.contains(&expected.client_port));
             let place = place.ok_or(format!("nobody expected a connection from port {client_port}"))?;
             self.apps.push(self.expected.swap_remove(place).app.start(stream));
             total.progress = true;

@@ -1,9 +1,36 @@
-//! Middleboxes: what stands on a path and changes packets on purpose. Only what hosts must survive, and each keeps
-//! the checksum right, as real ones do.
+//! Middleboxes: what stands on a path and changes packets on purpose. Only what hosts must survive; each keeps lengths
+//! and checksums right, as real ones do. A [`Middlebox`] says what one does, a [`Station`] is one at work, on both
+//! directions of a link; a [`Segment`] is what it works on.
 
-/// TCP option kind of MPTCP (RFC 8684), as a middlebox knows it: a number to remove.
-const MPTCP_KIND: u8 = 30;
-const NOP: u8 = 1;
+pub mod segment;
+
+use crate::base::Instant;
+use crate::base::time::Duration;
+use crate::wire::Endpoint;
+use segment::Segment;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Kinds of TCP options, as a middlebox knows them: numbers.
+const MSS: u8 = 2;
+const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
+const MPTCP: u8 = 30;
+/// Subtypes of MPTCP options: the upper half of the third byte.
+const JOIN: u8 = 1;
+const DSS: u8 = 2;
+const ADD_ADDR: u8 = 3;
+/// Flags of a DSS, in its fourth byte.
+const DATA_FIN: u8 = 0x10;
+const MAPPING: u8 = 0x04;
+/// A NAT adds this to the port of what comes from inside.
+pub const NAT_PORTS: u16 = 5_000;
+/// And gives it the address of this host of the network.
+const NAT_HOST: u8 = 101;
+/// How long a middlebox that coalesces waits for more.
+const COALESCE_WAIT: Duration = Duration::from_millis(2);
+/// Payload of a coalesced segment at most: what fits into a receive buffer.
+const COALESCED_MAX: usize = 2_800;
 
 /// What a middlebox does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -15,158 +42,469 @@ pub enum Middlebox {
     StripAll,
     /// Only in segments with SYN.
     StripSyn,
+    /// Only in SYNs without ACK.
+    StripFirstSyn,
     /// Only in SYN/ACKs.
     StripSynAck,
+    /// Only in what a client sends before any payload: its third ACK.
+    StripThirdAck,
     /// Only in segments without SYN.
     StripNonSyn,
+    /// Only in segments without SYN that the server sends.
+    StripToClient,
+    /// Only from the n-th segment with payload of a flow on.
+    StripFrom(u32),
+    /// Only ADD_ADDR.
+    StripAddAddr,
+    /// Only MP_JOIN.
+    StripJoin,
+    /// Only the DATA_FIN, the first n times; a mapping that it is part of keeps its data.
+    StripDataFin(u32),
     /// Discards segments with SYN and an MPTCP option: only a SYN without one gets an answer.
     DropSynWithMptcp,
+    /// Discards them the first n times.
+    DropSynTimes(u32),
+    /// Leaves of the options on a SYN only MSS and those of MPTCP: no timestamps, no SACK, no window scale.
+    OnlyMss,
+    /// Lowers the MSS on SYNs to this.
+    ClampMss(u16),
+    /// Never lets a window field say more than this, SYNs aside.
+    ClampWindow(u16),
+    /// Takes NOPs out, and turns the order of the options round.
+    Normalise,
+    /// Repeats an MPTCP option where there is room.
+    DuplicateOptions,
+    /// Changes the byte with this offset in the stream of every flow, both ways, each time that it passes.
+    ChangePayload(u32),
+    /// Changes the address that an ADD_ADDR announces.
+    RewriteAddAddr,
+    /// Changes address and port of whoever is at the first end of the link; nobody can connect to them.
+    Nat,
+    /// Other sequence numbers on each side, as firewalls that do not trust the hosts' own make them.
+    RewriteSequence,
+    /// Splits payloads that are longer, and repeats the options on each part, as segmentation offload does.
+    Split(u16),
+    /// The same, with the options on the first part only.
+    SplitOptionsOnce(u16),
+    /// Makes one segment of two that follow each other with the same options (but for timestamps), as receive offload does.
+    CoalesceAlike,
+    /// Whatever their options, of which it keeps those of the first.
+    Coalesce,
+    /// A proxy that acknowledges data as it passes, from the n-th segment with payload of a flow on.
+    EarlyAck(u32),
 }
 
-impl Middlebox {
-    /// Lets a packet through, perhaps changed. False: it is discarded.
-    #[must_use]
-    pub fn pass(self, packet: &mut [u8]) -> bool {
-        if self == Middlebox::None {
-            return true;
+/// Which end of the link a packet comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// The first: the client's.
+    A,
+    /// The second: the server's.
+    B,
+}
+
+impl End {
+    /// The other end.
+    pub fn other(self) -> End {
+        match self {
+            End::A => End::B,
+            End::B => End::A,
         }
-        let Some((tcp, options)) = find_options(packet) else { return true };
-        let flags = packet[tcp + 13];
-        let (syn, ack) = (flags & 0x02 != 0, flags & 0x10 != 0);
-        let acts = match self {
-            Middlebox::None => false,
-            Middlebox::StripAll => true,
-            Middlebox::StripSyn | Middlebox::DropSynWithMptcp => syn,
-            Middlebox::StripSynAck => syn && ack,
-            Middlebox::StripNonSyn => !syn,
-        };
-        let stripped = acts && strip_options(packet, tcp, options);
-        !(stripped && self == Middlebox::DropSynWithMptcp)
+    }
+
+    /// 0 or 1.
+    pub fn index(self) -> usize {
+        match self {
+            End::A => 0,
+            End::B => 1,
+        }
     }
 }
 
-/// Where the TCP header begins and where its options lie.
-fn find_options(packet: &[u8]) -> Option<(usize, std::ops::Range<usize>)> {
-    let tagged = packet.get(12..14)? == [0x81, 0x00];
-    let ip = if tagged { 18 } else { 14 };
-    let first = *packet.get(ip)?;
-    let (tcp, protocol) = match first >> 4 {
-        4 => (ip + usize::from(first & 15) * 4, *packet.get(ip + 9)?),
-        6 => (ip + 40, *packet.get(ip + 6)?),
-        _ => return None,
-    };
-    if protocol != 6 {
-        return None;
-    }
-    let end = tcp + usize::from(*packet.get(tcp + 12)? >> 4) * 4;
-    (end <= packet.len() && end >= tcp + 20).then_some((tcp, tcp + 20..end))
+/// What comes of a packet: packets that go on, and such that go back to where it came from.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// On the way that it went.
+    pub forward: Vec<Vec<u8>>,
+    /// Back.
+    pub back: Vec<Vec<u8>>,
+    /// Something is held back: it is to be asked for then.
+    pub release_at: Option<Instant>,
 }
 
-/// Overwrites the MPTCP options by NOPs and keeps the checksum right. True if there was one.
-fn strip_options(packet: &mut [u8], tcp: usize, options: std::ops::Range<usize>) -> bool {
-    let mut at = options.start;
-    let mut changed = false;
-    while at < options.end {
-        let len = match packet[at] {
-            0 => break,
-            NOP => 1,
-            _ if at + 1 < options.end && packet[at + 1] >= 2 => usize::from(packet[at + 1]),
-            _ => break,
-        };
-        if packet[at] == MPTCP_KIND {
-            for byte in at..(at + len).min(options.end) {
-                replace(packet, tcp, byte, NOP);
+/// The two ends of a flow: first the one at end A of the link.
+type FlowKey = [(IpAddr, u16); 2];
+
+/// What one direction of a flow has shown.
+#[derive(Debug, Clone, Copy, Default)]
+struct Side {
+    /// Sequence number of the first byte of payload, once a SYN was seen.
+    first: Option<u32>,
+    /// Segments with payload.
+    data_segments: u32,
+    /// The latest acknowledgment from this side.
+    latest_ack: Option<u32>,
+    /// What a proxy has acknowledged of it, once it has.
+    acked: Option<u32>,
+    /// Its latest timestamp.
+    timestamp: [u8; 4],
+}
+
+/// A middlebox at work.
+#[derive(Debug)]
+pub struct Station {
+    kind: Middlebox,
+    flows: BTreeMap<FlowKey, [Side; 2]>,
+    /// How often it has done what it does a number of times only.
+    done: u32,
+    /// What it holds back, and until when.
+    held: [Option<(Instant, Segment)>; 2],
+    /// Addresses and ports of a NAT: outer, inner.
+    mapped: BTreeMap<(IpAddr, u16), (IpAddr, u16)>,
+}
+
+impl Station {
+    /// One that has seen nothing yet.
+    pub fn new(kind: Middlebox) -> Self {
+        Self { kind, flows: BTreeMap::new(), done: 0, held: [None, None], mapped: BTreeMap::new() }
+    }
+
+    /// A packet comes.
+    pub fn pass(&mut self, now: Instant, from: End, packet: Vec<u8>) -> Passed {
+        let mut passed = Passed::default();
+        match self.kind {
+            Middlebox::None => passed.forward.push(packet),
+            _ => match Segment::parse(&packet) {
+                None => passed.forward.push(packet),
+                Some(segment) => self.pass_segment(now, from, segment, packet, &mut passed),
+            },
+        }
+        passed
+    }
+
+    /// What was held back for long enough.
+    pub fn release(&mut self, now: Instant, from: End) -> Option<Vec<u8>> {
+        let held = self.held[from.index()].take_if(|(until, _)| *until <= now);
+        held.map(|(_, segment)| segment.to_frame())
+    }
+
+    fn pass_segment(
+        &mut self,
+        now: Instant,
+        from: End,
+        mut segment: Segment,
+        packet: Vec<u8>,
+        passed: &mut Passed,
+    ) {
+        let original = segment.clone();
+        let flow = self.note(from, &segment);
+        let goes_on = match self.kind {
+            Middlebox::Nat => self.translate(from, &mut segment),
+            Middlebox::DropSynWithMptcp => !(segment.is_syn() && segment.option(MPTCP).is_some()),
+            Middlebox::DropSynTimes(times) => {
+                let drop = segment.is_syn() && segment.option(MPTCP).is_some() && self.done < times;
+                self.done += u32::from(drop);
+                !drop
             }
-            changed = true;
+            Middlebox::CoalesceAlike | Middlebox::Coalesce => {
+                self.coalesce(now, from, segment, passed);
+                return;
+            }
+            Middlebox::Split(most) | Middlebox::SplitOptionsOnce(most) => {
+                let repeat = matches!(self.kind, Middlebox::Split(_));
+                split(segment, usize::from(most), repeat, &mut passed.forward);
+                return;
+            }
+            Middlebox::EarlyAck(segments) => {
+                let begins = self.flows[&flow].iter().any(|side| side.data_segments >= segments);
+                if begins {
+                    self.acknowledge(from, flow, &mut segment, passed);
+                }
+                true
+            }
+            _ => {
+                self.change(from, flow, &mut segment);
+                true
+            }
+        };
+        if goes_on {
+            passed.forward.push(if segment == original { packet } else { segment.to_frame() });
         }
-        at += len;
     }
-    changed
+
+    /// Remembers what a segment shows. Gives the name of its flow.
+    fn note(&mut self, from: End, segment: &Segment) -> FlowKey {
+        let (source, destination) = (segment.source(), segment.destination());
+        let flow = if from == End::A { [source, destination] } else { [destination, source] };
+        let side = &mut self.flows.entry(flow).or_default()[from.index()];
+        if segment.is_syn() {
+            *side = Side { first: Some(segment.seq().wrapping_add(1)), ..Side::default() };
+        }
+        if let Some(timestamps) = segment.option(TIMESTAMPS) {
+            side.timestamp.copy_from_slice(&timestamps[2..6]);
+        }
+        if segment.is_ack() {
+            side.latest_ack = Some(segment.ack());
+        }
+        side.data_segments += u32::from(!segment.payload.is_empty());
+        flow
+    }
+
+    /// What changes a segment alone.
+    fn change(&mut self, from: End, flow: FlowKey, segment: &mut Segment) {
+        let sides = &self.flows[&flow];
+        let side = &sides[from.index()];
+        let (syn, ack) = (segment.is_syn(), segment.is_ack());
+        let mptcp = |option: &[u8]| option[0] == MPTCP;
+        let subtype = |wanted: u8| move |option: &[u8]| option[0] == MPTCP && option[2] >> 4 == wanted;
+        let strips = match self.kind {
+            Middlebox::StripAll => true,
+            Middlebox::StripSyn => syn,
+            Middlebox::StripFirstSyn => syn && !ack,
+            Middlebox::StripSynAck => syn && ack,
+            Middlebox::StripThirdAck => !syn && from == End::A && side.data_segments == 0,
+            Middlebox::StripNonSyn => !syn,
+            Middlebox::StripToClient => !syn && from == End::B,
+            Middlebox::StripFrom(segments) => sides.iter().any(|side| side.data_segments >= segments),
+            _ => false,
+        };
+        if strips {
+            segment.strip(mptcp);
+        }
+        match self.kind {
+            Middlebox::StripAddAddr => _ = segment.strip(subtype(ADD_ADDR)),
+            Middlebox::StripJoin => _ = segment.strip(subtype(JOIN)),
+            Middlebox::StripDataFin(times) if self.done < times => {
+                self.done += u32::from(strip_data_fin(segment));
+            }
+            Middlebox::OnlyMss if syn => _ = segment.strip(|option| !matches!(option[0], MSS | MPTCP)),
+            Middlebox::ClampMss(most) => {
+                if let Some(option) = segment.option_mut(MSS).filter(|_| syn) {
+                    let mss = u16::from_be_bytes([option[2], option[3]]).min(most);
+                    option[2..4].copy_from_slice(&mss.to_be_bytes());
+                }
+            }
+            Middlebox::ClampWindow(most) if !syn => segment.set_window(segment.window().min(most)),
+            Middlebox::Normalise => {
+                segment.drop_padding();
+                segment.options.reverse();
+            }
+            Middlebox::DuplicateOptions => {
+                segment.drop_padding();
+                if let Some(option) = segment.option(MPTCP).map(<[u8]>::to_vec)
+                    && segment.has_room(option.len())
+                {
+                    segment.options.push(option);
+                }
+            }
+            Middlebox::ChangePayload(offset) => {
+                let at = side.first.map(|first| first.wrapping_add(offset).wrapping_sub(segment.seq()));
+                let byte = at.and_then(|at| segment.payload.get_mut(at as usize));
+                byte.into_iter().for_each(|byte| *byte ^= CHANGE);
+            }
+            Middlebox::RewriteAddAddr => {
+                let announces = |option: &&mut Vec<u8>| subtype(ADD_ADDR)(option) && option[2] & 1 == 0;
+                segment.options.iter_mut().filter(announces).for_each(|option| option[5] ^= CHANGE);
+            }
+            Middlebox::RewriteSequence => {
+                let [own, other] = [from, from.other()].map(|end| sequence_offset(&flow, end));
+                segment.set_seq(segment.seq().wrapping_add(own));
+                if segment.is_ack() {
+                    segment.set_ack(segment.ack().wrapping_sub(other));
+                }
+                if let Some(blocks) = segment.option_mut(SACK) {
+                    for edge in blocks[2..].chunks_exact_mut(4) {
+                        let seq = u32::from_be_bytes([edge[0], edge[1], edge[2], edge[3]]);
+                        edge.copy_from_slice(&seq.wrapping_sub(other).to_be_bytes());
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Other address and port outside. False: the packet is for nobody.
+    fn translate(&mut self, from: End, segment: &mut Segment) -> bool {
+        match from {
+            End::A => {
+                let inner = segment.source();
+                let outer = (nat_address(inner.0), inner.1.wrapping_add(NAT_PORTS));
+                self.mapped.insert(outer, inner);
+                segment.set_source(outer);
+                true
+            }
+            End::B => {
+                let inner = self.mapped.get(&segment.destination());
+                inner.map(|inner| segment.set_destination(*inner)).is_some()
+            }
+        }
+    }
+
+    /// Puts a segment to the one that is held back, if it follows it, or holds it back in its place.
+    fn coalesce(&mut self, now: Instant, from: End, segment: Segment, passed: &mut Passed) {
+        let whatever = self.kind == Middlebox::Coalesce;
+        let held = &mut self.held[from.index()];
+        let can_wait = |segment: &Segment| {
+            !segment.payload.is_empty() && !segment.is_syn() && !segment.is_reset() && !segment.is_fin()
+        };
+        if let Some((_, first)) = held {
+            let follows = first.source() == segment.source()
+                && first.destination() == segment.destination()
+                && first.seq().wrapping_add(first.payload.len() as u32) == segment.seq()
+                && first.payload.len() + segment.payload.len() <= COALESCED_MAX
+                && !segment.payload.is_empty()
+                && !segment.is_reset()
+                && (whatever || mptcp_options(first) == mptcp_options(&segment));
+            let (_, mut first) = held.take().expect("it is there");
+            if follows {
+                first.payload.extend_from_slice(&segment.payload);
+                first.add_flags(&segment);
+                first.set_ack(segment.ack());
+                first.set_window(segment.window());
+                passed.forward.push(first.to_frame());
+                return;
+            }
+            passed.forward.push(first.to_frame());
+        }
+        if can_wait(&segment) {
+            let until = now + COALESCE_WAIT;
+            *held = Some((until, segment));
+            passed.release_at = Some(until);
+        } else {
+            passed.forward.push(segment.to_frame());
+        }
+    }
+
+    /// Acknowledges payload on behalf of who will get it. What that acknowledges itself says no less then.
+    fn acknowledge(&mut self, from: End, flow: FlowKey, segment: &mut Segment, passed: &mut Passed) {
+        let Some([a, b]) = self.flows.get_mut(&flow) else { return };
+        let (own, other) = if from == End::A { (a, b) } else { (b, a) };
+        if segment.is_ack()
+            && !segment.is_reset()
+            && let Some(acked) = other.acked
+            && (acked.wrapping_sub(segment.ack()) as i32) > 0
+        {
+            segment.set_ack(acked);
+        }
+        if segment.is_syn() || segment.is_reset() || segment.payload.is_empty() {
+            return;
+        }
+        let (Some(first), Some(peer_first)) = (own.first, other.first) else { return };
+        let expected = own.acked.or(other.latest_ack).unwrap_or(first);
+        let end = segment.seq().wrapping_add(segment.payload.len() as u32);
+        let contiguous = (segment.seq().wrapping_sub(expected) as i32) <= 0;
+        if !contiguous || (end.wrapping_sub(expected) as i32) <= 0 {
+            return;
+        }
+        own.acked = Some(end);
+        let mut ack = segment.clone();
+        ack.set_source(segment.destination());
+        ack.set_destination(segment.source());
+        ack.clear_end();
+        // Of what the other side has sent, the sender has said how much it has: it is not told anything new.
+        let seq = if segment.is_ack() { segment.ack() } else { peer_first };
+        ack.set_seq(seq);
+        ack.set_ack(end);
+        ack.payload.clear();
+        ack.options.retain(|option| option[0] == TIMESTAMPS);
+        if let Some(timestamps) = ack.option_mut(TIMESTAMPS) {
+            let echo: [u8; 4] = timestamps[2..6].try_into().expect("four bytes");
+            timestamps[2..6].copy_from_slice(&other.timestamp);
+            timestamps[6..10].copy_from_slice(&echo);
+        }
+        passed.back.push(ack.to_frame());
+    }
 }
 
-/// Sets a byte and updates the TCP checksum for it (RFC 1624, equation 3).
-fn replace(packet: &mut [u8], tcp: usize, at: usize, value: u8) {
-    let shift = if (at - tcp).is_multiple_of(2) { 8 } else { 0 };
-    let old = u32::from(packet[at]) << shift;
-    let new = u32::from(value) << shift;
-    packet[at] = value;
-    let checksum = u32::from(u16::from_be_bytes([packet[tcp + 16], packet[tcp + 17]]));
-    let mut sum = (!checksum & 0xffff) + (!old & 0xffff) + new;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
+/// What a changed byte is exclusive-ored with.
+const CHANGE: u8 = 0x20;
+
+/// The outer address of a NAT: another host of the inner one's network.
+fn nat_address(inner: IpAddr) -> IpAddr {
+    match inner {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            IpAddr::from([a, b, c, NAT_HOST])
+        }
+        IpAddr::V6(v6) => {
+            let mut octets = v6.octets();
+            octets[15] = NAT_HOST;
+            IpAddr::from(octets)
+        }
     }
-    let checksum = !(sum as u16);
-    packet[tcp + 16..tcp + 18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The end that a NAT has made `outer` of, if it looks like that. The clients are the first hosts of their networks.
+pub fn before_nat(outer: Endpoint) -> Option<Endpoint> {
+    let inner = match outer.addr {
+        IpAddr::V4(v4) => {
+            let [a, b, c, host] = v4.octets();
+            (host == NAT_HOST).then(|| IpAddr::from([a, b, c, 1]))
+        }
+        IpAddr::V6(v6) => {
+            let mut octets = v6.octets();
+            let host = std::mem::replace(&mut octets[15], 1);
+            (host == NAT_HOST).then(|| IpAddr::from(octets))
+        }
+    };
+    inner.map(|addr| Endpoint::new(addr, outer.port.wrapping_sub(NAT_PORTS)))
+}
+
+/// How much a firewall adds to the sequence numbers from one end of a flow.
+fn sequence_offset(flow: &FlowKey, end: End) -> u32 {
+    let [(_, a), (_, b)] = flow;
+    let ports = u32::from(*a) << 16 | u32::from(*b);
+    (ports ^ (end.index() as u32 + 1)).wrapping_mul(0x9e37_79b9)
+}
+
+fn mptcp_options(segment: &Segment) -> Vec<&[u8]> {
+    segment.options.iter().map(Vec::as_slice).filter(|option| option[0] == MPTCP).collect()
+}
+
+/// Takes the DATA_FIN out of a DSS. True if there was one.
+fn strip_data_fin(segment: &mut Segment) -> bool {
+    let alone = segment.payload.is_empty();
+    let has_fin = |option: &[u8]| option[0] == MPTCP && option[2] >> 4 == DSS && option[3] & DATA_FIN != 0;
+    if alone {
+        return segment.strip(has_fin);
+    }
+    let Some(option) = segment.options.iter_mut().find(|option| has_fin(option)) else { return false };
+    option[3] &= !DATA_FIN;
+    if option[3] & MAPPING != 0 {
+        // The DATA_FIN was the last number of the mapping, whose length lies behind its sequence numbers.
+        let ack = match option[3] & 3 {
+            1 => 4,
+            3 => 8,
+            _ => 0,
+        };
+        let seq = if option[3] & 8 != 0 { 8 } else { 4 };
+        let at = 4 + ack + seq + 4;
+        let len = u16::from_be_bytes([option[at], option[at + 1]]) - 1;
+        option[at..at + 2].copy_from_slice(&len.to_be_bytes());
+    }
+    true
+}
+
+/// Parts of at most `most` bytes; the options on each of them, or on the first.
+fn split(segment: Segment, most: usize, repeat: bool, into: &mut Vec<Vec<u8>>) {
+    if segment.payload.len() <= most || segment.is_syn() {
+        into.push(segment.to_frame());
+        return;
+    }
+    let parts = segment.payload.len().div_ceil(most);
+    for (number, bytes) in segment.payload.chunks(most).enumerate() {
+        let mut part = segment.clone();
+        part.payload = bytes.to_vec();
+        part.set_seq(segment.seq().wrapping_add((number * most) as u32));
+        if number + 1 < parts {
+            part.clear_end();
+        }
+        if number > 0 && !repeat {
+            part.options.retain(|option| option[0] == TIMESTAMPS);
+        }
+        into.push(part.to_frame());
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::SeqNum;
-    use crate::wire::mptcp::{CapableFlags, MpCapable, MptcpOption, VERSION};
-    use crate::wire::{
-        ChecksumMode, Endpoint, FourTuple, LinkHeader, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions,
-        TcpRepr, emit, parse,
-    };
-    use std::net::IpAddr;
-
-    const MIDDLEBOXES: [Middlebox; 6] = [
-        Middlebox::None,
-        Middlebox::StripAll,
-        Middlebox::StripSyn,
-        Middlebox::StripSynAck,
-        Middlebox::StripNonSyn,
-        Middlebox::DropSynWithMptcp,
-    ];
-
-    fn frame(addr: IpAddr, vlan: Option<u16>, flags: TcpFlags) -> Vec<u8> {
-        let capable = MpCapable::Syn { version: VERSION, flags: CapableFlags(CapableFlags::HMAC_SHA256) };
-        let mut options = TcpOptions { window_scale: Some(7), ..Default::default() };
-        options.mptcp.push(MptcpOption::Capable(capable));
-        let link = LinkHeader { vlan, ..Default::default() };
-        let tcp = TcpRepr { seq: SeqNum::new(1), ack: SeqNum::new(2), flags, window: 3, urgent: 0 };
-        let tuple = FourTuple { local: Endpoint::new(addr, 1), remote: Endpoint::new(addr, 2) };
-        let segment = SegmentRepr { link: &link, tuple, ecn: 0, tcp, options: &options };
-        let mut frame = vec![9; 133];
-        let start = emit(&segment, &mut frame, 128..133, ChecksumMode::Software);
-        frame.split_off(start)
-    }
-
-    fn passed(middlebox: Middlebox, mut frame: Vec<u8>) -> Option<Packet> {
-        if !middlebox.pass(&mut frame) {
-            return None;
-        }
-        match parse(&frame, ChecksumMode::Software) {
-            Ok(Parsed::Tcp(packet)) => Some(packet),
-            other => panic!("{middlebox:?} broke the packet: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn each_removes_what_it_says_and_keeps_the_checksum_right() {
-        let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
-        let addrs: [IpAddr; 2] = [[10, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
-        for (addr, vlan) in [(addrs[0], None), (addrs[0], Some(5)), (addrs[1], None), (addrs[1], Some(5))] {
-            let stripped = |middlebox, flags| {
-                let packet = passed(middlebox, frame(addr, vlan, flags))?;
-                assert_eq!(packet.options.window_scale, Some(7), "other options stay");
-                Some(packet.options.mptcp.is_empty())
-            };
-            let by_flags = |flags| MIDDLEBOXES.map(|middlebox| stripped(middlebox, flags));
-            let (no, yes) = (Some(false), Some(true));
-            assert_eq!(by_flags(syn), [no, yes, yes, no, no, None]);
-            assert_eq!(by_flags(syn | ack), [no, yes, yes, yes, no, None]);
-        }
-        let strip = passed(Middlebox::StripNonSyn, frame(addrs[0], None, ack));
-        assert!(strip.is_some_and(|packet| packet.options.mptcp.is_empty()));
-    }
-
-    #[test]
-    fn what_is_no_tcp_passes_as_it_is() {
-        for len in 0..60 {
-            let mut packet = vec![0x45; len];
-            assert!(Middlebox::StripAll.pass(&mut packet));
-            assert_eq!(packet, vec![0x45; len]);
-        }
-    }
-}
+mod tests;

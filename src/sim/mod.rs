@@ -4,7 +4,7 @@
 //!
 //! From the bottom: [`event`] (what happens when), [`pipe`] (one direction of a link), [`port`] (a NIC),
 //! [`middlebox`], [`losses`] (chosen ones), [`network`] (who is connected to whom); [`pattern`] (checkable bytes), [`app`], [`control`],
-//! [`check`] (every packet sent), [`trace`], [`host`]; [`scenario`] (what is simulated), [`simulation`] (the loop).
+//! [`check`] (every packet sent), [`progress`] (no transfer stalls), [`trace`], [`host`]; [`scenario`] (what is simulated), [`simulation`] (the loop).
 
 pub mod app;
 pub mod check;
@@ -18,6 +18,7 @@ pub mod network;
 pub mod pattern;
 pub mod pipe;
 pub mod port;
+pub mod progress;
 pub mod scenario;
 pub mod simulation;
 pub mod trace;

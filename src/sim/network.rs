@@ -5,8 +5,8 @@ use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
 use crate::sim::event::EventHeap;
 use crate::sim::losses::SegmentLosses;
-use crate::sim::middlebox::Middlebox;
-use crate::sim::pipe::{DownTime, Pipe, PipeConfig, PipeCounters};
+use crate::sim::middlebox::{End, Middlebox, Station};
+use crate::sim::pipe::{DownTime, Fate, Pipe, PipeConfig, PipeCounters};
 use crate::sim::trace::digest;
 use std::collections::BTreeMap;
 
@@ -56,6 +56,8 @@ pub enum NetworkEvent {
         /// The frame, and what it held when its transmission started.
         tx: Sending,
     },
+    /// What a middlebox holds back of the packets of a pipe goes on.
+    Released(PipeId),
     /// A packet has come to the end of a pipe.
     Arrived {
         /// The pipe.
@@ -88,7 +90,6 @@ struct Wire {
     pipe: Pipe<Sending>,
     from: Nic,
     to: Nic,
-    middlebox: Middlebox,
     losses: SegmentLosses,
     completion_delay: Duration,
     /// Completions of one NIC come in order.
@@ -99,6 +100,8 @@ struct Wire {
 #[derive(Debug)]
 pub struct Network {
     wires: Vec<Wire>,
+    /// The middlebox of each link.
+    stations: Vec<Station>,
     out: BTreeMap<Nic, PipeId>,
     prng: Prng,
 }
@@ -119,14 +122,14 @@ impl Network {
                     pipe: Pipe::new(config.clone(), Prng::new(prng.next_u64())),
                     from,
                     to,
-                    middlebox: link.middlebox,
                     losses: SegmentLosses::new(config.segment_losses.clone()),
                     completion_delay: link.completion_delay,
                     last_completion: Instant::ZERO,
                 });
             }
         }
-        Self { wires, out, prng }
+        let stations = links.iter().map(|link| Station::new(link.middlebox)).collect();
+        Self { wires, stations, out, prng }
     }
 
     /// A host transmits a packet. Its completion comes back as an event, also when it is dropped.
@@ -170,6 +173,12 @@ impl Network {
         }
     }
 
+    /// Whether packets pass a link now.
+    pub fn is_up(&self, now: Instant, link: usize) -> bool {
+        let down = |down: &DownTime| down.contains(now);
+        !self.wires[2 * link].pipe.config().down.iter().any(down)
+    }
+
     /// The NIC at the beginning of a pipe.
     pub fn source(&self, pipe: PipeId) -> Nic {
         self.wires[pipe.0].from
@@ -196,18 +205,63 @@ impl Network {
         let Some(started) = wire.pipe.start(now) else { return };
         // The bytes are read now and not when the host transmitted them: a host that writes to them too early is
         // found out.
-        let mut packet = pool.tx_bytes(&started.item.tx).to_vec();
-        let passes = wire.middlebox.pass(&mut packet) && !wire.losses.takes(&packet);
-        for arrival in started.fate.iter().filter(|_| passes) {
-            let mut copy = packet.clone().into_boxed_slice();
-            if let Some(damage) = arrival.damage {
-                copy[damage.at] ^= damage.mask;
-            }
-            let damaged = arrival.damage.is_some();
-            events.push(arrival.at, NetworkEvent::Arrived { pipe, packet: copy, damaged }.into());
+        let packet = pool.tx_bytes(&started.item.tx).to_vec();
+        if !started.fate.is_empty() {
+            self.pass(started.leaves, pipe, packet, &started.fate, events);
         }
         events.push(started.leaves, NetworkEvent::LineFree(pipe).into());
         self.complete(started.leaves, pipe, started.item, events);
+    }
+
+    /// A packet comes to the middlebox of its link, and what that makes of it arrives as `fate` says.
+    fn pass<E: From<NetworkEvent>>(
+        &mut self,
+        leaves: Instant,
+        pipe: PipeId,
+        packet: Vec<u8>,
+        fate: &Fate,
+        events: &mut EventHeap<E>,
+    ) {
+        let from = if pipe.0.is_multiple_of(2) { End::A } else { End::B };
+        let passed = self.stations[pipe.0 / 2].pass(leaves, from, packet);
+        let back = PipeId(pipe.0 ^ 1);
+        for packet in passed.forward {
+            if self.wires[pipe.0].losses.takes(&packet) {
+                continue;
+            }
+            for arrival in fate {
+                let mut copy = packet.clone().into_boxed_slice();
+                if let Some(damage) = arrival.damage {
+                    let at = damage.at.min(copy.len() - 1);
+                    copy[at] ^= damage.mask;
+                }
+                let damaged = arrival.damage.is_some();
+                events.push(arrival.at, NetworkEvent::Arrived { pipe, packet: copy, damaged }.into());
+            }
+        }
+        for packet in passed.back {
+            let at = leaves + self.wires[back.0].pipe.config().delay;
+            let packet = packet.into_boxed_slice();
+            events.push(at, NetworkEvent::Arrived { pipe: back, packet, damaged: false }.into());
+        }
+        if let Some(at) = passed.release_at {
+            events.push(at, NetworkEvent::Released(pipe).into());
+        }
+    }
+
+    /// A middlebox has held something back for long enough.
+    pub fn handle_released<E: From<NetworkEvent>>(
+        &mut self,
+        now: Instant,
+        pipe: PipeId,
+        events: &mut EventHeap<E>,
+    ) {
+        let from = if pipe.0.is_multiple_of(2) { End::A } else { End::B };
+        if let Some(packet) = self.stations[pipe.0 / 2].release(now, from) {
+            let at = now + self.wires[pipe.0].pipe.config().delay;
+            let packet = packet.into_boxed_slice();
+            events.push(at, NetworkEvent::Arrived { pipe, packet, damaged: false }.into());
+        }
     }
 
     fn complete<E: From<NetworkEvent>>(

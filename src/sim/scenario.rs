@@ -14,6 +14,8 @@ use crate::stack::ListenOptions;
 use crate::wire::{LinkHeader, MacAddr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+mod chaos;
+
 /// A kind of scenario: what is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -48,6 +50,8 @@ pub enum Kind {
     Policies,
     /// Links that lose and regain their carrier ten times under load.
     Flaps,
+    /// All of it at random, with middleboxes, on up to eight paths.
+    Chaos,
 }
 
 impl Kind {
@@ -68,6 +72,7 @@ impl Kind {
         ("nic_stalls", Kind::NicStalls),
         ("policies", Kind::Policies),
         ("flaps", Kind::Flaps),
+        ("chaos", Kind::Chaos),
     ];
 
     /// The name.
@@ -179,6 +184,8 @@ pub struct Scenario {
     pub linger: Duration,
     /// Print every packet that arrives, and what passes between workers and control planes, to standard error.
     pub log: bool,
+    /// Complain of transfers that stall ([`crate::sim::progress`]).
+    pub watch_progress: bool,
 }
 
 impl Scenario {
@@ -224,11 +231,15 @@ impl Scenario {
             deadline: Duration::from_secs(600),
             linger: Duration::from_secs(1200),
             log: false,
+            watch_progress: false,
         }
     }
 
     /// The scenario of a kind and a seed.
     pub fn random(kind: Kind, seed: u64) -> Self {
+        if kind == Kind::Chaos {
+            return Self::chaos(seed);
+        }
         let mut prng = Prng::new(seed ^ (kind as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let paths = match kind {
             Kind::PathDies | Kind::PathReturns | Kind::NicStalls | Kind::Flaps => 2 + prng.below(2) as usize,
@@ -274,7 +285,8 @@ impl Scenario {
             Kind::NicStalls => scenario.draw_stop(&mut prng),
             Kind::Policies => scenario.draw_paths(&mut prng),
             Kind::Flaps => scenario.draw_flaps(&mut prng),
-            Kind::Clean
+            Kind::Chaos
+            | Kind::Clean
             | Kind::Loss
             | Kind::Reordering
             | Kind::Duplication

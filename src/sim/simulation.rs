@@ -3,13 +3,15 @@
 
 use crate::base::time::Duration;
 use crate::base::{Instant, PortId, Prng};
-use crate::mptcp::Path;
+use crate::mptcp::{FallbackReason, Path};
+use crate::sim::app::SimApp;
 use crate::sim::check::{WireCheck, describe_frame};
 use crate::sim::event::EventHeap;
 use crate::sim::host::{Host, PlannedApp};
 use crate::sim::network::{HostId, Network, NetworkEvent, PipeId};
 use crate::sim::pattern::Pattern;
 use crate::sim::pipe::{DownTime, PipeCounters};
+use crate::sim::progress::{LOOK_EVERY, ProgressCheck};
 use crate::sim::scenario::{ConnectionSpec, Fault, Scenario, When};
 use crate::sim::trace::Trace;
 use crate::sim::wish::TimedWish;
@@ -41,6 +43,8 @@ pub enum Event {
     Fail(usize),
     /// The hosts notice that a link is back.
     Restore(usize),
+    /// The checker of progress looks.
+    Look,
     /// A user wants something.
     Wish(usize),
     /// Completions stop at a NIC, or come again.
@@ -89,6 +93,14 @@ pub struct Outcome {
     pub pipe_bytes: Vec<u64>,
     /// What TCP counted at the client and at the server.
     pub tcp: [TcpCounters; 2],
+    /// Why each connection is plain TCP, at the client and at the server; `None`: it is MPTCP.
+    pub fallback: Vec<[Option<FallbackReason>; 2]>,
+    /// The most subflows that the client had at one time.
+    pub most_subflows: usize,
+    /// The longest that a transfer with a usable path waited, in hundredths of what it may; 0 where nobody looked.
+    pub longest_wait_percent: u64,
+    /// Bytes that a middlebox had changed, and the applications were told to expect.
+    pub changed_bytes: u64,
 }
 
 /// What happened in a while of a run.
@@ -163,6 +175,7 @@ struct Simulation<'a> {
     network: Network,
     events: Events,
     check: WireCheck,
+    progress: ProgressCheck,
     trace: Trace,
     prng: Prng,
     faults: Vec<FaultState>,
@@ -194,6 +207,7 @@ impl<'a> Simulation<'a> {
             network,
             events: Events::default(),
             check: WireCheck::default(),
+            progress: ProgressCheck::default(),
             trace: Trace::default(),
             prng,
             faults: vec![FaultState::Waiting; scenario.faults.len()],
@@ -213,6 +227,9 @@ impl<'a> Simulation<'a> {
         }
         for (number, wish) in scenario.wishes.iter().enumerate() {
             simulation.events.push(wish.at, Event::Wish(number));
+        }
+        if scenario.watch_progress {
+            simulation.events.push(Instant::ZERO, Event::Look);
         }
         for (number, stop) in scenario.stops.iter().enumerate() {
             simulation.events.push(stop.at, Event::Completions { stop: number, come: false });
@@ -286,11 +303,24 @@ impl<'a> Simulation<'a> {
                 self.wake(nic.host, self.now);
                 Ok(())
             }
+            Event::Look => self.look(),
             Event::Restore(number) => {
+                self.progress.link_changed(self.now);
                 self.announce_port_state(&self.scenario.faults[number], true);
                 Ok(())
             }
         }
+    }
+
+    /// As long as something goes on, the checker of progress looks.
+    fn look(&mut self) -> Result<(), String> {
+        if self.finished.is_some() || self.events.is_empty() {
+            return Ok(());
+        }
+        let (now, network) = (self.now, &self.network);
+        self.progress.look(now, &self.hosts, |port| network.is_up(now, port.index()))?;
+        self.events.push(now + LOOK_EVERY, Event::Look);
+        Ok(())
     }
 
     fn handle_network(&mut self, event: NetworkEvent) -> Result<(), String> {
@@ -299,6 +329,7 @@ impl<'a> Simulation<'a> {
                 let pool = self.hosts[self.network.source(pipe).host.0].pool();
                 self.network.handle_line_free(self.now, pipe, pool, &mut self.events);
             }
+            NetworkEvent::Released(pipe) => self.network.handle_released(self.now, pipe, &mut self.events),
             NetworkEvent::Completed { nic, tx } => {
                 let host = &mut self.hosts[nic.host.0];
                 if !tx.is_untouched(host.pool()) {
@@ -366,6 +397,7 @@ impl<'a> Simulation<'a> {
         let (up, down) = (Pattern::new(self.prng.next_u64()), Pattern::new(self.prng.next_u64()));
         let mut planned = |side, spec, outgoing, incoming| PlannedApp {
             name: format!("{side} of connection {number}"),
+            connection: number,
             spec,
             outgoing,
             incoming,
@@ -383,6 +415,7 @@ impl<'a> Simulation<'a> {
     fn fail(&mut self, number: usize) {
         let fault = &self.scenario.faults[number];
         self.faults[number] = FaultState::Happened;
+        self.progress.link_changed(self.now);
         let until = fault.lasts.map(|lasts| self.now + lasts);
         self.network.take_down(fault.link, DownTime { from: self.now, until });
         self.announce_port_state(fault, false);
@@ -429,6 +462,12 @@ impl<'a> Simulation<'a> {
             faults: self.faults.iter().filter(|state| **state == FaultState::Happened).count(),
             tcp: self.tcp_counters(),
             pipe_bytes: self.network.counters().iter().map(|counters| counters.sent_bytes).collect(),
+            fallback: (0..self.opened)
+                .map(|connection| [CLIENT, SERVER].map(|host| self.hosts[host.0].fallback(connection)))
+                .collect(),
+            most_subflows: self.hosts[CLIENT.0].control().counters().most_subflows,
+            longest_wait_percent: self.progress.longest_percent(),
+            changed_bytes: self.hosts.iter().flat_map(|host| host.apps()).map(SimApp::changed).sum(),
         }
     }
 

@@ -22,9 +22,16 @@ impl Connection {
             && !self.subflows.iter().any(|subflow| confirming(subflow.phase))
     }
 
-    /// All that has come on this subflow was the next data: what follows without a mapping can only be the next, too.
+    /// All that has come on this subflow was the next data: what follows without a mapping can only be the next, too. A
+    /// DATA_FIN has a number, and is no byte of the subflow.
     fn is_received_contiguous(&self, index: usize) -> bool {
-        self.receive.next() == self.receive_base + self.subflows[index].inbound.delivered()
+        let delivered = self.receive_base + self.subflows[index].inbound.delivered();
+        self.receive.next() == delivered + u64::from(self.receive.is_finished())
+    }
+
+    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow.
+    pub(super) fn is_only_and_contiguous(&self, index: usize) -> bool {
+        self.can_fall_back(index) && self.is_received_contiguous(index)
     }
 
     /// Falls back to TCP on the first subflow, where that is possible; otherwise that subflow is reset. Pitfall 38: the
@@ -218,7 +225,7 @@ impl Connection {
     /// §3.7 has the subflow reset. Where it is the only one, and all that came so far was contiguous, that would be the
     /// end of a connection that TCP can save: then we fall back, and say so as at its beginning.
     pub(super) fn handle_lost_options(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
-        if self.can_fall_back(index) && self.is_received_contiguous(index) && self.failure.is_none() {
+        if self.is_only_and_contiguous(index) && self.failure.is_none() {
             return self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         }
         self.misbehaviour.unmapped += 1;

@@ -244,8 +244,10 @@ impl Connection {
             if !self.is_as_agreed(now, index, mapping.checksum) {
                 return;
             }
-            // The rule is about data: a DATA_FIN alone has none.
-            if usize::from(mapping.len) > usize::from(dss.data_fin) {
+            // The rule is about data that has come: a DATA_FIN alone has none, and what lies behind a gap has not.
+            let come = self.subflows[index].tcb.received_bytes() as u32;
+            let in_order = (mapping.subflow_seq.wrapping_sub(1).wrapping_sub(come) as i32) < 0;
+            if in_order && usize::from(mapping.len) > usize::from(dss.data_fin) {
                 self.short_data_acks = matches!(mapping.data_seq, ShortOrLong::Short(_));
             }
         }
@@ -394,12 +396,18 @@ impl Connection {
 
     /// A FIN without any option. Where MPTCP was not confirmed it is the peer's first sequence number behind its SYN, and
     /// comes without DSS (RFC 8684 §3.7). Later, on the only subflow, it is most likely one whose DATA_FIN has fallen to a
-    /// middlebox. This comes before the FIN is answered: it ends the peer's data only, and not the subflow that ours needs.
+    /// middlebox, or one that ends the peer's half of a connection that has become TCP there. This comes before the FIN is
+    /// answered: it ends the peer's data only, and not the subflow that ours needs.
     fn handle_bare_fin(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
         let subflow = &self.subflows[index];
         if !subflow.dss_seen {
             self.fall_back(now, index, FallbackReason::NoDss, cache);
-        } else if self.subflows.len() == 1 && subflow.bare && !self.receive.has_fin() {
+            return;
+        }
+        // A peer that has said its DATA_FIN needs no FIN while our data is still to come.
+        let unexpected = !self.receive.has_fin()
+            || (self.send_side != SendSide::Finished && self.is_only_and_contiguous(index));
+        if self.subflows.len() == 1 && subflow.bare && unexpected {
             self.handle_lost_options(now, index, cache);
         }
     }

@@ -22,8 +22,8 @@ impl Connection {
     }
 
     fn announce_at(&self) -> Option<Instant> {
-        // Only a subflow that lives can carry an announcement.
-        self.best_subflow()?;
+        // Only a subflow that lives can carry an announcement, and on plain TCP there is nothing to announce.
+        self.best_subflow().filter(|_| self.is_multipath())?;
         self.addresses.poll_timeout()
     }
 
@@ -81,7 +81,8 @@ impl Connection {
     }
 
     fn send_announcements(&mut self, now: Instant) {
-        let Some(keys) = self.keys() else { return };
+        // After a fall-back a signal would wait for ever, and have its subflow send ACK after ACK in vain.
+        let Some(keys) = self.keys().filter(|_| self.is_multipath()) else { return };
         let Some(index) = self.best_subflow() else { return };
         while let Some(announcement) = self.addresses.poll_announcement(now, &keys) {
             self.subflows[index].signal(now, MptcpOption::AddAddr(announcement));

@@ -48,6 +48,7 @@ impl Bench {
                     let pool = self.caches[self.network.source(pipe).host.0].pool();
                     self.network.handle_line_free(now, pipe, pool, &mut self.events);
                 }
+                NetworkEvent::Released(pipe) => self.network.handle_released(now, pipe, &mut self.events),
                 NetworkEvent::Completed { nic, tx } => {
                     self.rewritten += usize::from(!tx.is_untouched(self.caches[nic.host.0].pool()));
                     self.ports[nic.host.0].complete(tx.tx.index);
