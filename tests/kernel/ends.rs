@@ -21,7 +21,7 @@ use std::time::Duration;
 /// The port of every server here.
 pub const PORT: u16 = 7000;
 /// Nothing waits longer, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the child finds what it is to do.
 const VARIABLE: &str = "BRAID_TEST_END";
 /// In front of what it tells.

@@ -2,6 +2,7 @@
 
 use crate::stage::{Case, Stage, Talk, Watched, Way, Who, address};
 use crate::support::alone;
+use braid::lab::Host;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -19,6 +20,40 @@ fn announce_by_kernel(stage: &Stage, way: Way) {
     stage.ip_mptcp(way, &format!("endpoint add {} dev p2 id {ID} signal", address(way.kernel(), 2)));
 }
 
+/// Who may send while joins happen.
+///
+/// Linux (6.18.44) delivers the first mapping of a subflow that a peer joins in the wrong place, without a word, if its
+/// application is in the middle of a read at that moment: it puts the join off until that is over, answers it all the
+/// same, and then sets the subflow's first data to what the connection expects next. So a kernel that is joined is not
+/// sent data at the same time: it sends. [`a_kernel_that_reads_while_it_is_joined_keeps_the_order`] shows it.
+fn joined_under_load(way: Way) -> Who {
+    match way {
+        Way::KernelServes => Who::Kernel,
+        Way::BraidServes => Who::Braid,
+    }
+}
+
+#[test]
+#[ignore = "fails in one run of ten: a bug of Linux 6.18 (see joined_under_load)"]
+fn a_kernel_that_reads_while_it_is_joined_keeps_the_order() {
+    let _alone = alone();
+    let Some(stage) = Stage::new("joined_reading") else { return };
+    let way = Way::KernelServes;
+    for _ in 0..30 {
+        let mut case = stage.case("the kernel is joined while it reads", way);
+        let endpoint = visitor(&stage, &mut case, Who::Kernel);
+        let mut talk = case.load(Who::Braid);
+        stage.await_subflows(1);
+        talk.begin();
+        stage.await_crossing(1, LOADED);
+        stage.ip_mptcp(way, &format!("endpoint add {endpoint}"));
+        stage.await_subflows(2);
+        stage.await_crossing(2, LOADED);
+        talk.enough();
+        talk.finish(&[], &[]).expect_mptcp();
+    }
+}
+
 /// A running load over two paths; the client has opened the second one.
 fn load_over_two_paths<'a>(stage: &'a Stage, case: Case<'a>, way: Way, sender: Who) -> Talk<'a> {
     if way == Way::KernelServes {
@@ -26,6 +61,7 @@ fn load_over_two_paths<'a>(stage: &'a Stage, case: Case<'a>, way: Way, sender: W
     }
     let talk = case.load(sender);
     stage.await_subflows(2);
+    talk.begin();
     stage.await_crossing(2, LOADED);
     talk
 }
@@ -52,13 +88,13 @@ fn the_side_that_accepted_joins() {
     for way in Way::BOTH {
         let watched = Watched::start(&stage);
         let mut case = stage.case("the server joins", way);
-        let there = address(braid::lab::Host::A, 2);
+        let there = address(Host::A, 2);
         let announcement = format!("{there} dev p2 signal port {CLIENT_PORT}");
         case.ours.endpoints = match way {
             // The kernel, which serves, joins what Braid announces.
             Way::KernelServes => vec![announcement.clone()],
             // Nothing by itself: it is told to join.
-            Way::BraidServes => vec![format!("{},fullmesh", address(braid::lab::Host::B, 2))],
+            Way::BraidServes => vec![format!("{},fullmesh", address(Host::B, 2))],
         };
         if way == Way::BraidServes {
             stage.ip_mptcp(way, &format!("endpoint add {announcement}"));
@@ -70,6 +106,7 @@ fn the_side_that_accepted_joins() {
         };
         talk.await_counter(first);
         stage.await_subflows(2);
+        talk.begin();
         stage.await_crossing(2, LOADED);
         talk.enough();
         talk.finish(meant, &[]).expect_mptcp();
@@ -109,8 +146,9 @@ fn addresses_come_and_go_while_data_moves() {
             let mut case = stage.case(&format!("addresses of {who:?}"), way);
             let endpoint = visitor(&stage, &mut case, who);
             let path = if endpoint.contains("p2") { 2 } else { 1 };
-            let mut talk = case.load(Who::Braid);
+            let mut talk = case.load(joined_under_load(way));
             stage.await_subflows(1);
+            talk.begin();
             stage.await_crossing(1, LOADED);
             for _ in 0..2 {
                 let id = match who {
@@ -154,6 +192,7 @@ fn a_backup_rests_until_the_other_path_dies() {
             stage.ip_mptcp(way, &format!("endpoint add {} dev p2 id {ID} signal", address(host, 2)));
             let mut talk = case.load(sender);
             stage.await_subflows(2);
+            talk.begin();
             stage.await_crossing(2, LOADED);
             let set_backup = |on: bool| match sender {
                 Who::Braid => {
@@ -197,7 +236,8 @@ fn a_link_flaps_ten_times_under_load() {
     let _alone = alone();
     let Some(stage) = Stage::new("flapping_link") else { return };
     for way in Way::BOTH {
-        for (host, sender) in [(way.braid(), Who::Braid), (way.kernel(), Who::Kernel)] {
+        for host in Host::ENDS {
+            let sender = joined_under_load(way);
             let case = stage.case(&format!("the link of {host} flaps, {sender:?} sends"), way);
             let mut talk = load_over_two_paths(&stage, case, way, sender);
             for _ in 0..10 {

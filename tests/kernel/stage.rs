@@ -248,20 +248,29 @@ impl<'a> Case<'a> {
                 (kernel(), braid)
             }
         };
-        Talk { stage, name, way, kernel, braid, before, done: None }
+        Talk { stage, name, way, kernel, braid, before, begin: None, done: None }
     }
 
     /// Begins it: `sender` sends until it is told that it's [`enough`](Talk::enough), and ends its direction; then the
-    /// other one answers, and does the same.
+    /// other one answers, and does the same. More than the first bytes it sends only when it is told to
+    /// [`begin`](Talk::begin).
+    ///
+    /// Joins to a kernel that reads at the same time must not happen here, but for what `paths.rs` says of it: let it send.
     pub fn load(self, sender: Who) -> Talk<'a> {
-        let done = self.stage.file();
-        let loading = vec![Action::SendUntil(done.clone()), Action::Finish, Action::Drain];
+        let [begin, done] = [self.stage.file(), self.stage.file()];
+        let loading = vec![
+            Action::Send(1000),
+            Action::Await(begin.clone()),
+            Action::SendUntil(done.clone()),
+            Action::Finish,
+            Action::Drain,
+        ];
         let taking = vec![Action::Drain, Action::Send(1_000_003), Action::Finish];
         let talk = match sender {
             Who::Kernel => self.talk(loading, taking),
             Who::Braid => self.talk(taking, loading),
         };
-        Talk { done: Some(done), ..talk }
+        Talk { done: Some(done), begin: Some(begin), ..talk }
     }
 }
 
@@ -274,6 +283,7 @@ pub struct Talk<'a> {
     pub kernel: Child,
     pub braid: Child,
     before: Counters,
+    begin: Option<PathBuf>,
     done: Option<PathBuf>,
 }
 
@@ -287,6 +297,12 @@ impl Talk<'_> {
     #[track_caller]
     pub fn await_counter(&self, name: &str) {
         eventually(&format!("{}: {name} rises", self.name), LIMIT, || self.gained().get(name) > 0);
+    }
+
+    /// The one that sends shall go on.
+    pub fn begin(&self) {
+        let begin = self.begin.as_ref().expect("a load");
+        fs::write(begin, "").expect("there is room for scratch files");
     }
 
     /// The one that sends shall end.
@@ -312,7 +328,7 @@ impl Talk<'_> {
 
     #[track_caller]
     fn end(self, meant: &[&str], tolerated: &[&str], what: impl Fn(&str) -> &str) -> Ending {
-        let Talk { stage, name, way, kernel, braid, before, done: _ } = self;
+        let Talk { stage, name, way, kernel, braid, before, begin: _, done: _ } = self;
         let braid = braid.finish(&format!("{name}: Braid's end"));
         let kernel = kernel.finish(&format!("{name}: the kernel's end"));
         assert_eq!(what(&kernel.sent), what(&braid.received), "{name}: from the kernel to Braid");
