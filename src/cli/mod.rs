@@ -13,6 +13,7 @@ mod net;
 mod paths;
 mod server;
 mod signals;
+mod sim;
 
 /// Multipath TCP (RFC 8684) in user space on AF_XDP.
 #[derive(Debug, Parser)]
@@ -38,6 +39,9 @@ enum Command {
     /// Make, use and remove a testbed of two hosts and several paths on this machine.
     #[command(subcommand)]
     Lab(lab::LabCommand),
+    /// Repeat the experiments of the literature in a simulator that runs the same code.
+    #[command(subcommand)]
+    Sim(sim::SimCommand),
     /// Show two paths at work on this machine: traffic, then a file while a path fails.
     Demo(demo::DemoArguments),
 }
@@ -55,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::Ctl(arguments) => ctl::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Lab(command) => lab::run(command),
+        Command::Sim(command) => sim::run(command),
         Command::Demo(arguments) => demo::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {

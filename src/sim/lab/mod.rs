@@ -4,9 +4,11 @@
 //!
 //! From the bottom: [`wheel`] (what happens when), [`line`](mod@line) (one direction of a link), [`graph`] (which way), [`fabric`]
 //! (packets on their way), [`port`], [`flow`], [`app`], [`host`], [`filler`] (cross traffic), [`laboratory`] (the loop);
-//! beside them [`topology`] and [`workload`], what experiments begin with.
+//! beside them [`topology`] and [`workload`], what experiments begin with; above them [`plan`] (experiments as files) and
+//! [`experiment`] (their runs).
 
 pub mod app;
+pub mod experiment;
 pub mod fabric;
 pub mod filler;
 pub mod flow;
@@ -14,6 +16,7 @@ pub mod graph;
 pub mod host;
 pub mod laboratory;
 pub mod line;
+pub mod plan;
 pub mod port;
 pub mod topology;
 pub mod wheel;
