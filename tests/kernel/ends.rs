@@ -187,18 +187,18 @@ fn over_braid(end: &End, ours: &Ours) -> io::Result<()> {
     let options = ConnectOptions { checksum, no_join_here: ours.no_join_here, ..ConnectOptions::default() };
     if !end.listens {
         let stream = runtime.connect(end.address, options, PATIENCE).map_err(io::Error::other)?;
-        return run(Connection::Braid(stream), &end.actions);
+        return run(Connection::Braid(Box::new(stream)), &end.actions);
     }
     let listener =
         runtime.listen(end.address, ListenOptions { connection: options }).map_err(io::Error::other)?;
     println!("LISTENING");
     let stream = listener.accept(Some(PATIENCE))?.ok_or(ErrorKind::TimedOut)?;
-    run(Connection::Braid(stream), &end.actions)
+    run(Connection::Braid(Box::new(stream)), &end.actions)
 }
 
 enum Connection {
     Kernel(TcpStream),
-    Braid(Stream),
+    Braid(Box<Stream>),
 }
 
 impl Connection {

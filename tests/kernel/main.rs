@@ -12,7 +12,6 @@
 mod capture;
 mod closing;
 mod counters;
-mod ctl;
 mod ends;
 mod families;
 mod middleboxes;

@@ -214,7 +214,7 @@ fn a_backup_rests_until_the_other_path_dies() {
             // What is under way on it comes to its end.
             stage.await_crossing(1, 3 * LOADED);
             let rests = stage.crossed(2);
-            stage.await_crossing(1, 10 * LOADED);
+            stage.await_crossing(1, 5 * LOADED);
             let crept = stage.crossed(2) - rests;
             assert!(crept < LOADED, "{name}, {way:?}: {crept} bytes crossed the backup");
             // It takes over.

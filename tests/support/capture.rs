@@ -1,6 +1,9 @@
 //! What passes the bridges of a lab, captured by tcpdump and read by tshark, whose dissector of MPTCP we did not write.
 //! The test crates' own `mod capture` reads this file by its path.
 
+// Each test binary uses its part of this.
+#![allow(dead_code)]
+
 use crate::support::{Background, run};
 use braid::lab::{Host, Lab};
 use std::fs;

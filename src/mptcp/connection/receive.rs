@@ -294,8 +294,12 @@ impl Connection {
             if !self.receive.set_fin(data_seq + len) && !self.receive.is_finished() {
                 self.misbehaviour.mapping_conflicts += 1;
             }
-            // It is acknowledged even if it is not new: our DATA_ACK may have been lost.
-            self.subflows[index].tcb.request_ack();
+            // It is acknowledged even if it is not new: our DATA_ACK may have been lost. Not while data before it is damaged:
+            // our ACKs then carry MP_FAIL, which a peer that has nothing more to send (Linux 6.18) answers by its DATA_FIN,
+            // and so for ever. Our timer says it again.
+            if self.failure.is_none() {
+                self.subflows[index].tcb.request_ack();
+            }
         }
         if len == 0 {
             return;

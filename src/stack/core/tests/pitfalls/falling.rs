@@ -165,6 +165,27 @@ fn pitfall_37_an_infinite_mapping_begins_before_what_was_received_and_nothing_co
 }
 
 #[test]
+fn behind_a_wrong_checksum_a_data_fin_is_not_answered_each_time() {
+    let (mut host, mut peer, stream) = summed();
+    let dss = MptcpOption::Dss(peer.dss(5, b"wOrld", 0, true));
+    peer.send(&mut host, NOW, ACK, &[dss], b"world");
+    assert!(peer.receive(&mut host, NOW).iter().any(|segment| fail_of(segment).is_some()));
+    // Linux answers our MP_FAIL by it, when it has no more data that could bear an infinite mapping.
+    let mut fin = peer.dss(10, b"", 0, true);
+    fin.data_fin = true;
+    fin.mapping.iter_mut().for_each(|mapping| mapping.len = 1);
+    for _ in 0..3 {
+        peer.send(&mut host, NOW, ACK, &[MptcpOption::Dss(fin)], b"");
+        assert_eq!(peer.receive(&mut host, NOW).len(), 0);
+    }
+    // MP_FAIL is said again in time.
+    let later = NOW + Duration::from_secs(2);
+    assert!(peer.receive(&mut host, later).iter().any(|segment| fail_of(segment).is_some()));
+    assert_eq!(host.read(&stream), b"hello");
+    host.finish();
+}
+
+#[test]
 fn an_infinite_mapping_that_leaves_something_out_is_refused() {
     let (mut host, mut peer, stream) = summed();
     let mapping = infinite(&peer, 7, 6);
