@@ -2,7 +2,7 @@
 //!
 //! `BRAID_LONG=1` (`make test-long`) runs 1,000 seeds of each kind instead of a few, `BRAID_SEEDS=n` so many.
 //! `BRAID_SEED=17` runs only that one, twice, and `BRAID_LOG=1` prints every packet of it. A failure says how to run it
-//! again.
+//! again. The whole chaos: `BRAID_SEEDS=10000 cargo test --release --test sim chaos -- --nocapture`.
 
 use braid::base::time::Duration;
 use braid::base::{Instant, PortId};

@@ -5,7 +5,7 @@ use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
 use crate::sim::event::EventHeap;
 use crate::sim::losses::SegmentLosses;
-use crate::sim::middlebox::{End, Middlebox, Station};
+use crate::sim::middlebox::{End, Middlebox, Passed, Station};
 use crate::sim::pipe::{DownTime, Fate, Pipe, PipeConfig, PipeCounters};
 use crate::sim::trace::digest;
 use std::collections::BTreeMap;
@@ -223,13 +223,18 @@ impl Network {
         events: &mut EventHeap<E>,
     ) {
         let from = if pipe.0.is_multiple_of(2) { End::A } else { End::B };
-        let passed = self.stations[pipe.0 / 2].pass(leaves, from, packet);
+        // What is damaged when it comes there no middlebox believes: it passes it on, to be discarded at its end.
+        let damaged = fate.iter().any(|arrival| arrival.damage.is_some());
+        let passed = match damaged {
+            true => Passed { forward: vec![packet], ..Passed::default() },
+            false => self.stations[pipe.0 / 2].pass(leaves, from, packet),
+        };
         let back = PipeId(pipe.0 ^ 1);
         for packet in passed.forward {
             if self.wires[pipe.0].losses.takes(&packet) {
                 continue;
             }
-            for arrival in fate {
+            for arrival in fate.iter().filter(|arrival| arrival.damage.is_some() == damaged) {
                 let mut copy = packet.clone().into_boxed_slice();
                 if let Some(damage) = arrival.damage {
                     let at = damage.at.min(copy.len() - 1);

@@ -115,7 +115,9 @@ fn allowance(
         false => subflow.tcp.rto / 2u32.pow(subflow.tcp.backoff.min(16)),
     };
     let rto = subflows.iter().map(patience).max().unwrap_or_default();
-    Some(rto * 2 + reader.spec().read_every * 2)
+    // What leaves after two time-outs is seen a round trip later, by who looks only so often.
+    let round_trip = subflows.iter().filter_map(|subflow| subflow.tcp.srtt).max().unwrap_or_default();
+    Some(rto * 2 + round_trip + reader.spec().read_every * 2 + LOOK_EVERY)
 }
 
 /// Whether data goes over a subflow in this state.

@@ -34,6 +34,7 @@ const KEPT: &[(c_int, c_int)] = &[
 ];
 /// Options that read as they were set, too, and whose effect is missing.
 const WITHOUT_EFFECT: &[(c_int, c_int, &str)] = &[
+    (libc::SOL_SOCKET, libc::SO_ZEROCOPY, "SO_ZEROCOPY"),
     (libc::SOL_IP, libc::IP_TOS, "IP_TOS"),
     (libc::SOL_IPV6, libc::IPV6_TCLASS, "IPV6_TCLASS"),
     (libc::IPPROTO_TCP, libc::TCP_SYNCNT, "TCP_SYNCNT"),

@@ -8,7 +8,7 @@ use crate::mptcp::signalling::ResetWords;
 use crate::mptcp::subflow::Phase;
 use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{CloseReason, WindowOwner};
-use crate::wire::mptcp::{DssMapping, MpFail, ResetReason};
+use crate::wire::mptcp::{Dss, DssMapping, MpFail, ResetReason};
 use crate::wire::{MptcpOption, Packet};
 
 impl Connection {
@@ -29,9 +29,10 @@ impl Connection {
         self.receive.next() == delivered + u64::from(self.receive.is_finished())
     }
 
-    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow.
+    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow. Not where another is
+    /// under way, even if only the peer knows how far: it may count as made there, and then the peer cannot fall back.
     pub(super) fn is_only_and_contiguous(&self, index: usize) -> bool {
-        self.can_fall_back(index) && self.is_received_contiguous(index)
+        self.subflows.len() == 1 && self.can_fall_back(index) && self.is_received_contiguous(index)
     }
 
     /// Falls back to TCP on the first subflow, where that is possible; otherwise that subflow is reset. Pitfall 38: the
@@ -131,11 +132,28 @@ impl Connection {
                     self.farewell = Some(self.farewell(index, Some(self.receive.next())));
                     self.subflows[index].tcb.request_ack();
                 }
-                MptcpOption::Dss(dss) if dss.mapping.is_some_and(|mapping| mapping.len == 0) => {
-                    self.farewell = None;
+                MptcpOption::Dss(Dss { mapping: Some(mapping), .. }) if mapping.len == 0 => {
+                    self.farewell = None
+                }
+                MptcpOption::Dss(Dss { mapping: Some(mapping), .. }) => {
+                    self.follow_mapping(index, mapping, packet.payload.len());
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// We have gone on without mappings, and the peer, which does not know yet, maps what comes next: it may be what we have
+    /// already, sent again because no DATA_ACK has told it so. Its bytes are known by their mapping, and so are those
+    /// behind them.
+    fn follow_mapping(&mut self, index: usize, mapping: &DssMapping, payload_len: usize) {
+        // Only of a segment that has come in order: its bytes are the next ones that are delivered.
+        let offset = self.subflows[index].tcb.received_bytes().wrapping_sub(payload_len as u64);
+        let is_next = payload_len > 0 && mapping.subflow_seq == (offset as u32).wrapping_add(1);
+        let base = mapping.data_seq.resolve(self.receive.next()) - offset;
+        if self.mode == Mode::Plain(FallbackReason::OptionsLost) && is_next && base.before(self.receive_base)
+        {
+            self.receive_base = base;
         }
     }
 
