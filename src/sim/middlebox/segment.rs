@@ -75,7 +75,7 @@ impl Segment {
             ip[4..6].copy_from_slice(&(len as u16).to_be_bytes());
         }
         let mut tcp = self.tcp;
-        tcp[12] = ((HEADER + options.len()) / 4) as u8 * 16 | tcp[12] & 15;
+        tcp[12] = (((HEADER + options.len()) / 4) as u8 * 16) | (tcp[12] & 15);
         tcp[16..18].fill(0);
         frame.extend_from_slice(&tcp);
         frame.extend_from_slice(&options);
