@@ -9,9 +9,8 @@ use braid::base::{Instant, PortId};
 use braid::mptcp::SchedulerKind;
 use braid::sim::losses::SegmentLoss;
 use braid::sim::network::{HostId, Nic};
-use braid::sim::pipe::QueueLimit;
 use braid::sim::scenario::{Fault, SeenBy, Stop, When};
-use braid::sim::{Kind, Outcome, Scenario, measure, run};
+use braid::sim::{Kind, Outcome, Scenario, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -429,27 +428,5 @@ fn every_scheduler_brings_everything_and_uses_what_it_should() {
                 assert!(outcome.finished.as_millis() < 2_200, "{name}: {}", outcome.finished);
             }
         }
-    }
-}
-
-/// The default buffers grow to what a long fat path needs, as far as the pool goes: nobody has to tune anything.
-#[test]
-fn a_long_fat_path_fills() {
-    for mptcp in [true, false] {
-        // 12.5 MB are on the way; more than can be sent in the time.
-        let mut scenario = Scenario::plain(1, 1, 1 << 40);
-        scenario.hosts.iter_mut().for_each(|host| host.frames = 32_768);
-        let link = &mut scenario.links[0];
-        for pipe in [&mut link.a_to_b, &mut link.b_to_a] {
-            pipe.rate_bps = 1_000_000_000;
-            pipe.delay = Duration::from_millis(50);
-            pipe.queue = QueueLimit::Packets(10_000);
-        }
-        scenario.connections[0].options.mptcp = mptcp;
-        let (from, to) = (Instant::from_millis(3000), Instant::from_millis(4000));
-        let measured = measure(&scenario, from, to).unwrap_or_else(|failure| panic!("{failure}"));
-        // 1448 of 1514 bytes of a frame are payload, and less with MPTCP's options.
-        let rate = measured.bytes as f64 * 8.0 / 1e9;
-        assert!(rate > 0.9, "mptcp {mptcp}: {rate} Gbit/s of 1");
     }
 }
