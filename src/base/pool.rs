@@ -502,6 +502,9 @@ impl fmt::Debug for FramePool {
     }
 }
 
+/// What [`PoolCache::pack`] takes for tiny: a chunk that leaves more than seven eighths of its frame empty.
+pub const TINY: usize = FRAME_SIZE / 8;
+
 /// A thread's own free list, which exchanges batches with the pool's depot.
 #[derive(Debug)]
 pub struct PoolCache {
@@ -575,6 +578,44 @@ impl PoolCache {
     #[track_caller]
     pub fn free_chunk(&mut self, chunk: Chunk) {
         self.free(chunk.frame);
+    }
+
+    /// Copies tiny chunks that have frames of their own into frames that they share, and gives theirs back. A peer that
+    /// sends tiny segments with gaps between them would otherwise fill the pool with frames that hold next to nothing.
+    /// Where no frame is free, the rest stays as it is.
+    pub fn pack<'a>(&mut self, chunks: impl Iterator<Item = &'a mut Chunk>) {
+        let pool = Arc::clone(&self.pool);
+        let is_alone = |chunk: &&mut Chunk| chunk.len() <= TINY && pool.is_sole(&chunk.frame);
+        let mut tiny: Vec<&mut Chunk> = chunks.filter(is_alone).collect();
+        let mut rest = &mut tiny[..];
+        while !rest.is_empty() {
+            let mut room = pool.frame_size();
+            let fits = |chunk: &&&mut Chunk| match room.checked_sub(chunk.len()) {
+                Some(left) => {
+                    room = left;
+                    true
+                }
+                None => false,
+            };
+            let count = rest.iter().take_while(fits).count();
+            let (group, behind) = std::mem::take(&mut rest).split_at_mut(count);
+            rest = behind;
+            let Some(mut frame) = self.alloc() else { return };
+            // All is written before anybody else holds the frame.
+            let bytes = pool.bytes_mut(&mut frame);
+            let mut at = 0;
+            for chunk in group.iter() {
+                bytes[at..at + chunk.len()].copy_from_slice(pool.chunk(chunk));
+                at += chunk.len();
+            }
+            let mut offset = 0;
+            for chunk in group {
+                let packed = Chunk { frame: pool.share(&frame), offset, len: chunk.len };
+                offset += chunk.len;
+                self.free_chunk(std::mem::replace(*chunk, packed));
+            }
+            self.free(frame);
+        }
     }
 
     /// A transmission has completed, or was never begun.

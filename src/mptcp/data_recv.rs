@@ -1,6 +1,7 @@
 //! The connection's receive queue (RFC 8684 §3.3.4): what subflows delivered, put into data sequence order; the one
 //! receive window; the peer's DATA_FIN.
 
+use crate::base::pool::TINY;
 use crate::base::{Chunk, DataSeq, PoolCache};
 use std::collections::VecDeque;
 
@@ -8,9 +9,8 @@ use std::collections::VecDeque;
 /// DATA_ACK for it, sends it again.
 pub const OUT_OF_ORDER_MAX: usize = 16_384;
 
-/// A chunk of at most so many bytes is copied behind the one before it, where that has room: a peer that sends tiny
-/// segments would otherwise fill the pool with frames that hold next to nothing.
-const TINY: usize = 512;
+/// Tiny chunks behind gaps that may each hold a frame of their own; more are packed together.
+const LOOSE_MAX: usize = 64;
 
 /// Chunks without a gap between them, behind a gap.
 #[derive(Debug)]
@@ -31,6 +31,10 @@ pub struct ReceiveQueue {
     /// Behind gaps, in order, apart from each other.
     runs: Vec<Run>,
     out_of_order: usize,
+    /// Tiny chunks among them that came since they were packed together last.
+    loose: usize,
+    /// The same of `ready`.
+    loose_ready: usize,
     /// Emptied queues of runs, to use again without an allocation.
     spare: Vec<VecDeque<Chunk>>,
     /// The data sequence number of the peer's DATA_FIN, once known.
@@ -51,6 +55,8 @@ impl ReceiveQueue {
             ready_bytes: 0,
             runs: Vec::new(),
             out_of_order: 0,
+            loose: 0,
+            loose_ready: 0,
             spare: Vec::new(),
             fin: None,
             fin_consumed: false,
@@ -211,7 +217,16 @@ impl ReceiveQueue {
     fn append(&mut self, chunk: Chunk, cache: &mut PoolCache) {
         self.next += chunk.len as u64;
         self.ready_bytes += chunk.len as u64;
-        push_or_merge(&mut self.ready, chunk, cache);
+        let tiny = chunk.len() <= TINY;
+        let merged = push_or_merge(&mut self.ready, chunk, cache);
+        self.loose_ready += usize::from(tiny && !merged);
+        if self.loose_ready > LOOSE_MAX {
+            self.loose_ready = 0;
+            // What was packed behind a gap can't be appended to. Those that came since lie at the end.
+            if self.ready.len() > LOOSE_MAX {
+                cache.pack(self.ready.iter_mut().rev().take(8 * LOOSE_MAX));
+            }
+        }
     }
 
     /// Puts a chunk that overlaps nothing in front of the run at `index`.
@@ -225,6 +240,7 @@ impl ReceiveQueue {
             return cache.free_chunk(chunk);
         }
         self.out_of_order += 1;
+        self.loose += usize::from(chunk.len() <= TINY);
         let end = start + chunk.len as u64;
         let joins_before = index > 0 && self.runs[index - 1].end == start;
         let joins_after = self.runs.get(index).is_some_and(|run| run.start == end);
@@ -253,6 +269,10 @@ impl ReceiveQueue {
                 self.runs.insert(index, Run { start, end, chunks });
             }
         }
+        if self.loose > LOOSE_MAX {
+            self.loose = 0;
+            cache.pack(self.runs.iter_mut().flat_map(|run| &mut run.chunks));
+        }
     }
 
     /// The gap in front of the first run may have closed.
@@ -269,7 +289,8 @@ impl ReceiveQueue {
     }
 }
 
-/// Appends a chunk, or copies a tiny one behind the last and gives its frame back. True when it was copied.
+/// Appends a chunk, or copies a tiny one behind the last and gives its frame back: a peer that sends tiny segments would
+/// otherwise fill the pool with frames that hold next to nothing. True when it was copied.
 fn push_or_merge(chunks: &mut VecDeque<Chunk>, chunk: Chunk, cache: &mut PoolCache) -> bool {
     if chunk.len() <= TINY
         && let Some(last) = chunks.back_mut()

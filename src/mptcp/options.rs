@@ -55,9 +55,10 @@ pub struct ConnectOptions {
     /// Tell the peer that it cannot open subflows to the local address and port of the first one (RFC 8684 §3.1, flag
     /// C): a load balancer in front of us would not know whose they are.
     pub no_join_here: bool,
-    /// Receive buffer of the connection, in bytes.
+    /// Receive buffer of the connection, in bytes, at most: it begins small and follows what the paths carry
+    /// ([`crate::mptcp::autotune`]), as far as the pool has frames.
     pub receive_buffer: u32,
-    /// Send buffer of the connection, in bytes.
+    /// Send buffer of the connection, in bytes, at most: what the congestion windows let go, and little that waits.
     pub send_buffer: u32,
     /// No larger segment is asked for or sent, whatever the path would take.
     pub max_segment: Option<Mss>,
@@ -73,8 +74,8 @@ impl Default for ConnectOptions {
             scheduler: SchedulerKind::default(),
             checksum: ChecksumPolicy::default(),
             no_join_here: false,
-            receive_buffer: 6 << 20,
-            send_buffer: 6 << 20,
+            receive_buffer: 32 << 20,
+            send_buffer: 32 << 20,
             max_segment: None,
             tuning: Tuning::default(),
         }

@@ -4,11 +4,12 @@
 //! Nobody waits here. Either side does its part and rings: the application the worker's [`Doorbell`], the worker the
 //! application's parker.
 
-use crate::base::snapshot::{Snapshot, Words};
 use crate::base::{Chunk, PortId};
 use crate::mptcp::{FallbackReason, Tuning};
 use crate::stack::message::ConnectionId;
+use crate::stack::stream::figures::Figures;
 use crate::stack::stream::knobs::Knobs;
+use crate::stack::stream::ring::Ring;
 use crate::tcp::CloseReason;
 use crate::wire::{Endpoint, FourTuple};
 use crossbeam::queue::ArrayQueue;
@@ -18,7 +19,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+mod figures;
 mod knobs;
+mod ring;
 
 pub use knobs::Turned;
 
@@ -102,18 +105,25 @@ impl Doorbell {
 }
 
 /// Lets one application thread wait for the worker. The worker's side takes no lock unless somebody waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Waiter {
     waiting: AtomicBool,
+    /// From the first time that somebody waits.
+    parking: OnceLock<Box<Parking>>,
+}
+
+/// What it takes to wait.
+#[derive(Debug)]
+struct Parking {
     parker: Mutex<Parker>,
     unparker: Unparker,
 }
 
-impl Default for Waiter {
+impl Default for Parking {
     fn default() -> Self {
         let parker = Parker::new();
         let unparker = parker.unparker().clone();
-        Self { waiting: AtomicBool::new(false), parker: Mutex::new(parker), unparker }
+        Self { parker: Mutex::new(parker), unparker }
     }
 }
 
@@ -121,7 +131,10 @@ impl Waiter {
     fn wake(&self) {
         std::sync::atomic::fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
-            self.unparker.unpark();
+            // Who waits has made it before.
+            if let Some(parking) = self.parking.get() {
+                parking.unparker.unpark();
+            }
         }
     }
 
@@ -131,7 +144,8 @@ impl Waiter {
         if ready() {
             return true;
         }
-        let parker = self.parker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let parking = self.parking.get_or_init(Default::default);
+        let parker = parking.parker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut left = timeout;
         loop {
             self.waiting.store(true, Ordering::SeqCst);
@@ -210,15 +224,14 @@ pub struct ConnectionInfo {
 }
 
 const SUBFLOW_WORDS: usize = 14;
-const INFO_WORDS: usize = 3 + SNAPSHOT_SUBFLOWS * SUBFLOW_WORDS;
 
 /// What worker and application share for one connection.
 #[derive(Debug)]
 pub struct StreamShared {
     /// Chunks to send, from the application.
-    to_stack: ArrayQueue<Chunk>,
+    to_stack: Ring<Chunk>,
     /// Chunks received in order, for the application.
-    to_app: ArrayQueue<Chunk>,
+    to_app: Ring<Chunk>,
     state: AtomicU8,
     /// A [`CloseReason`], or 0.
     reason: AtomicU8,
@@ -245,7 +258,7 @@ pub struct StreamShared {
     doorbell: Arc<Doorbell>,
     /// Who this is, once the worker has given the connection a name.
     identity: OnceLock<(ConnectionId, FourTuple)>,
-    info: Snapshot<INFO_WORDS>,
+    info: Figures,
     /// Whether the doorbell was rung and the worker has not come yet.
     rung: AtomicBool,
     knobs: Knobs,
@@ -269,8 +282,8 @@ impl StreamShared {
     /// The same for a connection that begins with these settings.
     pub fn with_tuning(doorbell: Arc<Doorbell>, tuning: Tuning) -> Arc<Self> {
         Arc::new(Self {
-            to_stack: ArrayQueue::new(RING_CHUNKS),
-            to_app: ArrayQueue::new(RING_CHUNKS),
+            to_stack: Ring::new(RING_CHUNKS),
+            to_app: Ring::new(RING_CHUNKS),
             state: AtomicU8::new(StreamState::Connecting as u8),
             reason: AtomicU8::new(0),
             send_closed: AtomicBool::new(false),
@@ -285,7 +298,7 @@ impl StreamShared {
             mptcp: AtomicU8::new(MPTCP_UNKNOWN),
             doorbell,
             identity: OnceLock::new(),
-            info: Snapshot::default(),
+            info: Figures::default(),
             rung: AtomicBool::new(false),
             knobs: Knobs::new(tuning),
             reader: Waiter::default(),
@@ -771,29 +784,5 @@ impl SubflowInfo {
             ssthresh: ssthresh as u32,
             mss: (small >> 16) as u16,
         })
-    }
-}
-
-impl Words<INFO_WORDS> for ConnectionInfo {
-    fn to_words(&self) -> [u64; INFO_WORDS] {
-        let Self { subflows, send_window, reinjected, subflow } = self;
-        let mut words = [0; INFO_WORDS];
-        words[..3].copy_from_slice(&[u64::from(*subflows), u64::from(*send_window), *reinjected]);
-        for (slot, info) in words[3..].chunks_exact_mut(SUBFLOW_WORDS).zip(subflow) {
-            if let Some(info) = info {
-                slot.copy_from_slice(&info.to_words());
-            }
-        }
-        words
-    }
-
-    fn from_words(words: &[u64; INFO_WORDS]) -> Self {
-        let mut slots = words[3..].chunks_exact(SUBFLOW_WORDS);
-        ConnectionInfo {
-            subflows: words[0] as u32,
-            send_window: words[1] as u32,
-            reinjected: words[2],
-            subflow: std::array::from_fn(|_| slots.next().and_then(SubflowInfo::from_words)),
-        }
     }
 }

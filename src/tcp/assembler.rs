@@ -1,11 +1,14 @@
 //! Payload that arrived before its turn. Offsets are those of the peer's stream (64 bits, no wrap).
 
+use crate::base::pool::TINY;
 use crate::base::{Chunk, PoolCache};
 use arrayvec::ArrayVec;
 use std::collections::VecDeque;
 
-/// Chunks that are held at most; each holds a frame, however small it is.
+/// Chunks that are held at most.
 pub(super) const CHUNKS_MAX: usize = 4096;
+/// Tiny chunks that may each hold a frame of their own; more are packed together.
+const LOOSE_MAX: usize = 64;
 /// Runs that may wait to be reported. One batch of arrivals can make many, and one ACK has room for three or so.
 const RECENT_MAX: usize = 32;
 
@@ -33,10 +36,12 @@ struct Recent {
 #[derive(Debug, Default)]
 pub(super) struct Assembler {
     chunks: VecDeque<(u64, Chunk)>,
+    /// Tiny chunks that came since they were packed together last.
+    loose: usize,
     /// Runs of adjoining chunks as start and end, in order; they do not touch.
     runs: VecDeque<(u64, u64)>,
-    /// The runs that changed last, latest first.
-    recent: ArrayVec<Recent, RECENT_MAX>,
+    /// The runs that changed last, latest first. Not in place: where all comes in order they take no room.
+    recent: Vec<Recent>,
 }
 
 impl Assembler {
@@ -109,8 +114,14 @@ impl Assembler {
             cache.free_chunk(chunk);
             return Insert::Full;
         }
+        let tiny = chunk.len() <= TINY;
         self.chunks.insert(index, (start, chunk));
         self.note_run(offset, end);
+        self.loose += usize::from(tiny);
+        if self.loose > LOOSE_MAX {
+            self.loose = 0;
+            cache.pack(self.chunks.iter_mut().map(|(_, chunk)| chunk));
+        }
         Insert::Held
     }
 
@@ -158,9 +169,7 @@ impl Assembler {
         }
         let merged = Recent { start: merged.0, end: merged.1, reported: false };
         self.recent.retain(|run| run.end < merged.start || merged.end < run.start);
-        if self.recent.is_full() {
-            self.recent.pop();
-        }
+        self.recent.truncate(RECENT_MAX - 1);
         self.recent.insert(0, merged);
     }
 
@@ -276,11 +285,13 @@ mod tests {
         }
         let one_more = chunk(&mut cache, &[1]);
         assert_eq!(assembler.insert(1 << 20, one_more, &mut cache), Insert::Full);
-        assert_eq!(cache.pool().used(), CHUNKS_MAX);
+        let used = cache.pool().used();
+        assert!(used <= CHUNKS_MAX / LOOSE_MAX + LOOSE_MAX, "{used} frames");
         // One that replaces several is welcome.
         let large = chunk(&mut cache, &[1; 10]);
         assert_eq!(assembler.insert(1, large, &mut cache), Insert::Held);
         assert_eq!(assembler.chunks(), CHUNKS_MAX - 3);
         assembler.drop_all(&mut cache);
+        assert_eq!(cache.pool().used(), 0);
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! What a loss is, and what it costs: `rtt`; `rack` (what is lost, by time) and `loss_probe` (asking when nothing comes);
 //! `recovery` (when loss is being repaired) and `prr` (how fast meanwhile); `undo` and `frto` (whether it was for nothing);
-//! `ecn`; `validation` (what of the window was used); `delivery` (how fast the network is); `pacing`. None of them knows
-//! which congestion algorithm runs (`crate::cc`).
+//! `ecn`; `validation` (what of the window was used); `delivery` (how fast the network is); `pacing`;
+//! `path_mtu` (how long segments may be). None of them knows which congestion algorithm runs (`crate::cc`).
 //!
 //! The order of calls in a turn: [`Tcb::handle_segment`] for all that arrived and [`Tcb::handle_timeout`], then
 //! [`Tcb::poll_event`] and [`Tcb::poll_received`] until they are empty, [`Tcb::enqueue`] while there is
@@ -28,6 +28,7 @@ mod keep_alive;
 mod listen;
 mod loss_probe;
 mod pacing;
+mod path_mtu;
 mod prr;
 mod rack;
 mod recovery;

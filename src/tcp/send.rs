@@ -456,6 +456,16 @@ impl SendQueue {
         (self.sent < self.segments.len()).then_some(self.sent)
     }
 
+    /// Payload bytes of the first segment; 0 for the FIN, and where there is none.
+    pub(super) fn first_len(&self) -> usize {
+        self.segments.front().and_then(|front| front.chunk.as_ref()).map_or(0, Chunk::len)
+    }
+
+    /// Whether the segment at `index` ends at `end`.
+    pub(super) fn ends_at(&self, index: usize, end: SeqNum) -> bool {
+        self.segments.get(index).is_some_and(|segment| segment.end() == end)
+    }
+
     /// Whether a FIN that was sent follows a segment: then a retransmission of it can carry the FIN, too.
     pub(super) fn fin_follows(&self, index: usize) -> bool {
         index + 1 < self.sent && self.segments[index + 1].chunk.is_none()

@@ -26,6 +26,7 @@ use crate::tcp::handshake::{Agreed, Handshake};
 use crate::tcp::keep_alive::Keeper;
 use crate::tcp::loss_probe::LossProbe;
 use crate::tcp::pacing::{self, Pacing};
+use crate::tcp::path_mtu::PathMtu;
 use crate::tcp::prr::Prr;
 use crate::tcp::rack::Rack;
 use crate::tcp::recovery::Recovery;
@@ -105,8 +106,9 @@ pub struct Tcb {
     reset: Option<PendingReset>,
     /// Expirations of the retransmission timer since the last advance of SND.UNA.
     timeouts: u32,
-    /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191).
+    /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191, RFC 8899).
     mss: Mss,
+    path_mtu: PathMtu,
     /// The caller has more to queue behind what is queued.
     more_behind: bool,
     /// The latest `now`, for calls that have none.
@@ -176,6 +178,7 @@ impl Tcb {
             reset: None,
             timeouts: 0,
             mss: config.mss.min(agreed.peer_mss),
+            path_mtu: PathMtu::new(config.mss.min(agreed.peer_mss)),
             more_behind: false,
             now,
             counters: TcpCounters::default(),
@@ -186,6 +189,7 @@ impl Tcb {
     fn learn_peer(&mut self, now: Instant, syn: &TcpRepr, options: &TcpOptions) {
         self.agreed = Agreed::new(&self.config, options);
         self.mss = self.config.mss.min(self.agreed.peer_mss);
+        self.path_mtu = PathMtu::new(self.mss);
         self.receive = Receiver::new(syn.seq);
         let (peer_shift, our_shift) = self.agreed.shifts.unwrap_or_default();
         self.window.set_shift(our_shift);
@@ -340,10 +344,25 @@ impl Tcb {
         self.peer_window.scale(tcp.window)
     }
 
-    /// Payload bytes of a full segment to which the caller adds `reserved_options` bytes of options.
+    /// Payload bytes of a full segment to which the caller adds `reserved_options` bytes of options. Now and then more, for
+    /// one segment that probes the path (RFC 8899).
     pub fn payload_max(&self, reserved_options: usize) -> usize {
+        // The congestion window has to take the probe, or nothing would ever leave.
+        let is_taken = |size: &Mss| self.recovery.is_open() && self.window() >= size.get() as u64;
+        let probe = self.path_mtu.probe().filter(is_taken);
+        self.payload_of(probe.unwrap_or(self.mss), reserved_options)
+    }
+
+    /// Payload bytes of a segment of `mss`.
+    fn payload_of(&self, mss: Mss, reserved_options: usize) -> usize {
         let options = self.agreed.options_len() + reserved_options;
-        self.mss.get().saturating_sub(options).clamp(1, TX_PAYLOAD_MAX)
+        mss.get().saturating_sub(options).clamp(1, TX_PAYLOAD_MAX)
+    }
+
+    /// Segments have `mss` from now on.
+    fn set_mss(&mut self, mss: Mss) {
+        self.mss = mss;
+        self.congestion.set_segment_bytes(self.payload_of(mss, 0) as u64);
     }
 
     /// Bytes of new payload that may leave now, over what is queued: what the congestion window, and with

@@ -9,6 +9,7 @@ mod loss;
 mod noise;
 mod pacing;
 mod pair;
+mod path_mtu;
 mod rack;
 mod script;
 mod spurious;

@@ -18,6 +18,30 @@ fn a_frame_is_free_when_neither_held_nor_in_flight() {
 }
 
 #[test]
+fn tiny_chunks_are_packed_and_others_are_left_alone() {
+    let mut cache = PoolCache::new(FramePool::new_heap(64));
+    let mut chunk = |len: usize, byte: u8| {
+        let mut frame = cache.alloc().expect("a frame");
+        cache.pool().bytes_mut(&mut frame)[200..200 + len].fill(byte);
+        Chunk { frame, offset: 200, len: len as u16 }
+    };
+    // Twelve of 400 bytes: ten fit into a frame.
+    let mut chunks: Vec<Chunk> = (0..12).map(|n| chunk(400, n)).collect();
+    chunks.push(chunk(TINY + 1, 12));
+    let shared = chunk(5, 13);
+    chunks.push(cache.pool().share_chunk(&shared));
+    cache.pack(chunks.iter_mut());
+    assert_eq!(cache.pool().used(), 2 + 2);
+    for (n, chunk) in chunks.iter().enumerate() {
+        assert!(cache.pool().chunk(chunk).iter().all(|byte| usize::from(*byte) == n), "chunk {n}");
+    }
+    cache.pack(chunks.iter_mut());
+    assert_eq!(cache.pool().used(), 2 + 2, "those that share a frame are not moved again");
+    chunks.into_iter().chain([shared]).for_each(|chunk| cache.free_chunk(chunk));
+    assert_eq!(cache.pool().used(), 0);
+}
+
+#[test]
 fn exhaustion_is_counted_and_ends_when_a_frame_comes_back() {
     let mut cache = PoolCache::new(FramePool::new_heap(2));
     let (a, b) = (cache.alloc(), cache.alloc());

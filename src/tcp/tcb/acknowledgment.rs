@@ -128,6 +128,8 @@ impl Tcb {
     /// SND.UNA advanced: round trip and retransmission timer.
     fn on_advance(&mut self, ack: &Ack) {
         let now = ack.now;
+        let change = self.path_mtu.on_advance(now, self.send.una(), self.mss);
+        change.into_iter().for_each(|mss| self.set_mss(mss));
         self.timeouts = 0;
         // It begins anew with what is still unacknowledged.
         self.timers.stop(Timer::UserTimeout);
@@ -305,6 +307,8 @@ impl Tcb {
     ) -> bool {
         self.counters.lost += u64::from(losses.segments);
         let begins = match self.recovery.phase() {
+            // RFC 8899 §3: the loss of a probe for the path's MTU is no sign of congestion.
+            Phase::Open if losses.segments == 1 && self.is_path_probe_lost() => left_over,
             Phase::Open | Phase::Reducing => losses.segments > 0 || left_over,
             // RFC 5681 §4.3: the loss of a retransmission is another indication of congestion.
             Phase::Fast => self.agreed.sack && losses.retransmissions > 0,
@@ -331,6 +335,12 @@ impl Tcb {
             self.ecn.on_reduced();
         }
         true
+    }
+
+    /// Whether what waits for retransmission is the probe for the path's MTU.
+    fn is_path_probe_lost(&self) -> bool {
+        let next = self.send.next_lost();
+        self.path_mtu.probe_end().zip(next).is_some_and(|(end, index)| self.send.ends_at(index, end))
     }
 
     /// The flight size that a loss is answered by.

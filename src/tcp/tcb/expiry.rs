@@ -81,6 +81,9 @@ impl Tcb {
             self.handshake.send_again();
         } else {
             self.begin_timeout_recovery(now);
+            let first = self.send.first_len() + self.agreed.options_len();
+            let change = self.path_mtu.on_timeout(self.timeouts, first, self.mss);
+            change.into_iter().for_each(|mss| self.set_mss(mss));
         }
         // RFC 6298 §5.5, §5.6.
         self.rtt.back_off();

@@ -2,7 +2,6 @@
 
 use super::{PendingReset, Tcb};
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
-use crate::cc::Controller;
 use crate::tcp::ecn::CONGESTION_EXPERIENCED;
 use crate::tcp::handshake::Handshake;
 use crate::tcp::recv::Arrival;
@@ -382,10 +381,9 @@ impl Tcb {
         if mss >= self.mss {
             return;
         }
-        self.mss = mss;
-        let payload_max = self.payload_max(0);
-        self.congestion.set_segment_bytes(payload_max as u64);
-        self.send.mark_oversized_lost(payload_max);
+        self.set_mss(mss);
+        self.path_mtu.on_too_big(self.now);
+        self.send.mark_oversized_lost(self.payload_of(mss, 0));
         self.rearm_probe(self.now);
     }
 }

@@ -303,12 +303,22 @@ impl Tcb {
     ) -> Option<Outgoing<'_>> {
         let retransmission = self.begin_segment(now, index);
         let timestamps = self.timestamps(now, reserved);
-        let payload_max = self.payload_max(reserved).min(window);
+        let is_probe_again = |end| retransmission && self.send.ends_at(index, end);
+        if self.path_mtu.probe_end().is_some_and(is_probe_again) {
+            self.path_mtu.on_probe_lost(now, self.mss);
+        }
+        let usual = self.payload_of(self.mss, reserved);
+        let payload_max = if retransmission { usual } else { self.payload_max(reserved) };
+        let payload_max = payload_max.min(window);
         let snapshot = self.delivery.snapshot(now, self.send.flight() == 0);
         let departure = self.send.depart(now, index, payload_max, snapshot);
         let with_fin = !departure.fin && self.fin_rides(now, departure.index, retransmission);
         // What a segment has room for behind its payload, and what the options have.
-        let room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
+        let mut room = OPTIONS_MAX.min(self.mss.get().saturating_sub(departure.payload_len));
+        if departure.payload_len > usual {
+            self.path_mtu.on_probe_sent(departure.seq + departure.payload_len as u32);
+            room = reserved + timestamps_len(timestamps);
+        }
         let sack = self.report_sack(room.saturating_sub(reserved + timestamps_len(timestamps)));
         let is_new_data = !retransmission && !departure.fin;
         let ecn = self.ecn.codepoint(is_new_data);

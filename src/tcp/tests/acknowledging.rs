@@ -152,7 +152,8 @@ fn the_assembler_is_bounded_and_says_so() {
     }
     let info = script.tcb.info();
     assert_eq!((info.reassembly_chunks, info.counters.dropped), (most as usize, 10));
-    assert_eq!(script.cache.pool().used(), most as usize);
+    // Tiny ones do not hold a frame each.
+    assert!(script.cache.pool().used() <= 128, "{} frames", script.cache.pool().used());
     script.tcb.drop_all(&mut script.cache);
     assert_eq!(script.cache.pool().used(), 0);
 }

@@ -239,8 +239,9 @@ impl Pair {
     fn transmit(&mut self, side: usize) {
         let host = &mut self.hosts[side];
         let tcb = host.tcb.as_mut().expect("checked by the caller");
-        let mss = tcb.mss().get();
         while tcb.has_to_send(self.now) {
+            // More than its segment size where it probes for that.
+            let mss = tcb.payload_max(0) + if tcb.info().agreed.timestamps { 12 } else { 0 };
             let outgoing = tcb.poll_transmit(self.now, RESERVED.0, RESERVED.1).expect("has_to_send said so");
             let payload = outgoing.payload.as_ref().map_or(Vec::new(), |payload| {
                 assert_eq!(payload.data_seq.raw(), payload.offset, "the tag follows the bytes");

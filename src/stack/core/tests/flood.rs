@@ -72,7 +72,7 @@ fn a_cookie_keeps_all_that_was_agreed_and_both_ends_are_mptcp() {
         let info = connection.figures().next().expect("a subflow");
         let agreed = info.tcp.agreed;
         assert!(agreed.timestamps && agreed.sack, "{agreed:?}");
-        assert_eq!(agreed.window_shifts, Some((7, 7)), "6 MB need a shift of 7");
+        assert_eq!(agreed.window_shifts, Some((10, 10)), "32 MB need a shift of 10");
         assert_eq!(info.mss, Mss::new(1460));
     }
     // Joined, and with data both ways: the keys are right at either end.
