@@ -64,7 +64,7 @@ pub(super) struct NetArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     queues: Option<u16>,
     /// Send buffer and receive buffer of each connection, in bytes (K, M, G).
-    #[arg(long, default_value = "6M", value_name = "BYTES", value_parser = parse_buffer)]
+    #[arg(long, default_value = "32M", value_name = "BYTES", value_parser = parse_buffer)]
     buffer: u32,
     /// Pin worker threads to these cores, in turn (0,2). Default: from core 1 on where there are cores enough.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]

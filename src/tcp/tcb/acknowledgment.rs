@@ -274,7 +274,14 @@ impl Tcb {
         self.rack.update_window(self.recovery.is_repairing(), held, self.rtt.shortest(), self.rtt.srtt());
         let losses = self.send.detect_lost(now, &self.rack);
         match self.rack.settles_at().filter(|_| losses.waits) {
-            Some(at) => self.timers.set(Timer::Reordering, at.max(now)),
+            Some(at) => {
+                self.timers.set(Timer::Reordering, at.max(now));
+                // RFC 8985 §8: of the two one runs. The first of several that wait may be late before the timer, which
+                // goes by the last.
+                if self.timers.deadline(Timer::Retransmit).is_some_and(|timeout| timeout <= at) {
+                    self.timers.set(Timer::Retransmit, at + self.rtt.rto());
+                }
+            }
             None => self.timers.stop(Timer::Reordering),
         }
         losses

@@ -34,6 +34,35 @@ fn one_later_segment_is_enough_after_a_quarter_of_a_round_trip() {
 }
 
 #[test]
+fn what_reordering_waits_for_puts_the_time_out_off() {
+    // §8: of the two timers one runs. A path that reorders: RACK waits for a quarter of a round trip, in recovery, too.
+    let mut script = Script::established(plain());
+    send(&mut script, 2);
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1001, 2001)]));
+    script.arrive(arriving(ACK, 1, 2001));
+    send(&mut script, 10);
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 2001).sack(&[(3001, 10_001)]));
+    assert_eq!(script.pass_to_timer(), Some(ms(5)));
+    assert_eq!(script.sent_data(), [(2001, 1000)]);
+    let rto = script.tcb.info().rto.as_millis() as u64;
+    // For each that arrives another may leave (RFC 9937).
+    script.arrive(arriving(ACK, 1, 2001).sack(&[(3001, 12_001)]));
+    // The retransmission is lost, too. Shortly before the time-out two more leave, of which only the second arrives.
+    script.pass(rto - 25);
+    send(&mut script, 1);
+    script.pass(1);
+    send(&mut script, 1);
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 2001).sack(&[(13_001, 14_001), (3001, 12_001)]));
+    // Nothing leaves meanwhile: the NIC is full.
+    assert_eq!(script.pass_to_timer(), Some(ms(5)), "and not the time-out, a millisecond before");
+    let counters = script.tcb.info().counters;
+    assert_eq!((counters.timeouts, counters.lost), (0, 3), "all three that were lost");
+}
+
+#[test]
 fn a_segment_that_is_late_by_less_is_not_lost() {
     let mut script = Script::established(plain());
     send(&mut script, 2);
