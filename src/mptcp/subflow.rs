@@ -61,6 +61,9 @@ pub enum Phase {
 const STALE_TIMEOUTS: u32 = 2;
 /// How often a stale path is asked whether it is back. TCP's own retransmissions back off to minutes.
 const STALE_PROBES: Duration = Duration::from_millis(500);
+/// How long the first data on a subflow waits that we have joined ([`Subflow::begin_settling`]): longer than a scheduler
+/// keeps a peer's application from running, where that has been put off in the middle of a read.
+const SETTLE: Duration = Duration::from_millis(30);
 
 /// The probing of a stale path.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +123,8 @@ pub struct Subflow {
     removal: Option<Removal>,
     /// It is stale while others may live.
     probing: Option<Probing>,
+    /// We have joined, and hold our first data back until then.
+    settles_at: Option<Instant>,
     /// It was reported as established.
     pub established: bool,
     /// SYNs sent so far.
@@ -151,6 +156,7 @@ impl Subflow {
             penalised_at: None,
             removal: None,
             probing: None,
+            settles_at: None,
             established: false,
             syns: 0,
         }
@@ -177,6 +183,24 @@ impl Subflow {
             && self.tcb.is_established()
             && self.tcb.consecutive_timeouts() == 0
             && self.removal.is_none()
+    }
+
+    /// The peer has acknowledged our join. Linux (up to 6.18 at least) acknowledges it before it has taken it in, if its
+    /// application is just reading, and then takes whatever came on the subflow meanwhile for what the connection expects
+    /// next: data in the wrong place, and no checksum tells. So the first data waits until the application has most likely
+    /// come back from that read. To a peer that does not need it, that costs the subflow a moment of its life.
+    pub fn begin_settling(&mut self, now: Instant) {
+        self.settles_at = Some(now + SETTLE);
+    }
+
+    /// Until then data is held back.
+    pub fn settles_at(&self) -> Option<Instant> {
+        self.settles_at
+    }
+
+    /// The moment is over.
+    pub fn end_settling(&mut self, now: Instant) {
+        self.settles_at.take_if(|at| *at <= now);
     }
 
     /// RFC 8684 §3.4.2: the peer has withdrawn its address; the path is asked whether it still lives.

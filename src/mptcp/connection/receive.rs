@@ -164,6 +164,7 @@ impl Connection {
         {
             // RFC 8684 §3.2: the ACK of our third ACK; data may be sent now.
             self.join_is_ready(index);
+            self.subflows[index].begin_settling(now);
         }
         self.subflows[index].bare = packet.options.mptcp.is_empty();
         // A DSS, or another sign that the options of a segment without payload are as the peer made them.

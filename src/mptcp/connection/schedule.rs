@@ -152,7 +152,8 @@ impl Connection {
         // Pitfall 31: a primary subflow that has no room at this moment is still usable.
         let usable = || self.subflows.iter().enumerate().filter(|(_, subflow)| subflow.is_usable());
         let backups = usable().all(|(_, subflow)| subflow.is_backup());
-        let seated = usable().filter(|(_, subflow)| subflow.is_backup() == backups);
+        let seated =
+            usable().filter(|(_, subflow)| subflow.is_backup() == backups && subflow.settles_at().is_none());
         seated.map(|(index, subflow)| seat(index, subflow, room_at(subflow.path.port) == 0)).collect()
     }
 

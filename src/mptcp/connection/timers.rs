@@ -67,6 +67,7 @@ impl Connection {
                 subflow.tcb.request_ack();
             }
         }
+        subflow.end_settling(now);
         subflow.handle_signal_timer(now);
         subflow.handle_probe_timer(now);
         if subflow.end_removal(now) {
@@ -91,7 +92,7 @@ impl Connection {
 }
 
 /// Everything that a subflow waits for.
-fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 6] {
+fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 7] {
     let repeat = match subflow.phase {
         Phase::Confirming { repeat_at, .. } => Some(repeat_at),
         Phase::Handshake | Phase::Ready => None,
@@ -102,6 +103,7 @@ fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 6] {
         subflow.removal_at(),
         subflow.signal_at(),
         subflow.probe_at(),
+        subflow.settles_at(),
         unmapped_until(subflow),
     ]
 }

@@ -134,6 +134,26 @@ fn pitfall_14_no_data_before_the_third_ack_of_a_join_is_acknowledged() {
     }
 }
 
+#[test]
+fn the_first_data_on_a_join_of_ours_waits_a_moment() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(0, options());
+    pair.join(&client, 1, false);
+    let bytes = pattern(100_000);
+    let mut data = [0, 0];
+    for (count, patience) in data.iter_mut().zip([Duration::from_millis(10), Duration::from_millis(500)]) {
+        // The first time it is all through before the moment is over.
+        pair.client.write(&client, &bytes);
+        pair.run(patience, &mut |up, packet| {
+            *count += u32::from(up && path_of(&packet) == 1 && !Segment::parse(&packet).payload.is_empty());
+            Some(packet)
+        });
+        assert!(pair.server.read(&server) == bytes);
+        pair.run(Duration::from_millis(50), &mut |_, packet| Some(packet));
+    }
+    assert!(data[0] == 0 && data[1] > 0, "{data:?}");
+}
+
 fn misbehaviour(host: &Host, stream: &crate::stack::StreamShared) -> crate::mptcp::Misbehaviour {
     host.stack.connection(name_of(stream)).map(Connection::misbehaviour).expect("alive")
 }
