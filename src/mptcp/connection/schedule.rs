@@ -241,6 +241,12 @@ impl Connection {
         self.batching.on_sent(self.send.next(), full);
     }
 
+    /// The oldest data that a subflow has not carried, and who does.
+    fn oldest_elsewhere(&mut self, index: usize) -> Option<(DataSeq, SubflowSet)> {
+        let subflow = &mut self.subflows[index];
+        self.send.oldest_elsewhere(subflow.slot, &mut subflow.looked_at)
+    }
+
     /// A subflow with room takes the oldest data that it has not carried.
     fn schedule_copy(
         &mut self,
@@ -251,10 +257,7 @@ impl Connection {
     ) -> Option<usize> {
         for seat in seats.iter().filter(|seat| seat.open >= seat.candidate.segment) {
             let slot = seat.candidate.slot;
-            let mut cursor = self.subflows[seat.index].looked_at;
-            let found = self.send.oldest_elsewhere(slot, &mut cursor);
-            self.subflows[seat.index].looked_at = cursor;
-            let Some((data_seq, _)) = found else { continue };
+            let Some((data_seq, _)) = self.oldest_elsewhere(seat.index) else { continue };
             if seat.port_full {
                 *blocked = true;
                 continue;
@@ -285,10 +288,7 @@ impl Connection {
             return None;
         }
         let slot = fast.candidate.slot;
-        let mut cursor = self.subflows[fast.index].looked_at;
-        let found = self.send.oldest_elsewhere(slot, &mut cursor);
-        self.subflows[fast.index].looked_at = cursor;
-        let (data_seq, carriers) = found?;
+        let (data_seq, carriers) = self.oldest_elsewhere(fast.index)?;
         let is_slower = |subflow: &Subflow| {
             subflow.tcb.expected_rtt().is_some_and(|rtt| rtt > fast.candidate.expected_rtt * SLOWER)
         };
