@@ -4,170 +4,34 @@
 //! Nobody waits here. Either side does its part and rings: the application the worker's [`Doorbell`], the worker the
 //! application's parker.
 
-use crate::base::{Chunk, PortId};
+use crate::base::Chunk;
 use crate::mptcp::{FallbackReason, Tuning};
 use crate::stack::message::ConnectionId;
 use crate::stack::stream::figures::Figures;
 use crate::stack::stream::knobs::Knobs;
 use crate::stack::stream::ring::Ring;
+use crate::stack::stream::waiter::Waiter;
 use crate::tcp::CloseReason;
-use crate::wire::{Endpoint, FourTuple};
-use crossbeam::queue::ArrayQueue;
-use crossbeam::sync::{Parker, Unparker};
-use std::fmt::Debug;
-use std::net::{IpAddr, Ipv6Addr};
+use crate::wire::FourTuple;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
+mod accept;
+mod doorbell;
 mod figures;
+mod info;
 mod knobs;
 mod ring;
+mod waiter;
 
+pub use accept::AcceptQueue;
+pub use doorbell::{Doorbell, Wake};
+pub use info::{ConnectionInfo, SNAPSHOT_SUBFLOWS, SubflowInfo};
 pub use knobs::Turned;
 
 /// Chunks that a ring between worker and application holds: some hundred microseconds' worth at 10 Gbit/s. More would
 /// only let what was written grow cold before it is sent.
 pub const RING_CHUNKS: usize = 256;
-/// Subflows whose figures a snapshot holds; a connection with more shows its first ones.
-pub const SNAPSHOT_SUBFLOWS: usize = 8;
-
-/// Wakes a worker that sleeps in poll(2). The runtime's is an eventfd; the simulator's does nothing.
-pub trait Wake: Debug + Send + Sync {
-    /// Makes the worker's poll return.
-    fn wake(&self);
-}
-
-/// A worker's doorbell: which connections have something from the application, and the means to wake the worker.
-#[derive(Debug)]
-pub struct Doorbell {
-    ready: ArrayQueue<ConnectionId>,
-    /// `ready` was full: the worker looks at all of its connections.
-    all: AtomicBool,
-    sleeping: AtomicBool,
-    wake: Box<dyn Wake>,
-}
-
-impl Doorbell {
-    /// A doorbell whose queue holds `capacity` connections.
-    pub fn new(capacity: usize, wake: Box<dyn Wake>) -> Self {
-        Self {
-            ready: ArrayQueue::new(capacity),
-            all: AtomicBool::new(false),
-            sleeping: AtomicBool::new(false),
-            wake,
-        }
-    }
-
-    /// The application: `connection` wants attention.
-    pub fn ring(&self, connection: ConnectionId) {
-        if self.ready.push(connection).is_err() {
-            self.all.store(true, Ordering::Release);
-        }
-        self.nudge();
-    }
-
-    /// Wakes the worker if it sleeps (after a command was put into its ring).
-    pub fn nudge(&self) {
-        // SeqCst, against prepare_sleep: either we see it sleeping, or it sees what we have pushed before.
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.sleeping.load(Ordering::SeqCst) && self.sleeping.swap(false, Ordering::SeqCst) {
-            self.wake.wake();
-        }
-    }
-
-    /// The worker: the next connection that rang.
-    pub fn next(&self) -> Option<ConnectionId> {
-        // Nearly always it is empty, and to see that costs less than to pop in vain. Who rings meanwhile sees to it that the
-        // worker comes again.
-        if self.ready.is_empty() { None } else { self.ready.pop() }
-    }
-
-    /// The worker: whether so many rang that all have to be looked at. Resets it.
-    pub fn take_all(&self) -> bool {
-        self.all.load(Ordering::Relaxed) && self.all.swap(false, Ordering::AcqRel)
-    }
-
-    /// The worker is about to sleep. It must look at its inputs once more after this, and only then sleep.
-    pub fn prepare_sleep(&self) {
-        self.sleeping.store(true, Ordering::SeqCst);
-        std::sync::atomic::fence(Ordering::SeqCst);
-    }
-
-    /// The worker is awake.
-    pub fn awake(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
-    }
-
-    /// Whether nothing is waiting for the worker.
-    pub fn is_quiet(&self) -> bool {
-        self.ready.is_empty() && !self.all.load(Ordering::Acquire)
-    }
-}
-
-/// Lets one application thread wait for the worker. The worker's side takes no lock unless somebody waits.
-#[derive(Debug, Default)]
-struct Waiter {
-    waiting: AtomicBool,
-    /// From the first time that somebody waits.
-    parking: OnceLock<Box<Parking>>,
-}
-
-/// What it takes to wait.
-#[derive(Debug)]
-struct Parking {
-    parker: Mutex<Parker>,
-    unparker: Unparker,
-}
-
-impl Default for Parking {
-    fn default() -> Self {
-        let parker = Parker::new();
-        let unparker = parker.unparker().clone();
-        Self { parker: Mutex::new(parker), unparker }
-    }
-}
-
-impl Waiter {
-    fn wake(&self) {
-        std::sync::atomic::fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
-            // Who waits has made it before.
-            if let Some(parking) = self.parking.get() {
-                parking.unparker.unpark();
-            }
-        }
-    }
-
-    /// Waits until `ready` says so; false when `timeout` passed first. Two threads that wait at the same end of a
-    /// stream wait for each other.
-    fn wait(&self, timeout: Option<std::time::Duration>, mut ready: impl FnMut() -> bool) -> bool {
-        if ready() {
-            return true;
-        }
-        let parking = self.parking.get_or_init(Default::default);
-        let parker = parking.parker.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut left = timeout;
-        loop {
-            self.waiting.store(true, Ordering::SeqCst);
-            std::sync::atomic::fence(Ordering::SeqCst);
-            if ready() {
-                self.waiting.store(false, Ordering::SeqCst);
-                return true;
-            }
-            // Slices of at most 100 ms need no clock to count down the time-out, and are a belt to the braces.
-            let slice = std::time::Duration::from_millis(100);
-            let slice = left.map_or(slice, |left| left.min(slice));
-            parker.park_timeout(slice);
-            if let Some(left) = &mut left {
-                *left = left.saturating_sub(slice);
-                if left.is_zero() {
-                    self.waiting.store(false, Ordering::SeqCst);
-                    return ready();
-                }
-            }
-        }
-    }
-}
 
 /// Where a connection stands, as its application sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,50 +44,6 @@ pub enum StreamState {
     /// It is over: [`StreamShared::close_reason`] says why. Received data can still be read.
     Closed = 2,
 }
-
-/// Figures of one subflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SubflowInfo {
-    /// Its ends.
-    pub tuple: FourTuple,
-    /// Its NIC.
-    pub port: PortId,
-    /// Whether it is established and usable.
-    pub alive: bool,
-    /// Used only as a backup.
-    pub backup: bool,
-    /// Payload bytes sent, retransmissions included.
-    pub bytes_sent: u64,
-    /// Payload bytes received in order.
-    pub bytes_received: u64,
-    /// Segments retransmitted.
-    pub retransmits: u64,
-    /// Smoothed round-trip time, in microseconds; 0 before the first sample.
-    pub srtt_us: u32,
-    /// Its variation, in microseconds.
-    pub rttvar_us: u32,
-    /// Congestion window, in bytes.
-    pub cwnd: u32,
-    /// Slow start threshold, in bytes.
-    pub ssthresh: u32,
-    /// Segment size for data, in bytes.
-    pub mss: u16,
-}
-
-/// Figures of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ConnectionInfo {
-    /// How many subflows there are (the snapshot shows the first [`SNAPSHOT_SUBFLOWS`], dead ones included).
-    pub subflows: u32,
-    /// The peer's window, in bytes.
-    pub send_window: u32,
-    /// Bytes sent again on another subflow.
-    pub reinjected: u64,
-    /// The subflows.
-    pub subflow: [Option<SubflowInfo>; SNAPSHOT_SUBFLOWS],
-}
-
-const SUBFLOW_WORDS: usize = 14;
 
 /// What worker and application share for one connection.
 #[derive(Debug)]
@@ -623,166 +443,5 @@ impl StreamShared {
     /// Publishes figures.
     pub fn publish(&self, info: &ConnectionInfo) {
         self.info.publish(info);
-    }
-}
-
-/// Accepted connections that no application has taken yet.
-#[derive(Debug)]
-pub struct AcceptQueue {
-    queue: ArrayQueue<Arc<StreamShared>>,
-    closed: AtomicBool,
-    waiter: Waiter,
-}
-
-impl AcceptQueue {
-    /// A queue for at most `backlog` connections. At each worker as many again may be in their handshakes (the SYN queue).
-    /// Full: SYNs are dropped, which their senders repeat, and a connection whose handshake ends meanwhile is reset. A full
-    /// SYN queue: SYNs are answered with cookies.
-    pub fn new(backlog: usize) -> Arc<Self> {
-        Arc::new(Self {
-            queue: ArrayQueue::new(backlog),
-            closed: AtomicBool::new(false),
-            waiter: Waiter::default(),
-        })
-    }
-
-    /// The worker: a connection is established.
-    ///
-    /// # Errors
-    /// The connection back when the queue is full or closed.
-    pub fn push(&self, stream: Arc<StreamShared>) -> Result<(), Arc<StreamShared>> {
-        if self.closed.load(Ordering::Acquire) {
-            return Err(stream);
-        }
-        self.queue.push(stream)?;
-        self.waiter.wake();
-        Ok(())
-    }
-
-    /// How many connections it takes.
-    pub fn backlog(&self) -> usize {
-        self.queue.capacity()
-    }
-
-    /// Whether it would take no more now.
-    pub fn is_full(&self) -> bool {
-        self.queue.is_full()
-    }
-
-    /// The application: the next connection, if there is one.
-    pub fn pop(&self) -> Option<Arc<StreamShared>> {
-        self.queue.pop()
-    }
-
-    /// Whether no connection waits. Cheaper than a [`AcceptQueue::pop`] in vain.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Waits until there is a connection; false when `timeout` passed first or the queue is closed.
-    pub fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.waiter.wait(timeout, || !self.queue.is_empty() || self.closed.load(Ordering::Acquire))
-            && !self.queue.is_empty()
-    }
-
-    /// Nothing is accepted any more; those who wait return.
-    pub fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.waiter.wake();
-    }
-}
-
-fn pack_addr(addr: IpAddr) -> [u64; 2] {
-    let bits = match addr {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    };
-    [(bits >> 64) as u64, bits as u64]
-}
-
-fn unpack_addr(words: [u64; 2]) -> IpAddr {
-    let v6 = Ipv6Addr::from_bits(u128::from(words[0]) << 64 | u128::from(words[1]));
-    v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
-}
-
-/// Marks a used slot of the snapshot.
-const USED: u64 = 1 << 63;
-
-impl SubflowInfo {
-    fn to_words(self) -> [u64; SUBFLOW_WORDS] {
-        let Self {
-            tuple,
-            port,
-            alive,
-            backup,
-            bytes_sent,
-            bytes_received,
-            retransmits,
-            srtt_us,
-            rttvar_us,
-            cwnd,
-            ssthresh,
-            mss,
-        } = self;
-        let [local_high, local_low] = pack_addr(tuple.local.addr);
-        let [remote_high, remote_low] = pack_addr(tuple.remote.addr);
-        let ports = u64::from(tuple.local.port) << 16 | u64::from(tuple.remote.port);
-        let small =
-            USED | u64::from(port.0) << 32 | u64::from(mss) << 16 | u64::from(backup) << 1 | u64::from(alive);
-        [
-            local_high,
-            local_low,
-            remote_high,
-            remote_low,
-            ports,
-            small,
-            bytes_sent,
-            bytes_received,
-            retransmits,
-            u64::from(srtt_us),
-            u64::from(rttvar_us),
-            u64::from(cwnd),
-            u64::from(ssthresh),
-            0,
-        ]
-    }
-
-    fn from_words(words: &[u64]) -> Option<Self> {
-        let &[
-            lh,
-            ll,
-            rh,
-            rl,
-            ports,
-            small,
-            bytes_sent,
-            bytes_received,
-            retransmits,
-            srtt,
-            rttvar,
-            cwnd,
-            ssthresh,
-            _,
-        ] = words
-        else {
-            return None;
-        };
-        (small & USED != 0).then(|| SubflowInfo {
-            tuple: FourTuple {
-                local: Endpoint::new(unpack_addr([lh, ll]), (ports >> 16) as u16),
-                remote: Endpoint::new(unpack_addr([rh, rl]), ports as u16),
-            },
-            port: PortId((small >> 32) as u16),
-            alive: small & 1 != 0,
-            backup: small & 2 != 0,
-            bytes_sent,
-            bytes_received,
-            retransmits,
-            srtt_us: srtt as u32,
-            rttvar_us: rttvar as u32,
-            cwnd: cwnd as u32,
-            ssthresh: ssthresh as u32,
-            mss: (small >> 16) as u16,
-        })
     }
 }

@@ -1,13 +1,12 @@
 //! A connection's figures as its readers see them: a small snapshot for the one or two subflows that nearly all have, and a
 //! large one from the first time that there are more.
 
-use super::{ConnectionInfo, SNAPSHOT_SUBFLOWS, SubflowInfo};
+use super::info::{ConnectionInfo, SNAPSHOT_SUBFLOWS, SUBFLOW_WORDS, SubflowInfo};
 use crate::base::snapshot::{Snapshot, Words};
 use std::sync::OnceLock;
 
 /// Subflows in the small snapshot.
 const FEW: usize = 2;
-const SUBFLOW_WORDS: usize = super::SUBFLOW_WORDS;
 const FEW_WORDS: usize = 3 + FEW * SUBFLOW_WORDS;
 const ALL_WORDS: usize = 3 + SNAPSHOT_SUBFLOWS * SUBFLOW_WORDS;
 

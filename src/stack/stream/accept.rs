@@ -1,0 +1,73 @@
+//! Where accepted connections wait for their application.
+
+use crate::stack::stream::StreamShared;
+use crate::stack::stream::waiter::Waiter;
+use crossbeam::queue::ArrayQueue;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Accepted connections that no application has taken yet.
+#[derive(Debug)]
+pub struct AcceptQueue {
+    queue: ArrayQueue<Arc<StreamShared>>,
+    closed: AtomicBool,
+    waiter: Waiter,
+}
+
+impl AcceptQueue {
+    /// A queue for at most `backlog` connections. At each worker as many again may be in their handshakes (the SYN queue).
+    /// Full: SYNs are dropped, which their senders repeat, and a connection whose handshake ends meanwhile is reset. A full
+    /// SYN queue: SYNs are answered with cookies.
+    pub fn new(backlog: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: ArrayQueue::new(backlog),
+            closed: AtomicBool::new(false),
+            waiter: Waiter::default(),
+        })
+    }
+
+    /// The worker: a connection is established.
+    ///
+    /// # Errors
+    /// The connection back when the queue is full or closed.
+    pub fn push(&self, stream: Arc<StreamShared>) -> Result<(), Arc<StreamShared>> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(stream);
+        }
+        self.queue.push(stream)?;
+        self.waiter.wake();
+        Ok(())
+    }
+
+    /// How many connections it takes.
+    pub fn backlog(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// Whether it would take no more now.
+    pub fn is_full(&self) -> bool {
+        self.queue.is_full()
+    }
+
+    /// The application: the next connection, if there is one.
+    pub fn pop(&self) -> Option<Arc<StreamShared>> {
+        self.queue.pop()
+    }
+
+    /// Whether no connection waits. Cheaper than a [`AcceptQueue::pop`] in vain.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Waits until there is a connection; false when `timeout` passed first or the queue is closed.
+    pub fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
+        self.waiter.wait(timeout, || !self.queue.is_empty() || self.closed.load(Ordering::Acquire))
+            && !self.queue.is_empty()
+    }
+
+    /// Nothing is accepted any more; those who wait return.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waiter.wake();
+    }
+}
