@@ -175,7 +175,7 @@ impl Stream {
     }
 
     /// After [`Stream::close_send`]: waits until the peer has acknowledged everything, the end included. False when
-    /// `timeout` passed first.
+    /// nothing has moved for as long as `timeout`.
     ///
     /// # Errors
     /// The connection ended before that.
@@ -481,22 +481,17 @@ impl Listener {
     /// # Errors
     /// The listener was closed.
     pub fn accept(&self, timeout: Option<Duration>) -> io::Result<Option<Stream>> {
-        loop {
-            if let Some(shared) = self.accept.pop() {
-                let Some((_, tuple)) = shared.identity() else {
-                    // An accepted connection has a name by the time it is handed over.
-                    shared.abandon();
-                    continue;
-                };
+        while let Some(shared) = self.accept.wait(timeout) {
+            if let Some((_, tuple)) = shared.identity() {
                 return Ok(Some(Stream::new(shared, tuple, &self.pool, self.control.clone())));
             }
-            if self.closed.load(Ordering::Acquire) {
-                return Err(io::Error::new(ErrorKind::NotConnected, "the listener is closed"));
-            }
-            if !self.accept.wait(timeout) && !self.closed.load(Ordering::Acquire) {
-                return Ok(None);
-            }
+            // An accepted connection has a name by the time it is handed over.
+            shared.abandon();
         }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(io::Error::new(ErrorKind::NotConnected, "the listener is closed"));
+        }
+        Ok(None)
     }
 
     /// Accepts nothing more; connections that nobody has taken are closed.

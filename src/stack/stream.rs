@@ -275,7 +275,7 @@ impl StreamShared {
     /// Waits until there is something to read, the peer has finished, or the connection is closed. False when
     /// `timeout` passed first.
     pub fn wait_readable(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.reader.wait(timeout, || {
+        self.reader.wait_until(timeout, || {
             !self.to_app.is_empty()
                 || self.receive_finished.load(Ordering::Acquire)
                 || self.state() == StreamState::Closed
@@ -284,7 +284,7 @@ impl StreamShared {
 
     /// Waits until the ring to the worker is at most half full, or the connection is closed.
     pub fn wait_writable(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.writer.wait(timeout, || {
+        self.writer.wait_until(timeout, || {
             self.state() == StreamState::Closed
                 || (self.state() == StreamState::Open && self.to_stack.len() <= RING_CHUNKS / 2)
         })
@@ -292,12 +292,14 @@ impl StreamShared {
 
     /// Waits until the connection is open or closed.
     pub fn wait_open(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.writer.wait(timeout, || self.state() != StreamState::Connecting)
+        self.writer.wait_until(timeout, || self.state() != StreamState::Connecting)
     }
 
     /// Waits until everything sent has been acknowledged, or the connection is closed.
     pub fn wait_sent(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.writer.wait(timeout, || self.is_sent() || self.state() == StreamState::Closed)
+        self.writer
+            .wait(timeout, || (self.is_sent() || self.state() == StreamState::Closed).then_some(()))
+            .is_some()
     }
 
     // ---- the worker's side ----

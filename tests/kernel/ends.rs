@@ -8,7 +8,7 @@ use braid::lab::{Host, Lab};
 use braid::mptcp::ChecksumPolicy;
 use braid::runtime::{CtlPath, PathConfig, Runtime, RuntimeConfig};
 use braid::stack::{ConnectOptions, ListenOptions};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, ipproto, sockopt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -40,11 +40,13 @@ pub struct End {
     pub actions: Vec<Action>,
 }
 
-/// Whose MPTCP.
+/// Whose MPTCP, or TCP.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Over {
-    /// The kernel's, set up by `ip mptcp` and sysctl.
+    /// The kernel's MPTCP, set up by `ip mptcp` and sysctl.
     Kernel,
+    /// The kernel's TCP.
+    KernelTcp,
     /// Ours.
     Braid(Ours),
 }
@@ -52,6 +54,10 @@ pub enum Over {
 /// How Braid is started.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Ours {
+    /// TCP, and no MPTCP.
+    pub plain_tcp: bool,
+    /// The receive buffer, in bytes; `None`: the default.
+    pub receive_buffer: Option<u32>,
     /// Checksums of mappings on every connection.
     pub dss_checksum: bool,
     /// Both families of a NIC, side by side.
@@ -145,16 +151,17 @@ fn one_end_of_a_connection() {
     let Ok(end) = env::var(VARIABLE) else { return };
     let end: End = serde_json::from_str(&end).expect("a test gives it");
     match &end.stack {
-        Over::Kernel => over_the_kernel(&end),
+        Over::Kernel => over_the_kernel(&end, ipproto::MPTCP),
+        Over::KernelTcp => over_the_kernel(&end, ipproto::TCP),
         Over::Braid(ours) => over_braid(&end, ours),
     }
     .expect("the connection does what it should");
 }
 
-fn over_the_kernel(end: &End) -> io::Result<()> {
+fn over_the_kernel(end: &End, protocol: Protocol) -> io::Result<()> {
     let family = if end.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::MPTCP))?;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, Some(protocol))?;
     if !end.listens {
         rustix::net::connect(&socket, &end.address)?;
         return run(Connection::Kernel(TcpStream::from(socket)), &end.actions);
@@ -171,20 +178,37 @@ fn over_the_kernel(end: &End) -> io::Result<()> {
     run(Connection::Kernel(listener.accept()?.0), &end.actions)
 }
 
+impl Ours {
+    /// Braid's runtime.
+    pub fn start(&self) -> io::Result<Runtime> {
+        let endpoints =
+            self.endpoints.iter().map(|words| words.parse().expect("an endpoint")).collect::<Vec<_>>();
+        let policy =
+            if endpoints.is_empty() { PathConfig::default().policy } else { braid::pm::Policy::Endpoints };
+        let config = RuntimeConfig {
+            frames: 16384,
+            paths: PathConfig { dual_stack: self.dual_stack, endpoints, policy, ..PathConfig::default() },
+            ctl: self.ctl.clone().map_or(CtlPath::None, CtlPath::At),
+            ..RuntimeConfig::default()
+        };
+        Runtime::start(config).map_err(io::Error::other)
+    }
+
+    /// How its connections are made.
+    pub fn options(&self) -> ConnectOptions {
+        let defaults = ConnectOptions::default();
+        ConnectOptions {
+            mptcp: !self.plain_tcp,
+            checksum: if self.dss_checksum { ChecksumPolicy::Required } else { defaults.checksum },
+            no_join_here: self.no_join_here,
+            receive_buffer: self.receive_buffer.unwrap_or(defaults.receive_buffer),
+            ..defaults
+        }
+    }
+}
+
 fn over_braid(end: &End, ours: &Ours) -> io::Result<()> {
-    let endpoints =
-        ours.endpoints.iter().map(|words| words.parse().expect("an endpoint")).collect::<Vec<_>>();
-    let policy =
-        if endpoints.is_empty() { PathConfig::default().policy } else { braid::pm::Policy::Endpoints };
-    let config = RuntimeConfig {
-        frames: 16384,
-        paths: PathConfig { dual_stack: ours.dual_stack, endpoints, policy, ..PathConfig::default() },
-        ctl: ours.ctl.clone().map_or(CtlPath::None, CtlPath::At),
-        ..RuntimeConfig::default()
-    };
-    let runtime = Runtime::start(config).map_err(io::Error::other)?;
-    let checksum = if ours.dss_checksum { ChecksumPolicy::Required } else { ChecksumPolicy::default() };
-    let options = ConnectOptions { checksum, no_join_here: ours.no_join_here, ..ConnectOptions::default() };
+    let (runtime, options) = (ours.start()?, ours.options());
     if !end.listens {
         let stream = runtime.connect(end.address, options, PATIENCE).map_err(io::Error::other)?;
         return run(Connection::Braid(Box::new(stream)), &end.actions);

@@ -206,6 +206,7 @@ impl Stage {
             name: format!("{name}, {way:?}"),
             way,
             ours: Ours { ctl: Some(self.ctl_path()), ..Ours::default() },
+            theirs: Over::Kernel,
             server: ("0.0.0.0".to_owned(), address(Host::B, 1)),
             before: Counters::of(&self.lab, way.kernel()),
         }
@@ -220,22 +221,31 @@ pub struct Case<'a> {
     pub way: Way,
     /// How Braid is started.
     pub ours: Ours,
+    /// What of the kernel's is at the other end.
+    theirs: Over,
     /// Where the server listens, and where the client connects to.
     pub server: (String, String),
     before: Counters,
 }
 
 impl<'a> Case<'a> {
+    /// Both ends do TCP, and nothing else.
+    pub fn plain(mut self) -> Self {
+        self.ours.plain_tcp = true;
+        self.theirs = Over::KernelTcp;
+        self
+    }
+
     /// Begins it: what the kernel's end does, and what Braid's does.
     pub fn talk(self, kernel: Vec<Action>, braid: Vec<Action>) -> Talk<'a> {
-        let Case { stage, name, way, ours, server: (at, to), before } = self;
+        let Case { stage, name, way, ours, theirs, server: (at, to), before } = self;
         let socket = |addr: &str| SocketAddr::new(addr.parse().expect("an address"), PORT);
         let end = |host: Host, stack: Over, actions: Vec<Action>| {
             let listens = host == Host::B;
             let address = socket(if listens { &at } else { &to });
             move || Child::start(&stage.lab, host, &End { stack, listens, address, actions })
         };
-        let kernel = end(way.kernel(), Over::Kernel, kernel);
+        let kernel = end(way.kernel(), theirs, kernel);
         let braid = end(way.braid(), Over::Braid(ours), braid);
         // The server first.
         let (kernel, braid) = match way {

@@ -59,15 +59,61 @@ impl AcceptQueue {
         self.queue.is_empty()
     }
 
-    /// Waits until there is a connection; false when `timeout` passed first or the queue is closed.
-    pub fn wait(&self, timeout: Option<std::time::Duration>) -> bool {
-        self.waiter.wait(timeout, || !self.queue.is_empty() || self.closed.load(Ordering::Acquire))
-            && !self.queue.is_empty()
+    /// The application: the next connection, for which it waits; `None` when `timeout` passed first or the queue is closed.
+    pub fn wait(&self, timeout: Option<std::time::Duration>) -> Option<Arc<StreamShared>> {
+        let next = || match self.queue.pop() {
+            Some(stream) => Some(Some(stream)),
+            None => self.closed.load(Ordering::Acquire).then_some(None),
+        };
+        self.waiter.wait(timeout, next).flatten()
     }
 
     /// Nothing is accepted any more; those who wait return.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.waiter.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::stream::{Doorbell, Wake};
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    #[derive(Debug)]
+    struct NoWake;
+    impl Wake for NoWake {
+        fn wake(&self) {}
+    }
+
+    #[test]
+    fn threads_that_accept_side_by_side_each_wait_for_a_connection_of_their_own() {
+        const CONNECTIONS: usize = 5000;
+        let doorbell = Arc::new(Doorbell::new(1, Box::new(NoWake)));
+        let (queue, taken) = (AcceptQueue::new(16), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    while queue.wait(None).is_some() {
+                        taken.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+            for _ in 0..CONNECTIONS {
+                let mut stream = StreamShared::new(Arc::clone(&doorbell));
+                while let Err(full) = queue.push(stream) {
+                    stream = full;
+                    thread::yield_now();
+                }
+            }
+            while !queue.is_empty() {
+                thread::yield_now();
+            }
+            queue.close();
+        });
+        assert_eq!(taken.into_inner(), CONNECTIONS);
+        assert!(queue.wait(None).is_none(), "closed");
     }
 }
