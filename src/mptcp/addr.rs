@@ -12,7 +12,7 @@ use std::net::IpAddr;
 pub const ADDRESSES_MAX: usize = 32;
 /// How often an announcement is repeated before we give up.
 const ANNOUNCEMENTS_MAX: u32 = 5;
-/// The wait for the first echo; doubled each time.
+/// The wait for an echo the first two times; then doubled each time.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Addresses {
             .iter_mut()
             .find(|known| !known.echoed && known.sent < ANNOUNCEMENTS_MAX && known.next_at <= now)?;
         // Pitfall 19: repeated while it is not echoed, with back-off.
-        due.next_at = now + ECHO_TIMEOUT * 2u32.pow(due.sent);
+        due.next_at = now + ECHO_TIMEOUT * 2u32.pow(due.sent.saturating_sub(1));
         due.sent += 1;
         let Announcement { id, addr, port, .. } = *due;
         Some(AddAddr::Announce { address_id: id, addr, port, hmac: keys.announce_hmac_sent(id, addr, port) })
@@ -177,7 +177,7 @@ mod tests {
             assert!(addresses.poll_announcement(at, &keys()).is_some());
             times.push(at.as_millis());
         }
-        assert_eq!(times, [0, 1000, 3000, 7000, 15000]);
+        assert_eq!(times, [0, 1000, 2000, 4000, 8000]);
 
         assert!(addresses.announce(Instant::ZERO, AddressId(1), addr(1), None));
         addresses.handle_echo(AddressId(1), addr(2), None);

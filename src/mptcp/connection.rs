@@ -136,6 +136,8 @@ pub struct Connection {
     /// Resets carry MP_FASTCLOSE.
     names_key_on_resets: bool,
     joins_allowed: bool,
+    /// The peer has shown without a DSS that it has our key.
+    keys_proven: bool,
     closed: bool,
     /// A SYN has ended TIME-WAIT: it is for a listener.
     reopened: bool,
@@ -214,6 +216,7 @@ impl Connection {
             fast_close: None,
             names_key_on_resets: false,
             joins_allowed: false,
+            keys_proven: false,
             closed: false,
             reopened: false,
             turn: 0,
@@ -284,12 +287,13 @@ impl Connection {
             (Mode::Offering, _) => Signalling::Offering(flags),
             (Mode::Answering, _) => Signalling::Answering(flags, self.local.key),
             (Mode::Multipath { confirmed }, Some(keys)) => {
-                let keys_due = self.initiator && !confirmed;
+                let keys_due = self.initiator && !confirmed && !self.keys_proven;
                 Signalling::Multipath(Signals {
                     keys,
                     flags,
                     keys_due,
                     data_ack: self.data_ack_form(),
+                    data_came: self.receive.next() != self.receive_base,
                     data_fin: (self.send_side == SendSide::FinSent).then(|| self.send.end()),
                     data_fin_alone: self.send_side == SendSide::FinSent && !self.is_keys_turn(keys_due),
                     fail: self.failure.map(|failure| failure.data_seq),

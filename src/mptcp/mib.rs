@@ -28,7 +28,7 @@ macro_rules! mib {
 }
 
 mib! {
-    /// SYNs with MP_CAPABLE received.
+    /// SYNs received with an MP_CAPABLE that we can agree to.
     CapableSynRx = "MPCapableSYNRX",
     /// SYNs with MP_CAPABLE sent.
     CapableSynTx = "MPCapableSYNTX",

@@ -52,6 +52,8 @@ pub struct Signals {
     pub keys_due: bool,
     /// The next data byte that we expect.
     pub data_ack: ShortOrLong,
+    /// Some data has come: there is something to acknowledge.
+    pub data_came: bool,
     /// The number of our DATA_FIN, once it may be said and while it is not acknowledged.
     pub data_fin: Option<DataSeq>,
     /// It is said on segments without payload, too.
@@ -73,6 +75,8 @@ pub struct SubflowSide {
     pub local_id: AddressId,
     /// We want it used only as a backup.
     pub backup: bool,
+    /// The last DATA_ACK that it has said.
+    pub said: Option<ShortOrLong>,
 }
 
 /// What of a data segment its mapping says.
@@ -263,7 +267,14 @@ impl Signalling {
         if let Some(data_seq) = signals.fail {
             push_if_room(&mut options, MptcpOption::Fail(MpFail { data_seq }));
         }
-        push_if_room(&mut options, own_option(signals, side));
+        // RFC 8684 §3.4.1: ADD_ADDR and its echo often go on a pure ACK. Where that has nothing else to say they go alone, as
+        // from Linux: no more than they need, of what little room timestamps and IPv6 leave.
+        let news = signals.keys_due
+            || signals.data_fin_alone
+            || (signals.data_came && side.said != Some(signals.data_ack));
+        if news || !matches!(signal, Some(MptcpOption::AddAddr(_))) {
+            push_if_room(&mut options, own_option(signals, side));
+        }
         options
     }
 }

@@ -13,7 +13,7 @@ use crate::mptcp::subflow_set::SubflowSlot;
 use crate::mptcp::{Path, SubflowId};
 use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
-use crate::wire::mptcp::AddressId;
+use crate::wire::mptcp::{AddressId, ShortOrLong};
 use crate::wire::{FourTuple, MptcpOption, SegmentRepr};
 
 /// Between signals where no round trip was measured.
@@ -115,6 +115,8 @@ pub struct Subflow {
     /// The last segment came without any option of MPTCP.
     pub bare: bool,
     signals: SignalQueue,
+    /// The last DATA_ACK that it has said.
+    said: Option<ShortOrLong>,
     /// It carries all sent data before this byte, or was not to take it over from the subflows that do.
     pub looked_at: DataSeq,
     /// When its congestion window was halved because it held up the others.
@@ -152,6 +154,7 @@ impl Subflow {
             dss_seen: false,
             bare: false,
             signals: SignalQueue::default(),
+            said: None,
             looked_at: DataSeq::default(),
             penalised_at: None,
             removal: None,
@@ -315,8 +318,8 @@ impl Subflow {
 
     /// What of it its segments say.
     fn side(&self) -> SubflowSide {
-        let Self { role, phase, local_id, local_backup: backup, .. } = *self;
-        SubflowSide { role, phase, local_id, backup }
+        let Self { role, phase, local_id, local_backup: backup, said, .. } = *self;
+        SubflowSide { role, phase, local_id, backup, said }
     }
 
     /// The options of the next segment without payload.
@@ -371,6 +374,11 @@ impl Subflow {
                 }
             }
         }
+        let data_ack = |option: &MptcpOption| match option {
+            MptcpOption::Dss(dss) => dss.data_ack,
+            _ => None,
+        };
+        self.said = options.mptcp.iter().find_map(data_ack).or(self.said);
         let segment = SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn, tcp, options: &options };
         let chunk = payload.map(|payload| payload.chunk);
         let packet = emitter.write(&segment, &self.path, chunk, sum, cache)?;

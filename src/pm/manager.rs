@@ -199,6 +199,7 @@ impl Manager {
                 }
                 let state = Connection::new(now, token, tuple, initiator, no_join_remote);
                 self.connections.insert((worker, connection), Box::new(state));
+                self.evaluate(now, (worker, connection));
             }
             Report::JoinsAllowed { connection } => {
                 let key = (worker, connection);
@@ -335,17 +336,21 @@ impl Manager {
     pub(super) fn evaluate(&mut self, now: Instant, key: Key) {
         let Self { config, endpoints, usable, routes, connections, commands, timers, .. } = self;
         let Some(connection) = connections.get_mut(&key) else { return };
-        // RFC 8684 §3.2: no subflow before MPTCP is confirmed.
+        let ground = ground(config, endpoints, usable, routes);
+        // RFC 8684 §3.2: no subflow before MPTCP is confirmed. But a responder has both keys from the handshake, as its peer
+        // has: it tells at once of the addresses that the user wants announced.
         if !connection.joins_allowed() {
+            if !connection.initiator() {
+                ground.announce(key, connection, false, commands);
+            }
             return;
         }
-        let ground = ground(config, endpoints, usable, routes);
         let stranded = connection.is_stranded();
         while let Some(command) = ground.next_subflow(now, key, connection, stranded) {
             commands.push_back(command);
         }
         ground.withdraw(key, connection, endpoints, commands);
-        ground.announce(key, connection, commands);
+        ground.announce(key, connection, true, commands);
         let timer = connection.next_attempt(now);
         if let Some(at) = std::mem::replace(&mut connection.timer, timer) {
             timers.remove(&(at, key));

@@ -123,14 +123,18 @@ impl Ground<'_> {
         }
     }
 
-    /// Announces what the peer has not heard of (RFC 8684 §3.4.1).
+    /// Announces what the peer has not heard of (RFC 8684 §3.4.1). Without `by_policy` only what the user asks for.
     pub(super) fn announce(
         &self,
         (worker, id): Key,
         connection: &mut Connection,
+        by_policy: bool,
         commands: &mut VecDeque<PmCommand>,
     ) {
         for usable in self.usable {
+            if self.uses(connection, usable).by_policy && !by_policy {
+                continue;
+            }
             let address = usable.wire_id(connection);
             if !self.is_to_be_announced(connection, usable) || !connection.should_announce(address) {
                 continue;

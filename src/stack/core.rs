@@ -321,10 +321,9 @@ impl Stack {
             listener.half_open += 1;
             (listener.id, listener.options.connection)
         };
-        let capable = packet.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Capable(_)));
-        self.counted.mptcp.add(Mib::CapableSynRx, u64::from(capable));
         let setup = self.setup(now, packet.tuple, self.answering_path(port, packet), options);
         let connection = Connection::accept(now, &setup, packet);
+        self.counted.mptcp.add(Mib::CapableSynRx, u64::from(connection.is_answering()));
         self.counters.accepted += 1;
         self.insert(Slot::new(connection, None, Some(listener)), setup.tuple);
     }

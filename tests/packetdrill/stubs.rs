@@ -3,6 +3,8 @@
 
 use crate::kernel::Kernel;
 use crate::world::World;
+use braid::pm::{EndpointSpec, Flags};
+use braid::wire::mptcp::AddressId;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -83,17 +85,24 @@ fn ip(world: &mut World, words: &[&str]) -> (u8, String) {
     };
     match words[..] {
         ["mptcp", "endpoint", "flush", ..] => world.flush_endpoints(),
-        ["mptcp", "endpoint", "add", addr, ref flags @ ..] => {
+        ["mptcp", "endpoint", "add", addr, ..] => {
             let Ok(addr) = addr.parse::<IpAddr>() else { return (1, String::new()) };
-            for flag in flags {
-                if ["backup", "fullmesh", "laminar", "id", "port"].contains(flag) {
-                    world.wants.add(format!("ip mptcp endpoint {flag}"));
-                }
+            let has = |flag| words.contains(&flag);
+            let flags = Flags {
+                signal: has("signal"),
+                subflow: has("subflow"),
+                backup: has("backup"),
+                fullmesh: has("fullmesh"),
+                laminar: has("laminar"),
+            };
+            let port = after("port").and_then(|port| u16::try_from(port).ok());
+            let id = after("id").and_then(|id| u8::try_from(id).ok()).map(AddressId);
+            if let Err(error) = world.add_endpoint(EndpointSpec { addr, port, nic: None, id, flags }) {
+                return (2, format!("{error}\n"));
             }
-            world.add_endpoint(addr);
         }
         ["mptcp", "limits", "set", ..] => {
-            after("subflows").into_iter().for_each(|further| world.set_subflow_limit(further));
+            world.set_limits(after("subflows"), after("add_addr_accepted"));
         }
         // The addresses of packets are whatever the script says; nothing is cached.
         ["addr" | "address", ..] | ["tcp_metrics", "flush", ..] | ["route", ..] => {}
@@ -110,11 +119,18 @@ fn tc(world: &mut World, words: &[&str]) -> (u8, String) {
     (0, String::new())
 }
 
-/// `nstat -n` begins anew; `nstat -zjs` prints counters as JSON. The stack has none under the kernel's names yet: a script
-/// that reads one finds nothing, and fails.
+/// `nstat -n` begins anew; `nstat -zjs` prints counters as JSON: those of MPTCP, which are all that scripts read.
 fn nstat(world: &mut World, words: &[&str]) -> (u8, String) {
-    if !words.contains(&"-n") {
-        world.wants.add("nstat: MPTcpExt counters");
+    let now = world.mptcp_counters();
+    if words.contains(&"-n") {
+        world.counted = now;
+        return (0, String::new());
     }
-    (0, "{\"kernel\":{}}\n".to_owned())
+    let rows: Vec<String> = now
+        .iter()
+        .map(|(counter, count)| {
+            format!("\"MPTcpExt{}\":{}", counter.name(), count - world.counted.get(counter))
+        })
+        .collect();
+    (0, format!("{{\"kernel\":{{{}}}}}\n", rows.join(",")))
 }

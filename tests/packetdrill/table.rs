@@ -285,7 +285,7 @@ pub unsafe extern "C" fn packetdrill_interface_init(flags: *const c_char, interf
 /// Makes the world, once in a process.
 fn start(flags: &str) {
     let Flags { local, mtu, control, wants } = Flags::parse(flags);
-    let kernel = Kernel::new(World::new(mtu, Wants::new(wants)));
+    let kernel = Kernel::new(World::new(local, mtu, Wants::new(wants)));
     let shim = SHIM.get_or_init(|| Shim { kernel, local });
     // The commands of scripts need no shim.
     // SAFETY: packetdrill's other thread sleeps until the script begins, and reads no environment.

@@ -9,7 +9,11 @@ use crate::wants::Wants;
 use braid::base::pool::{RX_HEADROOM, RX_PACKET_MAX};
 use braid::base::time::Duration;
 use braid::base::{FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
-use braid::pm::{AddressEvent, Limits, LinkEvent, Manager, PmCommand, PmConfig, Prefix, Route, Routes};
+use braid::mptcp::MptcpCounters;
+use braid::pm::{
+    AddressEvent, EndpointError, EndpointSpec, Limits, LinkEvent, Manager, PmCommand, PmConfig, Policy,
+    Prefix, Route, Routes,
+};
 use braid::stack::core::{PortConfig, Stack, StackConfig};
 use braid::stack::stream::Wake;
 use braid::stack::{Command, Doorbell, Path};
@@ -65,16 +69,20 @@ pub struct World {
     /// What descriptors stand for.
     pub sockets: Sockets,
     host: Option<Host>,
-    endpoints: Vec<IpAddr>,
+    /// Addresses of the NIC.
+    addresses: Vec<IpAddr>,
+    endpoints: Vec<EndpointSpec>,
     limits: Limits,
+    /// What `nstat -n` saw.
+    pub counted: MptcpCounters,
     outbox: VecDeque<(Instant, Vec<u8>)>,
     bursts: BTreeMap<FourTuple, SuperSegments>,
     next_port: u16,
 }
 
 impl World {
-    /// A host whose NIC takes packets of `mtu` bytes.
-    pub fn new(mtu: u16, wants: Wants) -> Self {
+    /// A host whose NIC has the address `local` and takes packets of `mtu` bytes.
+    pub fn new(local: IpAddr, mtu: u16, wants: Wants) -> Self {
         Self {
             now: BEGIN,
             mtu,
@@ -82,9 +90,11 @@ impl World {
             wants,
             sockets: Sockets::default(),
             host: None,
+            addresses: vec![local],
             endpoints: Vec::new(),
             // Linux: two subflows more, and no announced address is followed.
-            limits: Limits { subflows: 3, ..Limits::default() },
+            limits: Limits { subflows: 2, add_addr_accepted: 0, ..Limits::default() },
+            counted: MptcpCounters::default(),
             outbox: VecDeque::new(),
             bursts: BTreeMap::new(),
             next_port: 40_000,
@@ -110,7 +120,7 @@ impl World {
 
     /// The stack.
     pub fn host(&mut self) -> &mut Host {
-        let Self { persona, mtu, endpoints, limits, now, host, .. } = self;
+        let Self { persona, mtu, addresses, endpoints, limits, now, host, .. } = self;
         host.get_or_insert_with(|| {
             let doorbell = Arc::new(Doorbell::new(1024, Box::new(NobodySleeps)));
             let config = StackConfig {
@@ -123,14 +133,20 @@ impl World {
             };
             let stack = Stack::new(config, Arc::clone(&doorbell));
             let cache = PoolCache::new(FramePool::new_heap(FRAMES));
-            let mut manager = Manager::new(PmConfig { limits: *limits, ..PmConfig::default() }, 1);
+            // As Linux: only endpoints say what addresses are for.
+            let config = PmConfig { policy: Policy::Endpoints, limits: *limits, ..PmConfig::default() };
+            let mut manager = Manager::new(config, 1);
             manager.handle_link(*now, LinkEvent { port: PORT, up: true });
             let anywhere = |addr: &str| {
                 let addr = addr.parse().expect("an address");
                 Route { port: Some(PORT), prefix: Prefix::new(addr, 0), via: None }
             };
             manager.set_routes(*now, Routes::new(vec![anywhere("0.0.0.0"), anywhere("::")]));
-            for addr in endpoints.iter().copied() {
+            // The user's endpoints come first: their ids count from 1.
+            for spec in endpoints.iter() {
+                manager.add_endpoint(*now, spec).expect("it was looked at when it was added");
+            }
+            for addr in addresses.iter().copied() {
                 manager.handle_address(*now, AddressEvent { port: PORT, addr, added: true });
             }
             Host { stack, cache, doorbell, manager }
@@ -163,30 +179,43 @@ impl World {
         self.settle();
     }
 
-    /// `ip mptcp endpoint add`: an address for further subflows.
-    pub fn add_endpoint(&mut self, addr: IpAddr) {
-        self.endpoints.push(addr);
-        let now = self.now;
+    /// `ip mptcp endpoint add`. The address is one of ours from then on, as packets with whatever address come to us.
+    pub fn add_endpoint(&mut self, spec: EndpointSpec) -> Result<(), EndpointError> {
+        spec.check()?;
+        let (now, addr) = (self.now, spec.addr);
+        self.addresses.push(addr);
         if let Some(host) = &mut self.host {
             host.manager.handle_address(now, AddressEvent { port: PORT, addr, added: true });
+            host.manager.add_endpoint(now, &spec)?;
             self.settle();
+        } else {
+            self.endpoints.push(spec);
         }
+        Ok(())
     }
 
     /// `ip mptcp endpoint flush`.
     pub fn flush_endpoints(&mut self) {
+        self.endpoints.clear();
         let now = self.now;
-        for addr in std::mem::take(&mut self.endpoints) {
-            if let Some(host) = &mut self.host {
-                host.manager.handle_address(now, AddressEvent { port: PORT, addr, added: false });
-            }
+        if let Some(host) = &mut self.host {
+            host.manager.flush_endpoints(now);
         }
         self.settle();
     }
 
-    /// `ip mptcp limits set`: subflows beside the first one.
-    pub fn set_subflow_limit(&mut self, further: usize) {
-        self.limits.subflows = further + 1;
+    /// `ip mptcp limits set`, where it says something of them.
+    pub fn set_limits(&mut self, subflows: Option<usize>, add_addr_accepted: Option<usize>) {
+        self.limits.subflows = subflows.unwrap_or(self.limits.subflows);
+        self.limits.add_addr_accepted = add_addr_accepted.unwrap_or(self.limits.add_addr_accepted);
+        if self.host.is_some() {
+            self.wants.add("limits after the first socket");
+        }
+    }
+
+    /// The kernel's counters of MPTCP.
+    pub fn mptcp_counters(&self) -> MptcpCounters {
+        self.host.as_ref().map(|host| host.stack.worker_counters().mptcp).unwrap_or_default()
     }
 
     /// A packet arrives. One that is longer than a frame is cut, as if no NIC on the way had put it together.

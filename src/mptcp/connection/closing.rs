@@ -200,6 +200,8 @@ impl Connection {
                 false => subflow.tcb.abort(now),
             }
         }
+        // Resets leave in the order of the subflows.
+        self.turn = 0;
         self.finish(CloseReason::Reset, cache);
     }
 
@@ -300,7 +302,13 @@ impl Connection {
 
     fn data_timeout(&self) -> Duration {
         let slowest = self.subflows.iter().map(|subflow| subflow.tcb.rto()).max().unwrap_or(DATA_TIMEOUT_MIN);
-        (slowest * 2 * 2u32.pow(self.data_backoff.min(10))).clamp(DATA_TIMEOUT_MIN, DATA_TIMEOUT_MAX)
+        // A DATA_FIN that is alone has no subflow that repeats it: it waits for one time-out, and data for that of its subflow
+        // first.
+        let (backoff, least) = match self.send.is_empty() {
+            true => (self.data_backoff.saturating_sub(1), DATA_TIMEOUT_MIN / 2),
+            false => (self.data_backoff + 1, DATA_TIMEOUT_MIN),
+        };
+        (slowest * 2u32.pow(backoff.min(11))).clamp(least, DATA_TIMEOUT_MAX)
     }
 
     pub(super) fn handle_data_timer(&mut self, now: Instant, cache: &mut PoolCache) {

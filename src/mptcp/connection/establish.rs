@@ -233,8 +233,11 @@ impl Connection {
     /// RFC 8684 §3.1: MP_CAPABLE on data maps it from the first byte on both levels.
     pub(super) fn map_first_data(&mut self, now: Instant, index: usize, len: u16, checksum: Option<u16>) {
         if self.is_as_agreed(now, index, checksum) {
-            // The data sequence number of this mapping is implied, with all of its bits.
-            self.short_data_acks = false;
+            // The data sequence number of this mapping is implied, with all of its bits. As with a DSS, the rule is about data
+            // that has come.
+            if self.subflows[index].tcb.received_bytes() > 0 {
+                self.short_data_acks = false;
+            }
             let (data_seq, len) = (self.receive_base, u32::from(len));
             self.declare(index, Mapping { offset: 0, data_seq, len, checksum, data_fin: false });
         }

@@ -24,6 +24,11 @@ impl Connection {
         self.initiator
     }
 
+    /// We have answered a SYN with MP_CAPABLE, and wait for the keys.
+    pub fn is_answering(&self) -> bool {
+        self.mode == Mode::Answering
+    }
+
     /// Why it is not MPTCP; `None` while it is, or may become so.
     pub fn fallback(&self) -> Option<FallbackReason> {
         match self.mode {

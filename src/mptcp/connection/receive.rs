@@ -238,11 +238,14 @@ impl Connection {
     }
 
     fn handle_dss(&mut self, now: Instant, index: usize, dss: &Dss, packet: &Packet, cache: &mut PoolCache) {
+        let has_payload = !packet.payload.is_empty();
         if let Some(mapping) = &dss.mapping {
-            if mapping.len == 0 {
+            if mapping.len == 0 && (has_payload || dss.data_ack.is_none()) {
                 return self.handle_infinite_mapping(now, index, mapping, cache);
             }
-            if !self.is_as_agreed(now, index, mapping.checksum) {
+            // RFC 8684 §3.7: an infinite mapping is for the first data of one who has fallen back, and who has no more use for
+            // DATA_ACKs. A length of 0 beside a DATA_ACK and no data maps nothing.
+            if mapping.len > 0 && !self.is_as_agreed(now, index, mapping.checksum) {
                 return;
             }
             // The rule is about data that has come: a DATA_FIN alone has none, and what lies behind a gap has not.
@@ -258,7 +261,7 @@ impl Connection {
             let window = u64::from(self.subflows[index].tcb.scaled_window(&packet.tcp));
             self.handle_data_ack(now, data_ack, window, cache);
         }
-        if let Some(mapping) = dss.mapping {
+        if let Some(mapping) = dss.mapping.filter(|mapping| mapping.len > 0) {
             self.handle_mapping(index, mapping, dss.data_fin);
         }
     }
@@ -392,8 +395,14 @@ impl Connection {
         let Some(index) = self.index(id) else { return };
         if self.is_multipath() {
             // The peer is done with this subflow; we have nothing more to say on it, either. What it still holds is
-            // sent to its end by TCP, and again elsewhere if it fails.
-            self.subflows[index].tcb.close(now);
+            // sent to its end by TCP, and again elsewhere if it fails. RFC 8684 §3.3.3: not all subflows may be closed before
+            // our data is through. Where the peer has said all and this one is the last that works, our half stays open.
+            let slot = self.subflows[index].slot;
+            let is_last = self.usable().iter().all(|usable| usable == slot);
+            let said_all = self.receive.has_fin() || packet.is_some_and(has_data_fin);
+            if !(is_last && said_all && self.send_side != SendSide::Finished) {
+                self.subflows[index].tcb.close(now);
+            }
         } else {
             self.receive.finish();
         }
@@ -427,6 +436,8 @@ impl Connection {
                     self.misbehaviour.bad_announcements += 1;
                     return;
                 }
+                // RFC 8684 §3.1: keys are repeated for a peer that may lack ours. One that signs with it has it.
+                self.keys_proven = true;
                 let echo = AddAddr::Echo { address_id, addr, port };
                 self.subflows[index].signal(now, MptcpOption::AddAddr(echo));
                 // Pitfall 20: without a port, that of the subflow which carries the signal.
@@ -457,6 +468,11 @@ impl Connection {
         self.send.strand(self.unusable());
         self.events.push_back(ConnectionEvent::AddressWithdrawn(id));
     }
+}
+
+/// Whether a packet says the end of the peer's data.
+fn has_data_fin(packet: &Packet) -> bool {
+    packet.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Dss(Dss { data_fin: true, .. })))
 }
 
 /// What a reset says about itself.

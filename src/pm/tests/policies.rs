@@ -156,6 +156,16 @@ fn the_other_family_is_announced_where_a_nic_has_nothing_else_or_both_are_wanted
 }
 
 #[test]
+fn a_responder_tells_at_once_of_what_the_user_wants_announced() {
+    let mut host = Host::with(config(Policy::Fullmesh));
+    let signal = host.add("10.0.2.1", "signal");
+    host.establish(1, true, false);
+    assert_eq!(host.announcing(), [], "an initiator's peer may lack the keys");
+    host.establish(2, false, false);
+    assert_eq!(host.announcing(), vec![(signal.0, "10.0.2.1".to_owned())], "and not what policy takes");
+}
+
+#[test]
 fn addresses_of_a_backup_nic_are_backups() {
     let mut host = everywhere(PmConfig { backup: vec![C], ..config(Policy::Fullmesh) });
     allow(&mut host);

@@ -78,7 +78,7 @@ fn pitfall_19_an_announcement_is_repeated_until_it_is_echoed() {
         }
         now += Duration::from_millis(100);
     }
-    assert_eq!(times, [1, 1001, 3001, 7001]);
+    assert_eq!(times, [1, 1001, 2001, 4001, 8001]);
     let echo = AddAddr::Echo { address_id: AddressId(3), addr: address(2, 3), port: None };
     peer.send(&mut host, now, ACK, &[MptcpOption::AddAddr(echo)], b"");
     for _ in 0..300 {
@@ -135,12 +135,7 @@ fn pitfall_20_an_address_without_a_port_is_joined_at_that_of_the_subflow_that_to
 #[test]
 fn pitfall_21_announcements_go_out_on_acks_of_their_own_and_options_fit() {
     let v6 = IpAddr::from([0xfd00, 1, 2, 3, 4, 5, 6, 7]);
-    for (addr, port, beside_a_dss) in [
-        (address(2, 3), None, true),
-        (address(2, 3), Some(99), false),
-        (v6, None, false),
-        (v6, Some(99), false),
-    ] {
+    for (addr, port) in [(address(2, 3), None), (address(2, 3), Some(99)), (v6, None), (v6, Some(99))] {
         let mut pair = Pair::new();
         let (client, server) = pair.connect_joined(0, options());
         pair.server.write(&server, &pattern(100_000));
@@ -152,12 +147,53 @@ fn pitfall_21_announcements_go_out_on_acks_of_their_own_and_options_fit() {
             if let [AddAddr::Announce { .. }] = add_addrs(std::slice::from_ref(&segment))[..] {
                 seen += 1;
                 assert!(segment.payload.is_empty(), "an announcement in the place of a mapping");
-                assert_eq!(segment.options.dss().is_some(), beside_a_dss, "{addr} {port:?}");
+                assert!(segment.options.dss().is_none(), "{addr} {port:?}: there is no news beside it");
             }
             Some(bytes)
         });
         assert_eq!(seen, 1, "{addr} {port:?}");
         assert!(pair.client.read(&client) == pattern(100_000));
+    }
+}
+
+#[test]
+fn pitfall_21_what_is_new_is_acknowledged_beside_an_announcement() {
+    let (mut host, mut peer, stream) = confirmed();
+    for (data, news) in [(&b"yes"[..], true), (b"", false)] {
+        if news {
+            peer.send_data(&mut host, NOW, 1, data);
+        }
+        announce(&mut host, NOW, &stream, 3 + u8::from(news), address(2, 3), None);
+        let said = peer.receive(&mut host, NOW);
+        let told: Vec<&Segment> =
+            said.iter().filter(|it| !add_addrs(std::slice::from_ref(it)).is_empty()).collect();
+        let [told] = told[..] else { panic!("{} announcements", told.len()) };
+        let data_ack = told.options.dss().and_then(|dss| dss.data_ack);
+        let expected = news.then(|| ShortOrLong::Long(peer.data_seq(4).raw()));
+        assert_eq!(data_ack, expected);
+    }
+    host.read(&stream);
+    host.finish();
+}
+
+#[test]
+fn pitfall_02_keys_are_not_repeated_to_a_peer_that_has_signed_with_ours() {
+    for signed in [false, true] {
+        let (mut host, mut peer, stream) = connected_client(options());
+        let add = match announcement(&peer, 3, address(9, 3), None) {
+            MptcpOption::AddAddr(AddAddr::Announce { address_id, addr, port, hmac }) => {
+                AddAddr::Announce { address_id, addr, port, hmac: hmac ^ u64::from(!signed) }
+            }
+            other => panic!("{other:?}"),
+        };
+        peer.send(&mut host, NOW, ACK, &[MptcpOption::AddAddr(add)], b"");
+        host.write(&stream, b"hello");
+        let said = peer.receive(&mut host, NOW);
+        let repeats =
+            |segment: &Segment| segment.option(|it| matches!(it, MptcpOption::Capable(_))).is_some();
+        assert_eq!(said.iter().any(repeats), !signed);
+        assert_eq!(add_addrs(&said).len(), usize::from(signed));
+        host.finish();
     }
 }
 

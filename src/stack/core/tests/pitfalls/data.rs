@@ -135,6 +135,23 @@ fn has_fin(bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn pitfall_40_a_data_fin_alone_is_repeated_after_one_time_out() {
+    let (mut host, mut peer, stream) = connected(0);
+    stream.close_send();
+    let (mut now, mut times) = (NOW, Vec::new());
+    while times.len() < 4 {
+        let said = peer.receive(&mut host, now);
+        let ends = |segment: &Segment| segment.options.dss().is_some_and(|dss| dss.data_fin);
+        times.extend(said.iter().any(ends).then(|| (now - NOW).as_millis()));
+        now += Duration::from_millis(10);
+    }
+    let waits: Vec<u128> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // With nothing measured the time-out is the first one, of a second.
+    assert_eq!(waits, [waits[0], waits[0], 2 * waits[0]], "{times:?}");
+    host.finish();
+}
+
+#[test]
 fn pitfall_40_a_data_fin_that_is_lost_is_said_again_also_after_close() {
     for abandoned in [false, true] {
         let mut pair = Pair::new();

@@ -61,6 +61,38 @@ fn pitfall_42_fin_and_rst_of_a_subflow_are_not_the_connections() {
 }
 
 #[test]
+fn pitfall_42_the_last_subflow_carries_the_rest_of_ours_though_the_peer_has_ended_it() {
+    for with_the_fin in [false, true] {
+        let mut host = server(options());
+        let mut peer = client_of(0);
+        let stream = peer.connect(&mut host, NOW, H);
+        // The peer half-closes: its DATA_FIN, and then, or with it, a FIN.
+        let mut end = peer.dss(0, b"", 0, false);
+        end.data_fin = true;
+        end.mapping.iter_mut().for_each(|mapping| (mapping.subflow_seq, mapping.len) = (0, 1));
+        if !with_the_fin {
+            peer.send(&mut host, NOW, ACK, &[MptcpOption::Dss(end)], b"");
+            peer.receive(&mut host, NOW);
+            end.mapping = None;
+            end.data_fin = false;
+        }
+        peer.send(&mut host, NOW, FIN | ACK, &[MptcpOption::Dss(end)], b"");
+        assert!(peer.receive(&mut host, NOW).iter().all(|segment| !segment.has(FIN)), "{with_the_fin}");
+        assert!(stream.is_drained());
+        host.write(&stream, b"answer");
+        let said = peer.receive(&mut host, NOW);
+        assert!(said.iter().any(|segment| segment.payload == b"answer"));
+        stream.close_send();
+        peer.data_ack(&mut host, NOW, 6);
+        peer.receive(&mut host, NOW);
+        // Once our end is acknowledged the subflow has served.
+        peer.data_ack(&mut host, NOW, 7);
+        assert!(peer.receive(&mut host, NOW).iter().any(|segment| segment.has(FIN)));
+        host.finish();
+    }
+}
+
+#[test]
 fn pitfall_43_a_fast_close_is_said_on_an_ack_until_it_is_answered_and_resets_the_others() {
     let (mut host, mut peer, mut joined, stream) = two_subflows();
     host.write(&stream, &pattern(5_000));

@@ -165,6 +165,25 @@ fn pitfall_37_an_infinite_mapping_begins_before_what_was_received_and_nothing_co
 }
 
 #[test]
+fn pitfall_37_an_empty_mapping_beside_a_data_ack_and_no_data_is_none() {
+    let mut host = server(options());
+    let mut peer = client_of(0);
+    let stream = peer.connect(&mut host, NOW, H);
+    peer.send_data(&mut host, NOW, 0, b"hello");
+    let (dss, infinite) = (peer.dss(5, b"", 0, false), infinite(&peer, 5, 6));
+    // Beside a DATA_ACK, on a segment that only acknowledges.
+    peer.send(&mut host, NOW, ACK, &[MptcpOption::Dss(dss)], b"");
+    peer.receive(&mut host, NOW);
+    assert_eq!(stream.fallback(), Some(None));
+    // Without one it tells of a fall-back, whether or not there is data.
+    peer.send(&mut host, NOW, ACK, &[infinite], b"");
+    peer.receive(&mut host, NOW);
+    assert_eq!(stream.fallback(), fell_back(FallbackReason::PeerFellBack));
+    host.read(&stream);
+    host.finish();
+}
+
+#[test]
 fn behind_a_wrong_checksum_a_data_fin_is_not_answered_each_time() {
     let (mut host, mut peer, stream) = summed();
     let dss = MptcpOption::Dss(peer.dss(5, b"wOrld", 0, true));

@@ -4,7 +4,7 @@ use super::*;
 use crate::base::time::Duration;
 use crate::mptcp::crypto::KeyMaterial;
 use crate::stack::stream::StreamState;
-use crate::wire::mptcp::{CapableFlags, Key, MpCapable, VERSION, dss_checksum};
+use crate::wire::mptcp::{CapableFlags, Key, MpCapable, ShortOrLong, VERSION, dss_checksum};
 use crate::wire::{TcpFlags, checksum};
 use sha2::{Digest, Sha256};
 
@@ -393,4 +393,43 @@ fn the_c_flag_is_on_each_of_our_options() {
         Some(bytes)
     });
     assert_eq!(flags, [(true, false), (false, true), (true, false)]);
+}
+
+#[test]
+fn first_data_that_lies_behind_a_gap_does_not_say_how_long_our_acknowledgments_are() {
+    for (gap, is_long) in [(5, false), (0, true)] {
+        let mut host = server(options());
+        let mut peer = client_of(0);
+        peer.send(&mut host, NOW, SYN, &[syn(VERSION, HMAC)], b"");
+        let answer = peer.receive(&mut host, NOW);
+        let Some(MpCapable::SynAck { sender_key, .. }) = capable(&answer[0]) else { panic!("no key") };
+        peer.remote = Some(KeyMaterial::new(*sender_key));
+        let keys = MpCapable::Data {
+            version: VERSION,
+            flags: H,
+            sender_key: peer.local.key,
+            receiver_key: *sender_key,
+            data_len: 10,
+            checksum: None,
+        };
+        let payload = &b"helloworld"[gap..];
+        peer.send_at(&mut host, NOW, peer.seq + gap as u32, ACK, &[MptcpOption::Capable(keys)], payload);
+        let said = peer.receive(&mut host, NOW);
+        let data_ack = said.iter().find_map(|segment| segment.options.dss()?.data_ack);
+        assert_eq!(data_ack.map(|it| matches!(it, ShortOrLong::Long(_))), Some(is_long), "a gap of {gap}");
+        host.finish();
+    }
+}
+
+#[test]
+fn a_syn_that_we_cannot_agree_to_is_not_counted_as_one_of_mptcp() {
+    for (flags, expected) in [(H, 1), (CapableFlags(H.0 | CapableFlags::EXTENSIBILITY), 0)] {
+        let mut host = server(options());
+        let mut peer = client_of(0);
+        let syn = MptcpOption::Capable(MpCapable::Syn { version: 1, flags });
+        peer.send(&mut host, NOW, SYN, &[syn], b"");
+        peer.receive(&mut host, NOW);
+        assert_eq!(host.stack.worker_counters().mptcp.get(crate::mptcp::Mib::CapableSynRx), expected);
+        host.finish();
+    }
 }
