@@ -358,14 +358,14 @@ impl Connection {
         }
     }
 
-    /// The DATA_FIN was repeated in vain on subflows over which options came once, and come no more: RFC 8684 §3.7 has them
-    /// reset. The path manager opens new ones.
+    /// The DATA_FIN was repeated in vain on subflows over which no options come: any more, or since they were joined, where
+    /// nothing but the end was to be said. RFC 8684 §3.7 has them reset. The path manager opens new ones.
     fn reset_silenced(&mut self, now: Instant) {
         if self.data_backoff < SILENT_REPEATS {
             return;
         }
         for subflow in &mut self.subflows {
-            if subflow.dss_seen && subflow.bare && subflow.is_idle() {
+            if subflow.bare && subflow.is_idle() {
                 subflow.reset(now, ResetReason::MiddleboxInterference.into());
             }
         }
