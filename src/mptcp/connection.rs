@@ -130,6 +130,8 @@ pub struct Connection {
     /// DATA_FIN, data that was dropped behind a subflow's ACK, and probes of a closed window are repeated at this time.
     data_timer: Option<Instant>,
     data_backoff: u32,
+    /// The peer of the only subflow was asked whether it has fallen back, as it has acknowledged data there only.
+    asked_at: Option<Instant>,
     /// No subflow is left: the end, unless one comes.
     orphan_at: Option<Instant>,
     fast_close: Option<FastClose>,
@@ -212,6 +214,7 @@ impl Connection {
             addresses: Addresses::default(),
             data_timer: None,
             data_backoff: 0,
+            asked_at: None,
             orphan_at: None,
             fast_close: None,
             names_key_on_resets: false,

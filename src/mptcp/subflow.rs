@@ -343,6 +343,7 @@ impl Subflow {
             return None;
         }
         let side = self.side();
+        let signalling = &signalling.beside_sack(self.tcb.owes_sack());
         let has_signal = self.signal_due(now, signalling).is_some();
         let simple_len = signalling.simple_ack_len(side.phase).filter(|_| !has_signal);
         let ack_options = simple_len.is_none().then(|| self.ack_options(now, signalling));

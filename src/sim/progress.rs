@@ -80,9 +80,10 @@ impl ProgressCheck {
                 if waited > allowed {
                     return Err(format!(
                         "connection {number} has stalled for {waited:?}: {} bytes have come, and a path is usable \
-                         ({allowed:?} are allowed); the sender's subflows:\n{}",
+                         ({allowed:?} are allowed); the sender's subflows:\n{}\nthe reader's:\n{}",
                         reader.received(),
-                        describe(&from.subflows(now, number))
+                        describe(&from.subflows(now, number)),
+                        describe(&to.subflows(now, number))
                     ));
                 }
             }

@@ -504,6 +504,11 @@ impl Tcb {
         self.receive.received()
     }
 
+    /// When an acceptable segment came last.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     /// Whether our FIN was acknowledged.
     pub fn is_fin_acked(&self) -> bool {
         self.send.is_fin_acked()

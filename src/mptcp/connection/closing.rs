@@ -11,9 +11,11 @@ use crate::wire::mptcp::{MpTcpRst, ResetReason};
 use crate::wire::{MptcpOption, Packet, TcpFlags};
 
 /// The shortest wait of the connection's own timer.
-const DATA_TIMEOUT_MIN: Duration = Duration::from_millis(400);
+const DATA_TIMEOUT_MIN: Duration = Duration::from_millis(200);
 /// The longest.
 const DATA_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// So often the DATA_FIN is repeated where no options come any more.
+const SILENT_REPEATS: u32 = 3;
 /// RFC 8684 §3.5: how often a fast close on an ACK is said again.
 const FAST_CLOSE_REPEATS: u32 = 3;
 
@@ -258,6 +260,15 @@ impl Connection {
         self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));
     }
 
+    /// No subflow came in time. Where all data of both sides has arrived, and only the last acknowledgment of our DATA_FIN
+    /// is missing, the peer has it and is gone: RFC 9293 §3.10.7.4 tells nobody of a reset in LAST-ACK, either.
+    pub(super) fn orphan_reason(&self) -> CloseReason {
+        match self.send_side == SendSide::FinSent && self.send.is_empty() && self.receive.is_finished() {
+            true => CloseReason::Finished,
+            false => CloseReason::TimedOut,
+        }
+    }
+
     /// Data has arrived, or was acknowledged: what of the end follows.
     pub(super) fn advance_close(&mut self, now: Instant) {
         match self.mode {
@@ -274,10 +285,14 @@ impl Connection {
                 }
                 if self.send_side == SendSide::Finished && self.receive.is_finished() {
                     // RFC 8684 §3.3.3: once both DATA_FINs are acknowledged all subflows are closed. One that still has
-                    // to get through what others have delivered long ago is reset.
+                    // to get through what others have delivered long ago is reset; not all of them, as the peer may not have
+                    // had our last DATA_ACK.
+                    let is_stuck = |subflow: &Subflow| {
+                        subflow.tcb.consecutive_timeouts() > 0 && subflow.tcb.in_flight() > 0
+                    };
+                    let all_stuck = self.subflows.iter().all(is_stuck);
                     for subflow in &mut self.subflows {
-                        let stuck = subflow.tcb.consecutive_timeouts() > 0 && subflow.tcb.in_flight() > 0;
-                        match stuck {
+                        match is_stuck(subflow) && !all_stuck {
                             true => subflow.reset(now, ResetReason::TooMuchOutstanding.into()),
                             false => subflow.tcb.close(now),
                         }
@@ -300,15 +315,17 @@ impl Connection {
         self.data_timer = waiting.then(|| now + self.data_timeout());
     }
 
+    /// The time-out of the slowest subflow, of those that live: one that does not backs off, and what it holds is looked
+    /// after by its own timer. It doubles from the second time on: the first is a question where the peer may have fallen
+    /// back ([`Connection::repeat_oldest`]).
     fn data_timeout(&self) -> Duration {
-        let slowest = self.subflows.iter().map(|subflow| subflow.tcb.rto()).max().unwrap_or(DATA_TIMEOUT_MIN);
-        // A DATA_FIN that is alone has no subflow that repeats it: it waits for one time-out, and data for that of its subflow
-        // first.
-        let (backoff, least) = match self.send.is_empty() {
-            true => (self.data_backoff.saturating_sub(1), DATA_TIMEOUT_MIN / 2),
-            false => (self.data_backoff + 1, DATA_TIMEOUT_MIN),
-        };
-        (slowest * 2u32.pow(backoff.min(11))).clamp(least, DATA_TIMEOUT_MAX)
+        let rto = |subflow: &Subflow| subflow.tcb.rto();
+        let alive = self.subflows.iter().filter(|subflow| subflow.is_usable()).map(rto).max();
+        let slowest = alive.or_else(|| self.subflows.iter().map(rto).max()).unwrap_or(DATA_TIMEOUT_MIN);
+        // A DATA_FIN that is alone has no subflow that repeats it: nothing has to be waited for first.
+        let least = if self.send.is_empty() { DATA_TIMEOUT_MIN / 2 } else { DATA_TIMEOUT_MIN };
+        let doublings = self.data_backoff.saturating_sub(1).min(10);
+        (slowest * 2u32.pow(doublings)).clamp(least, DATA_TIMEOUT_MAX)
     }
 
     pub(super) fn handle_data_timer(&mut self, now: Instant, cache: &mut PoolCache) {
@@ -322,24 +339,70 @@ impl Connection {
         self.data_backoff += 1;
         self.arm_data_timer(now);
         if self.send_side == SendSide::FinSent {
+            self.reset_silenced(now);
             // Pitfall 40: the DATA_FIN is repeated until it is acknowledged; on any subflow.
             let turn = self.data_backoff as usize;
-            let able: Vec<usize> =
-                (0..self.subflows.len()).filter(|index| self.subflows[*index].can_signal()).collect();
+            // Where it has room.
+            let is_able = |index: &usize| {
+                let subflow = &self.subflows[*index];
+                subflow.can_signal() && !subflow.tcb.owes_sack()
+            };
+            let able: Vec<usize> = (0..self.subflows.len()).filter(is_able).collect();
             if let Some(index) = able.get(turn % able.len().max(1)) {
                 self.subflows[*index].tcb.request_ack();
             }
         }
-        let outstanding = self.send.una().before(self.send.next());
-        if outstanding && self.subflows.iter().all(|subflow| subflow.tcb.in_flight() == 0) {
-            // RFC 8684 §3.3.2: the peer may drop data behind a subflow's ACK; only DATA_ACK proves that it has it.
-            self.send.reinject_oldest();
+        if self.send.una().before(self.send.next()) {
+            self.repeat_oldest(now);
         }
         let closed_window = self.send.has_unsent() && self.send_edge.at_or_before(self.send.next());
         if closed_window && let Some(index) = self.best_subflow() {
             // RFC 9293 §3.8.6.1, at the connection's level: one window, one probe.
             self.subflows[index].tcb.probe(now);
         }
+    }
+
+    /// The DATA_FIN was repeated in vain on subflows over which no options come: any more, or since they were joined, where
+    /// nothing but the end was to be said. RFC 8684 §3.7 has them reset. The path manager opens new ones.
+    fn reset_silenced(&mut self, now: Instant) {
+        if self.data_backoff < SILENT_REPEATS {
+            return;
+        }
+        for subflow in &mut self.subflows {
+            if subflow.bare && subflow.is_idle() {
+                subflow.reset(now, ResetReason::MiddleboxInterference.into());
+            }
+        }
+    }
+
+    /// The oldest data has not been acknowledged as data for a time-out. Sends it again, if its subflows have had it
+    /// acknowledged. RFC 8684 §3.3.2: the peer may drop data behind a subflow's ACK; only DATA_ACK proves that it has it.
+    fn repeat_oldest(&mut self, now: Instant) {
+        let carriers = self.send.oldest_carriers();
+        let carrying = || self.subflows.iter().filter(|subflow| carriers.contains(subflow.slot));
+        if !carrying().all(Subflow::is_idle) {
+            return;
+        }
+        let alone = self.subflows.len() == 1;
+        if alone && self.can_fall_back(0) {
+            // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
+            // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
+            let tcb = &mut self.subflows[0].tcb;
+            let answer_at = |asked_at: Instant| asked_at + tcb.min_rtt().unwrap_or_default();
+            if self.asked_at.is_none_or(|asked_at| tcb.heard_at() <= answer_at(asked_at)) {
+                self.asked_at = Some(now);
+                tcb.probe(now);
+                return;
+            }
+        }
+        // RFC 8684 §3.7: options do not pass any more, neither mappings there nor DATA_ACKs here. All that such a subflow
+        // has carried goes out on others, and the peer that waits for mappings is told why.
+        for subflow in &mut self.subflows {
+            if !alone && carriers.contains(subflow.slot) && subflow.dss_seen && subflow.bare {
+                subflow.reset(now, ResetReason::MiddleboxInterference.into());
+            }
+        }
+        self.send.reinject_oldest();
     }
 }
 

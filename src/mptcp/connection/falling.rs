@@ -14,7 +14,7 @@ use crate::wire::{MptcpOption, Packet};
 impl Connection {
     /// Pitfall 17: only if all of our data is contiguous on this subflow, the one that there ever was. A join that the
     /// peer may count as made is too much; one that has only begun is given up.
-    fn can_fall_back(&self, index: usize) -> bool {
+    pub(super) fn can_fall_back(&self, index: usize) -> bool {
         let confirming = |phase| matches!(phase, Phase::Confirming { .. });
         self.subflows[index].is_initial()
             && !self.ever_joined
@@ -284,4 +284,4 @@ impl Connection {
 /// How often a MP_FAIL that comes again is answered again.
 const FAIL_ANSWERS: u8 = 8;
 /// So often data, or the DATA_FIN, was repeated in vain, and ours have.
-const DATA_REPEATS: u32 = 5;
+const DATA_REPEATS: u32 = 7;

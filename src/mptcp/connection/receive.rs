@@ -21,6 +21,14 @@ const UNMAPPED_MAX: usize = 256 * 1024;
 /// So many retransmission time-outs in a row are enough where others live: with a time-out of 200 ms, 51 s of silence.
 const TIMEOUTS_MAX: u32 = 8;
 
+/// The infinite mapping of a packet (RFC 8684 §3.7).
+fn infinite_mapping(packet: &Packet) -> Option<DssMapping> {
+    packet.options.mptcp.iter().find_map(|option| match option {
+        MptcpOption::Dss(Dss { mapping: Some(mapping), .. }) if mapping.len == 0 => Some(*mapping),
+        _ => None,
+    })
+}
+
 /// The sum of a payload that has just arrived: for as long as its chunk is what it was.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fresh {
@@ -280,6 +288,7 @@ impl Connection {
         if self.send.acknowledge(acked, cache) {
             self.batching.on_acknowledged();
             self.data_backoff = 0;
+            self.asked_at = None;
             self.rearm_data_timer(now);
         }
         if fin_acked {
@@ -390,6 +399,12 @@ impl Connection {
         let bare = packet.is_some_and(|packet| packet.options.mptcp.is_empty());
         if self.is_multipath() && bare {
             self.handle_bare_fin(now, index, cache);
+        }
+        // A peer that falls back with its last word says so on its FIN: then it is that of TCP, and ends its data only.
+        if self.is_multipath()
+            && let Some(mapping) = packet.and_then(infinite_mapping)
+        {
+            self.handle_infinite_mapping(now, index, &mapping, cache);
         }
         self.deliver(now, id, None, cache);
         let Some(index) = self.index(id) else { return };

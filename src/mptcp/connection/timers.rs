@@ -1,12 +1,16 @@
 //! What time brings to a connection.
 
 use super::Connection;
+use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::SubflowId;
 use crate::mptcp::subflow::{Phase, Subflow};
-use crate::tcp::{CloseReason, State};
+use crate::tcp::State;
 use crate::wire::MptcpOption;
 use crate::wire::mptcp::ResetReason;
+
+/// How long a mapping may come later than its bytes, besides a round trip (RFC 8684 §3.3.1: "a short while").
+const UNMAPPED_WAIT: Duration = Duration::from_millis(200);
 
 impl Connection {
     /// When [`Connection::handle_timeout`] is due.
@@ -48,7 +52,7 @@ impl Connection {
         }
         if self.orphan_at.is_some_and(|at| at <= now) {
             self.orphan_at = None;
-            self.finish(CloseReason::TimedOut, cache);
+            self.finish(self.orphan_reason(), cache);
         }
         self.send_announcements(now);
     }
@@ -108,8 +112,12 @@ fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 7] {
     ]
 }
 
-/// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1).
+/// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1), of
+/// which one may have been lost. Not for as long as our own retransmission time-out: who only receives may never have
+/// measured a round trip, and has one of seconds (RFC 6298 §5.7), while the sender waits for us to say that the subflow is
+/// broken.
 fn unmapped_until(subflow: &Subflow) -> Option<Instant> {
     let (_, since) = subflow.inbound.unmapped()?;
-    (subflow.tcb.state() != State::Closed).then(|| since + subflow.tcb.rto())
+    (subflow.tcb.state() != State::Closed)
+        .then(|| since + subflow.tcb.srtt().unwrap_or_default() + UNMAPPED_WAIT)
 }

@@ -43,9 +43,7 @@ impl Scenario {
     }
 
     /// A middlebox on every third path. Those that take options away from a connection which they let begin with them end
-    /// its subflow, or MPTCP: they stand on one path at most. One that coalesces whatever comes is not among them: where a
-    /// receiver falls back for want of a mapping at the moment when the sender repeats that data, the sender has to reset
-    /// (RFC 8684 §3.7), and the only subflow with it.
+    /// its subflow, or MPTCP: they stand on one path at most.
     fn draw_middleboxes(&mut self, prng: &mut Prng) {
         let mut broken = false;
         for link in &mut self.links {
@@ -81,6 +79,7 @@ impl Scenario {
                 Middlebox::StripToClient,
                 Middlebox::StripFrom(n),
                 Middlebox::DropSynWithMptcp,
+                Middlebox::Coalesce,
             ];
             link.middlebox = if !broken && prng.chance(0.3) {
                 broken = true;

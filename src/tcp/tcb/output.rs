@@ -434,7 +434,8 @@ impl Tcb {
     }
 
     /// Whether our acknowledgments have blocks to carry.
-    fn owes_sack(&self) -> bool {
+    /// Whether ACKs have something to say of data behind a gap, where there is room for it.
+    pub fn owes_sack(&self) -> bool {
         self.agreed.sack && self.receive.has_sack()
     }
 
