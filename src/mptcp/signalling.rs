@@ -135,11 +135,11 @@ impl Signalling {
         matches!(self, Signalling::Multipath(signals) if signals.fail.is_none() && !signals.fast_close)
     }
 
-    /// The same on a subflow that may have selective acknowledgments to give. A DATA_FIN alone leaves no room for them, and
+    /// The same on a subflow that has selective acknowledgments to give. A DATA_FIN alone leaves no room for them, and
     /// can wait: the gap is closed by a retransmission, which without them takes a time-out for a whole window.
-    pub fn beside_sack(self, owes_sack: bool) -> Self {
+    pub fn beside_sack(self) -> Self {
         match self {
-            Signalling::Multipath(signals) if owes_sack => {
+            Signalling::Multipath(signals) => {
                 Signalling::Multipath(Signals { data_fin_alone: false, ..signals })
             }
             other => other,

@@ -343,7 +343,8 @@ impl Subflow {
             return None;
         }
         let side = self.side();
-        let signalling = &signalling.beside_sack(self.tcb.owes_sack());
+        let beside_sack = self.tcb.owes_sack().then(|| signalling.beside_sack());
+        let signalling = beside_sack.as_ref().unwrap_or(signalling);
         let has_signal = self.signal_due(now, signalling).is_some();
         let simple_len = signalling.simple_ack_len(side.phase).filter(|_| !has_signal);
         let ack_options = simple_len.is_none().then(|| self.ack_options(now, signalling));
@@ -375,11 +376,7 @@ impl Subflow {
                 }
             }
         }
-        let data_ack = |option: &MptcpOption| match option {
-            MptcpOption::Dss(dss) => dss.data_ack,
-            _ => None,
-        };
-        self.said = options.mptcp.iter().find_map(data_ack).or(self.said);
+        self.said = options.dss().and_then(|dss| dss.data_ack).or(self.said);
         let segment = SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn, tcp, options: &options };
         let chunk = payload.map(|payload| payload.chunk);
         let packet = emitter.write(&segment, &self.path, chunk, sum, cache)?;

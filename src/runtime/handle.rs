@@ -157,12 +157,7 @@ impl ControlHandle {
     /// A handle that leads nowhere.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        #[derive(Debug)]
-        struct NoWake;
-        impl crate::stack::stream::Wake for NoWake {
-            fn wake(&self) {}
-        }
-        Self::new(Arc::new(Doorbell::new(1, Box::new(NoWake)))).0
+        Self::new(Arc::new(Doorbell::new(1, Box::new(crate::stack::stream::NobodySleeps)))).0
     }
 
     /// Asks the control thread to end everything.

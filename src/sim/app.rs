@@ -295,16 +295,10 @@ impl SimApp {
 mod tests {
     use super::*;
     use crate::base::FramePool;
-    use crate::stack::stream::{Doorbell, Wake};
-
-    #[derive(Debug)]
-    struct NoWake;
-    impl Wake for NoWake {
-        fn wake(&self) {}
-    }
+    use crate::stack::stream::{Doorbell, NobodySleeps};
 
     fn app(spec: AppSpec) -> (SimApp, PoolCache) {
-        let stream = StreamShared::new(Arc::new(Doorbell::new(4, Box::new(NoWake))));
+        let stream = StreamShared::new(Arc::new(Doorbell::new(4, Box::new(NobodySleeps))));
         stream.set_open();
         let (out, into) = (Pattern::new(1), Pattern::new(2));
         let app = SimApp::new(String::from("test"), 0, spec, stream, out, into, Prng::new(3));

@@ -11,7 +11,7 @@ use crate::sim::network::{HostId, Network, Nic};
 use crate::sim::port::{RingSizes, SimPort, SimSteering};
 use crate::sim::simulation::Events;
 use crate::sim::wish::{PathSpec, Wish};
-use crate::stack::stream::Wake;
+use crate::stack::stream::NobodySleeps;
 use crate::stack::{AcceptQueue, Command, ListenOptions, ListenerId, StreamShared};
 use crate::tcp::TcpCounters;
 use crate::worker::{Turn, Worker, WorkerConfig, WorkerHandle};
@@ -45,14 +45,6 @@ pub struct NicSpec {
     pub link: crate::wire::LinkHeader,
     /// Bytes of an IP packet at most.
     pub mtu: u16,
-}
-
-/// In the simulator nobody sleeps: a host that has something to do is scheduled.
-#[derive(Debug)]
-struct NobodySleeps;
-
-impl Wake for NobodySleeps {
-    fn wake(&self) {}
 }
 
 /// An application that waits for its connection to be accepted: the client's port tells which one it is.

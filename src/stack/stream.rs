@@ -25,7 +25,7 @@ mod ring;
 mod waiter;
 
 pub use accept::AcceptQueue;
-pub use doorbell::{Doorbell, Wake};
+pub use doorbell::{Doorbell, NobodySleeps, Wake};
 pub use info::{ConnectionInfo, SNAPSHOT_SUBFLOWS, SubflowInfo};
 pub use knobs::Turned;
 

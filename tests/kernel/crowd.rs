@@ -1,7 +1,7 @@
 //! Many short connections: each is opened, asks, is answered, and is closed, over the kernel's TCP or over Braid. As in
 //! `ends.rs` each end is this test binary, started again in a host of the lab.
 
-use crate::ends::Ours;
+use crate::ends::{Ours, start_again};
 use crate::support::Background;
 use braid::app::Stream;
 use braid::base::Prng;
@@ -43,15 +43,11 @@ pub struct Child(Background);
 
 impl Child {
     pub fn start(lab: &Lab, host: Host, crowd: &Crowd) -> Child {
-        let mut command = lab.exec(host);
-        command.arg(env::current_exe().expect("this is a test binary"));
-        command.args(["crowd::one_end_of_a_crowd", "--exact", "--ignored", "--nocapture"]);
-        command.env(VARIABLE, serde_json::to_string(crowd).expect("a crowd is plain data"));
-        let mut child = Child(Background::start(&mut command));
+        let mut child = start_again(lab, host, "crowd::one_end_of_a_crowd", VARIABLE, crowd);
         if crowd.listens {
-            child.0.wait_for("LISTENING", PATIENCE);
+            child.wait_for("LISTENING", PATIENCE);
         }
-        child
+        Child(child)
     }
 
     /// Fails unless every connection did what it should.

@@ -93,21 +93,26 @@ pub enum Action {
     ExpectReset,
 }
 
+/// This test binary once more, in a host: the ignored test `name`, which finds what it is to do in `variable`.
+pub fn start_again(lab: &Lab, host: Host, name: &str, variable: &str, what: &impl Serialize) -> Background {
+    let mut command = lab.exec(host);
+    command.arg(env::current_exe().expect("this is a test binary"));
+    command.args([name, "--exact", "--ignored", "--nocapture"]);
+    command.env(variable, serde_json::to_string(what).expect("plain data"));
+    Background::start(&mut command)
+}
+
 /// A running end.
 #[derive(Debug)]
 pub struct Child(Background);
 
 impl Child {
     pub fn start(lab: &Lab, host: Host, end: &End) -> Child {
-        let mut command = lab.exec(host);
-        command.arg(env::current_exe().expect("this is a test binary"));
-        command.args(["ends::one_end_of_a_connection", "--exact", "--ignored", "--nocapture"]);
-        command.env(VARIABLE, serde_json::to_string(end).expect("an end is plain data"));
-        let mut child = Child(Background::start(&mut command));
+        let mut child = start_again(lab, host, "ends::one_end_of_a_connection", VARIABLE, end);
         if end.listens {
-            child.0.wait_for("LISTENING", PATIENCE);
+            child.wait_for("LISTENING", PATIENCE);
         }
-        child
+        Child(child)
     }
 
     /// Fails the test when it has ended, which it may not yet.

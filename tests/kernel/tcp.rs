@@ -44,6 +44,14 @@ fn conversation(case: Case<'_>) {
     case.plain().talk(kernel, braid).finish(&[], &[]);
 }
 
+/// A conversation through a middlebox that has to do with some of its packets.
+fn through(stage: &Stage, way: Way, name: &str, rule: &str) {
+    let case = stage.case(name, way);
+    stage.middlebox(1, &[rule]);
+    conversation(case);
+    assert!(met(stage) > 0, "{name}, {way:?}: the middlebox had nothing to do");
+}
+
 /// How many packets the rules of path 1's middlebox have been about.
 fn met(stage: &Stage) -> u64 {
     let rules = stage.at(Host::Middle(1), "nft list table bridge box");
@@ -57,13 +65,8 @@ fn tcp_gets_through_loss() {
     let Some(stage) = Stage::new("tcp_loss") else { return };
     for way in Way::BOTH {
         for per_mille in [1, 10, 30] {
-            let case = stage.case(&format!("{per_mille} of 1000 packets are lost"), way);
-            stage.middlebox(
-                1,
-                &[&format!("ip protocol tcp numgen random mod 1000 < {per_mille} counter drop")],
-            );
-            conversation(case);
-            assert!(met(&stage) > 0, "nothing was lost");
+            let rule = format!("ip protocol tcp numgen random mod 1000 < {per_mille} counter drop");
+            through(&stage, way, &format!("{per_mille} of 1000 packets are lost"), &rule);
         }
     }
 }
@@ -83,10 +86,8 @@ fn tcp_gets_through_reordering() {
         }
     }
     for way in Way::BOTH {
-        let case = stage.case("a tenth of the packets comes late", way);
-        stage.middlebox(1, &["ip protocol tcp numgen random mod 10 == 0 counter meta priority set 1:2"]);
-        conversation(case);
-        assert!(met(&stage) > 0, "nothing took the slow lane");
+        let rule = "ip protocol tcp numgen random mod 10 == 0 counter meta priority set 1:2";
+        through(&stage, way, "a tenth of the packets comes late", rule);
     }
 }
 

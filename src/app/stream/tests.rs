@@ -2,17 +2,11 @@
 
 use super::*;
 use crate::base::pool::FRAME_SIZE;
-use crate::stack::stream::{RING_CHUNKS, Wake};
+use crate::stack::stream::{NobodySleeps, RING_CHUNKS};
 use crate::stack::{ConnectionId, Doorbell};
 use crate::wire::Endpoint;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
-
-#[derive(Debug)]
-struct NoWake;
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 /// An open connection, and the worker's side of it.
 struct Pair {
@@ -25,7 +19,7 @@ struct Pair {
 
 fn open(frames: usize) -> Pair {
     let pool = FramePool::new_heap(frames);
-    let doorbell = Arc::new(Doorbell::new(4, Box::new(NoWake)));
+    let doorbell = Arc::new(Doorbell::new(4, Box::new(NobodySleeps)));
     let shared = StreamShared::new(Arc::clone(&doorbell));
     let end = |port| Endpoint::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let tuple = FourTuple { local: end(1), remote: end(2) };

@@ -23,10 +23,7 @@ const TIMEOUTS_MAX: u32 = 8;
 
 /// The infinite mapping of a packet (RFC 8684 §3.7).
 fn infinite_mapping(packet: &Packet) -> Option<DssMapping> {
-    packet.options.mptcp.iter().find_map(|option| match option {
-        MptcpOption::Dss(Dss { mapping: Some(mapping), .. }) if mapping.len == 0 => Some(*mapping),
-        _ => None,
-    })
+    packet.options.dss()?.mapping.filter(|mapping| mapping.len == 0)
 }
 
 /// The sum of a payload that has just arrived: for as long as its chunk is what it was.
@@ -487,7 +484,7 @@ impl Connection {
 
 /// Whether a packet says the end of the peer's data.
 fn has_data_fin(packet: &Packet) -> bool {
-    packet.options.mptcp.iter().any(|option| matches!(option, MptcpOption::Dss(Dss { data_fin: true, .. })))
+    packet.options.dss().is_some_and(|dss| dss.data_fin)
 }
 
 /// What a reset says about itself.

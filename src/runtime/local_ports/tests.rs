@@ -5,7 +5,7 @@ use super::*;
 use crate::runtime::reserve::becomes_free;
 use crate::stack::CloseReason;
 use crate::stack::Doorbell;
-use crate::stack::stream::Wake;
+use crate::stack::stream::NobodySleeps;
 use slotmap::KeyData;
 use std::io;
 use std::net::TcpListener;
@@ -37,19 +37,13 @@ impl Steer for List {
     }
 }
 
-#[derive(Debug)]
-struct NoWake;
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
-
 fn ports() -> (LocalPorts<List>, Arc<List>) {
     let list = Arc::new(List::default());
     (LocalPorts::new(Arc::clone(&list)), list)
 }
 
 fn stream() -> Arc<StreamShared> {
-    StreamShared::new(Arc::new(Doorbell::new(1, Box::new(NoWake))))
+    StreamShared::new(Arc::new(Doorbell::new(1, Box::new(NobodySleeps))))
 }
 
 fn key(n: u64) -> Key {

@@ -11,7 +11,7 @@ use crate::sim::lab::flow::{FlowId, Flows, Group};
 use crate::sim::lab::laboratory::{Event, Events};
 use crate::sim::lab::port::{LabPort, OneWorker};
 use crate::sim::pattern::Pattern;
-use crate::stack::stream::Wake;
+use crate::stack::stream::NobodySleeps;
 use crate::stack::{AcceptQueue, Command, ConnectionId, ListenOptions, ListenerId, Report, StreamShared};
 use crate::tcp::TcpConfig;
 use crate::wire::mptcp::AddressId;
@@ -41,14 +41,6 @@ fn tuple_of(packet: &RxFrame, pool: &FramePool) -> Option<FourTuple> {
     let [s0, s1, s2, s3, d0, d1, d2, d3, sp0, sp1, dp0, dp1] = *fields.first_chunk()?;
     let end = |addr: [u8; 4], port| Endpoint::new(addr.into(), u16::from_be_bytes(port));
     Some(FourTuple { local: end([d0, d1, d2, d3], [dp0, dp1]), remote: end([s0, s1, s2, s3], [sp0, sp1]) })
-}
-
-/// Nobody sleeps: a host that has something to do is scheduled.
-#[derive(Debug)]
-struct NobodySleeps;
-
-impl Wake for NobodySleeps {
-    fn wake(&self) {}
 }
 
 /// What all hosts have in common.

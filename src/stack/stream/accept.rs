@@ -78,20 +78,14 @@ impl AcceptQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stack::stream::{Doorbell, Wake};
+    use crate::stack::stream::{Doorbell, NobodySleeps};
     use std::sync::atomic::AtomicUsize;
     use std::thread;
-
-    #[derive(Debug)]
-    struct NoWake;
-    impl Wake for NoWake {
-        fn wake(&self) {}
-    }
 
     #[test]
     fn threads_that_accept_side_by_side_each_wait_for_a_connection_of_their_own() {
         const CONNECTIONS: usize = 5000;
-        let doorbell = Arc::new(Doorbell::new(1, Box::new(NoWake)));
+        let doorbell = Arc::new(Doorbell::new(1, Box::new(NobodySleeps)));
         let (queue, taken) = (AcceptQueue::new(16), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {

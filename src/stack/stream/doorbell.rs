@@ -11,6 +11,14 @@ pub trait Wake: Debug + Send + Sync {
     fn wake(&self);
 }
 
+/// Of a worker that never sleeps by itself: simulators and tests run it when it has something to do.
+#[derive(Debug)]
+pub struct NobodySleeps;
+
+impl Wake for NobodySleeps {
+    fn wake(&self) {}
+}
+
 /// A worker's doorbell: which connections have something from the application, and the means to wake the worker.
 #[derive(Debug)]
 pub struct Doorbell {

@@ -6,7 +6,7 @@ use crate::base::{Chunk, FramePool, Instant, PoolCache, PortId, RxFrame, WorkerI
 use crate::mptcp::{ConnectOptions, Path};
 use crate::stack::core::{PortConfig, Stack, StackConfig};
 use crate::stack::message::{Command, ConnectionId, ListenOptions, ListenerId, Report};
-use crate::stack::stream::{AcceptQueue, Doorbell, StreamShared, StreamState, Wake};
+use crate::stack::stream::{AcceptQueue, Doorbell, NobodySleeps, StreamShared, StreamState};
 use crate::tcp::TcpConfig;
 use crate::wire::mptcp::AddressId;
 use crate::wire::{
@@ -15,12 +15,6 @@ use crate::wire::{
 };
 use std::net::IpAddr;
 use std::sync::Arc;
-
-#[derive(Debug)]
-struct NoWake;
-impl Wake for NoWake {
-    fn wake(&self) {}
-}
 
 /// NICs of a host.
 pub(super) const PORTS: usize = 4;
@@ -41,7 +35,7 @@ pub(super) fn address(host: u8, port: usize) -> IpAddr {
 
 impl Host {
     pub(super) fn new(number: u8) -> Self {
-        let doorbell = Arc::new(Doorbell::new(64, Box::new(NoWake)));
+        let doorbell = Arc::new(Doorbell::new(64, Box::new(NobodySleeps)));
         let config = StackConfig {
             worker: WorkerId(0),
             workers: 1,

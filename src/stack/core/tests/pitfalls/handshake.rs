@@ -24,6 +24,29 @@ fn syn(version: u8, flags: u8) -> MptcpOption {
     MptcpOption::Capable(MpCapable::Syn { version, flags: CapableFlags(flags) })
 }
 
+/// A server that has answered the SYN of a client, which knows its key from that.
+fn answered() -> (Host, Peer) {
+    let mut host = server(options());
+    let mut peer = client_of(0);
+    peer.send(&mut host, NOW, SYN, &[syn(VERSION, HMAC)], b"");
+    let answer = peer.receive(&mut host, NOW);
+    let Some(MpCapable::SynAck { sender_key, .. }) = capable(&answer[0]) else { panic!("no key") };
+    peer.remote = Some(KeyMaterial::new(*sender_key));
+    (host, peer)
+}
+
+/// The option of a client's first data: both keys, and the mapping of `data_len` bytes.
+fn keys_and_mapping(peer: &Peer, data_len: u16) -> MptcpOption {
+    MptcpOption::Capable(MpCapable::Data {
+        version: VERSION,
+        flags: H,
+        sender_key: peer.local.key,
+        receiver_key: peer.remote.expect("known").key,
+        data_len,
+        checksum: None,
+    })
+}
+
 #[test]
 fn pitfall_01_the_option_has_the_lengths_of_version_1() {
     for (options, data_len) in [(options(), 22), (with_checksums(), 24)] {
@@ -112,12 +135,7 @@ fn pitfall_03_keys_mapping_and_checksum_stand_side_by_side() {
 
 #[test]
 fn pitfall_04_nothing_is_acknowledged_as_data_before_the_peers_key_is_known() {
-    let mut host = server(options());
-    let mut peer = client_of(0);
-    peer.send(&mut host, NOW, SYN, &[syn(VERSION, HMAC)], b"");
-    let answer = peer.receive(&mut host, NOW);
-    let Some(MpCapable::SynAck { sender_key, .. }) = capable(&answer[0]) else { panic!("no key") };
-    peer.remote = Some(KeyMaterial::new(*sender_key));
+    let (mut host, mut peer) = answered();
     // The second data overtakes the third ACK and the first data.
     let late = peer.seq;
     peer.seq += 5;
@@ -125,16 +143,8 @@ fn pitfall_04_nothing_is_acknowledged_as_data_before_the_peers_key_is_known() {
     let said = peer.receive(&mut host, NOW);
     assert!(said.iter().all(|segment| segment.options.dss().is_none()), "a data ACK without the peer's key");
     // The first one, which brings the keys.
-    let receiver_key = *sender_key;
-    let keys = MpCapable::Data {
-        version: VERSION,
-        flags: H,
-        sender_key: peer.local.key,
-        receiver_key,
-        data_len: 5,
-        checksum: None,
-    };
-    peer.send_at(&mut host, NOW, late, ACK, &[MptcpOption::Capable(keys)], b"hello");
+    let keys = keys_and_mapping(&peer, 5);
+    peer.send_at(&mut host, NOW, late, ACK, &[keys], b"hello");
     peer.seq = late + 5;
     peer.send_data(&mut host, NOW, 5, b"world");
     let said = peer.receive(&mut host, NOW);
@@ -398,22 +408,10 @@ fn the_c_flag_is_on_each_of_our_options() {
 #[test]
 fn first_data_that_lies_behind_a_gap_does_not_say_how_long_our_acknowledgments_are() {
     for (gap, is_long) in [(5, false), (0, true)] {
-        let mut host = server(options());
-        let mut peer = client_of(0);
-        peer.send(&mut host, NOW, SYN, &[syn(VERSION, HMAC)], b"");
-        let answer = peer.receive(&mut host, NOW);
-        let Some(MpCapable::SynAck { sender_key, .. }) = capable(&answer[0]) else { panic!("no key") };
-        peer.remote = Some(KeyMaterial::new(*sender_key));
-        let keys = MpCapable::Data {
-            version: VERSION,
-            flags: H,
-            sender_key: peer.local.key,
-            receiver_key: *sender_key,
-            data_len: 10,
-            checksum: None,
-        };
+        let (mut host, mut peer) = answered();
+        let keys = keys_and_mapping(&peer, 10);
         let payload = &b"helloworld"[gap..];
-        peer.send_at(&mut host, NOW, peer.seq + gap as u32, ACK, &[MptcpOption::Capable(keys)], payload);
+        peer.send_at(&mut host, NOW, peer.seq + gap as u32, ACK, &[keys], payload);
         let said = peer.receive(&mut host, NOW);
         let data_ack = said.iter().find_map(|segment| segment.options.dss()?.data_ack);
         assert_eq!(data_ack.map(|it| matches!(it, ShortOrLong::Long(_))), Some(is_long), "a gap of {gap}");
