@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What rises in the best of worlds: handshakes, addresses, priorities, reordering between paths. Everything else, and
 /// what a newer kernel counts, tells of trouble.
-const HARMLESS: [&str; 34] = [
+const HARMLESS: [&str; 35] = [
     "MPCapableSYNRX",
     "MPCapableSYNTX",
     "MPCapableSYNACKRX",
@@ -38,6 +38,9 @@ const HARMLESS: [&str; 34] = [
     "MPPrioRx",
     "SndWndShared",
     "RcvWndShared",
+    // Two of the kernel's subflows raised the shared window on two processors at the same moment, and one was second:
+    // with the higher value, and it tries again, or with the lower one, and it takes the other's. No packet is at fault.
+    "RcvWndConflict",
     "RcvWndConflictUpdate",
     "MPCurrEstab",
     "WinProbe",
