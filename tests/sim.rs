@@ -12,9 +12,10 @@ use braid::mptcp::connection::SUBFLOWS_MAX;
 use braid::pm::{Policy, SubflowRequest};
 use braid::sim::losses::SegmentLoss;
 use braid::sim::network::{HostId, Nic};
+use braid::sim::pipe::QueueLimit;
 use braid::sim::scenario::{Fault, SeenBy, Stop, When};
 use braid::sim::wish::{TimedWish, Wish};
-use braid::sim::{Kind, Outcome, Scenario, run};
+use braid::sim::{Kind, Outcome, Scenario, measure, run};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -510,5 +511,28 @@ fn a_connection_has_up_to_thirty_two_subflows() {
         assert_eq!(outcome.bytes, 8_000_000);
         let carried: Vec<u64> = outcome.pipe_bytes.iter().step_by(2).copied().collect();
         assert!(carried.iter().all(|bytes| *bytes > 8_000_000 / paths as u64 / 2), "{carried:?}");
+    }
+}
+
+/// The default buffers grow to what a long fat path needs, as far as the pool goes: nobody has to tune anything.
+#[test]
+fn a_long_fat_path_fills() {
+    for mptcp in [true, false] {
+        // 12.5 MB are on the way; more than can be sent in the time.
+        let mut scenario = Scenario::plain(1, 1, 1 << 40);
+        scenario.hosts.iter_mut().for_each(|host| host.frames = 32_768);
+        let link = &mut scenario.links[0];
+        for pipe in [&mut link.a_to_b, &mut link.b_to_a] {
+            pipe.rate_bps = 1_000_000_000;
+            pipe.delay = Duration::from_millis(50);
+            pipe.queue = QueueLimit::Packets(10_000);
+        }
+        scenario.connections[0].options.mptcp = mptcp;
+        // After fifteen round trips slow start has found the rate, and the receive window has grown with it.
+        let (from, to) = (Instant::from_millis(1600), Instant::from_millis(2000));
+        let measured = measure(&scenario, from, to).unwrap_or_else(|failure| panic!("{failure}"));
+        // Of the 1538 bytes that a frame takes 1448 are payload, and 1420 with MPTCP's options.
+        let rate_gbps = measured.bytes as f64 * 8.0 / 0.4e9;
+        assert!(rate_gbps > 0.93, "mptcp {mptcp}: {rate_gbps} Gbit/s of 1");
     }
 }

@@ -533,6 +533,15 @@ impl Stack {
             slot.pump(now, cache);
             // An application that left may have made the connection end.
             self.drain_events(now, id, cache);
+            self.let_send(id);
+        }
+    }
+
+    /// `id` may have something to send. Once is enough, however often it is woken while its NICs take nothing.
+    fn let_send(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.connections.get_mut(id)
+            && !std::mem::replace(&mut slot.sending, true)
+        {
             self.senders.push_back(id);
         }
     }
@@ -582,6 +591,7 @@ impl Stack {
                 }
                 Transmit::Idle => {
                     slot.burst = 0;
+                    slot.sending = false;
                     self.senders.pop_front();
                     // A reset that was sent ends its subflow.
                     self.drain_events(now, id, cache);

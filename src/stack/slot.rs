@@ -26,6 +26,8 @@ pub struct Slot {
     pub listener: Option<ListenerId>,
     /// It waits in the worker's list of connections to attend to.
     pub queued: bool,
+    /// It waits in the worker's list of connections that may have something to send.
+    pub sending: bool,
     /// Its entry in the timers.
     pub timer: Option<Instant>,
     /// Why it is over, once it is.
@@ -55,6 +57,7 @@ impl Slot {
             stream,
             listener,
             queued: false,
+            sending: false,
             timer: None,
             closed: None,
             burst: 0,

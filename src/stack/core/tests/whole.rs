@@ -18,6 +18,23 @@ fn options(mptcp: bool) -> ConnectOptions {
     ConnectOptions { mptcp, ..Default::default() }
 }
 
+/// While a NIC takes nothing, everything that wakes a connection finds it in the list of those that have something to send.
+#[test]
+fn a_connection_waits_for_its_nic_once() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect(options(true), options(true));
+    for _ in 0..100 {
+        pair.client.write(&client, &pattern(1000));
+        pair.client.stack.handle_doorbell();
+        pair.client.stack.settle(pair.now, &mut pair.client.cache);
+        let sent = pair.client.stack.poll_transmit(pair.now, &[0; PORTS], &mut pair.client.cache);
+        assert!(sent.is_none(), "there is no room");
+    }
+    assert_eq!(pair.client.stack.senders.len(), 1);
+    pair.run_clean();
+    assert_eq!(pair.server.read(&server).len(), 100_000);
+}
+
 #[test]
 fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     let mut pair = Pair::new();
