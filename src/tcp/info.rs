@@ -135,7 +135,8 @@ pub struct TcpInfo {
     pub mss: usize,
     /// The largest segment that has arrived.
     pub receive_mss: u32,
-    /// Segments beyond which loss was not told from reordering, at least (RFC 5681's three until more was seen).
+    /// Duplicate acknowledgments that would have been needed to tell loss from the reordering that was seen (RFC 5681's
+    /// three at least).
     pub reordering_segments: u32,
     /// How often segments were seen to arrive behind their successors.
     pub reorderings: u32,

@@ -54,7 +54,10 @@ impl Tcb {
         segment: Segment,
         cache: &mut PoolCache,
     ) -> bool {
-        if tcp.ack.before(self.send.una()) {
+        let is_late = tcp.ack.before(self.send.una());
+        // RFC 9293 §3.10.7.4: an ACK that another has overtaken is ignored. Not so its blocks: RFC 6675 §5 has those of
+        // every ACK taken, and what the later ACK had no room for, or had not seen, may be there.
+        if is_late && (options.sack.is_empty() || !self.agreed.sack) {
             return false;
         }
         let before = self.outstanding();
@@ -66,7 +69,9 @@ impl Tcb {
         let echo = echo.map(|stamps| stamps.echo);
         let credible = now.back(self.rtt.shortest().unwrap_or_default());
         let mut news = News::new(credible, self.is_echo_older_than_first(echo));
-        self.send.acknowledge(tcp.ack, &mut news, cache);
+        if !is_late {
+            self.send.acknowledge(tcp.ack, &mut news, cache);
+        }
         let duplicate = self.take_sack(tcp.ack, options, &mut news);
         let is_update = window_changed && self.config.window_owner == WindowOwner::Subflow;
         let nothing_new = !news.advanced && news.bytes == 0 && before.flight > 0;

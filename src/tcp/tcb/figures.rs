@@ -11,7 +11,8 @@ impl Tcb {
     /// The figures now.
     pub fn info(&self) -> TcpInfo {
         let (sacked_segments, _) = self.send.sacked();
-        let segments = self.rack.reordering_distance() / self.mss.get() as u32;
+        // As many duplicate acknowledgments as a segment that was late caused would have been one too few.
+        let segments = self.rack.reordering_distance() / self.mss.get() as u32 + 1;
         let Times { busy, peer_window, send_buffer } = self.chrono.times(self.now);
         TcpInfo {
             state: self.state,

@@ -45,6 +45,21 @@ fn three_segments_beyond_a_hole_make_it_lost() {
 }
 
 #[test]
+fn blocks_of_an_ack_that_was_overtaken_count() {
+    let mut script = ten_in_flight(plain());
+    script.arrive(arriving(ACK, 1, 3001).window(9000));
+    let window = script.tcb.info().peer_window;
+    // It left when the fourth was missing, too; its window is out of date.
+    script.arrive(arriving(ACK, 1, 2001).sack(&[(4001, 7001)]).window(100));
+    assert_eq!(script.sent_data(), [(3001, 1000)]);
+    let info = script.tcb.info();
+    assert_eq!((info.sacked_segments, info.counters.lost, info.peer_window), (3, 1, window));
+    // Without blocks it says nothing.
+    script.arrive_times(5, arriving(ACK, 1, 2001));
+    assert!(script.sent_data().is_empty());
+}
+
+#[test]
 fn one_ack_with_blocks_is_enough() {
     let mut script = ten_in_flight(plain());
     script.arrive(arriving(ACK, 1, 1).sack(&[(9001, 10_001), (5001, 7001), (2001, 3001)]));

@@ -77,6 +77,16 @@ fn a_segment_that_is_late_by_less_is_not_lost() {
 }
 
 #[test]
+fn the_reordering_that_was_seen_is_told_in_duplicates() {
+    let mut script = ten_in_flight(plain());
+    assert_eq!(script.tcb.info().reordering_segments, 3);
+    // The fifth was late by 5000 bytes, which are three segments of the 1460 bytes that might have been.
+    script.arrive(arriving(ACK, 1, 1).sack(&[(9001, 10_001)]));
+    script.arrive(arriving(ACK, 1, 1).sack(&[(4001, 5001), (9001, 10_001)]));
+    assert_eq!(script.tcb.info().reordering_segments, 4);
+}
+
+#[test]
 fn after_reordering_three_blocks_are_not_enough() {
     // §6.2 step 4: RACK does not go by DupThresh any more.
     let mut script = Script::established(plain());
