@@ -246,6 +246,10 @@ impl Connection {
             self.addresses.forget_seen(subflow.remote_id);
         }
         self.send.forget(subflow.slot, self.unusable());
+        if reason == CloseReason::Reset {
+            // It may be all that the peer had left.
+            self.doubt_all_but(now, id);
+        }
         if !self.subflows.is_empty() {
             return;
         }
@@ -387,11 +391,10 @@ impl Connection {
         if alone && self.can_fall_back(0) {
             // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
             // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
-            let tcb = &mut self.subflows[0].tcb;
-            let answer_at = |asked_at: Instant| asked_at + tcb.min_rtt().unwrap_or_default();
-            if self.asked_at.is_none_or(|asked_at| tcb.heard_at() <= answer_at(asked_at)) {
+            let subflow = &mut self.subflows[0];
+            if self.asked_at.is_none_or(|asked_at| !subflow.has_answered(asked_at)) {
                 self.asked_at = Some(now);
-                tcb.probe(now);
+                subflow.tcb.probe(now);
                 return;
             }
         }

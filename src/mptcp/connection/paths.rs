@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::sched::ActiveScheduler;
-use crate::mptcp::subflow::{Phase, Subflow};
+use crate::mptcp::subflow::{Phase, Role, Subflow};
 use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
@@ -58,12 +58,22 @@ impl Connection {
         }
     }
 
-    /// Resets a subflow because the path manager says so.
+    /// Resets a subflow because the path manager says so. If the peer has opened it, it may have lost those that we take for
+    /// alive, and they would keep it out for ever.
     pub fn close_subflow(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
         if let Some(index) = self.index(id) {
+            if matches!(self.subflows[index].role, Role::JoinPassive { .. }) {
+                self.doubt_all_but(now, id);
+            }
             self.subflows[index].reset(now, ResetReason::Prohibited.into());
             self.drain_events(now, id, None, cache);
         }
+    }
+
+    /// The peer behaves as if it had fewer subflows than we know of. Who only receives does not notice that one is gone: so
+    /// the peer is asked on each of them.
+    pub(super) fn doubt_all_but(&mut self, now: Instant, id: SubflowId) {
+        self.subflows.iter_mut().filter(|subflow| subflow.id != id).for_each(|subflow| subflow.doubt(now));
     }
 
     /// Asks the peer to use a subflow only as a backup, or again as any other (RFC 8684 §3.3.8).
