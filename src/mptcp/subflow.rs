@@ -72,6 +72,9 @@ const DOUBT_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// After so many without an answer it is given up, if its peer gives reason for doubt again: longer than an outage that it is
 /// to survive, and not as long as a peer without a subflow waits for one.
 const DOUBTS_MAX: u32 = 3;
+/// So many answers in a row that do not acknowledge our DATA_FIN, and no option gets to the peer. One may be to a question
+/// that was asked for another reason, while ours was lost.
+const DEAF_ANSWERS: u32 = 2;
 
 /// The probing of a stale path.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +96,15 @@ struct Doubt {
     asked_at: Instant,
     next_at: Instant,
     unanswered: u32,
+}
+
+/// The search for a subflow over which no option gets to the peer.
+#[derive(Debug, Clone, Copy)]
+struct Deafness {
+    /// When the peer was asked for an ACK behind our DATA_FIN.
+    asked_at: Instant,
+    /// Answers before, that did not acknowledge it.
+    answers: u32,
 }
 
 /// A subflow.
@@ -143,6 +155,8 @@ pub struct Subflow {
     probing: Option<Probing>,
     /// The peer seems to have lost it.
     doubt: Option<Doubt>,
+    /// Our DATA_FIN was said here again and again.
+    deafness: Option<Deafness>,
     /// We have joined, and hold our first data back until then.
     settles_at: Option<Instant>,
     /// It was reported as established.
@@ -178,6 +192,7 @@ impl Subflow {
             removal: None,
             probing: None,
             doubt: None,
+            deafness: None,
             settles_at: None,
             established: false,
             syns: 0,
@@ -309,6 +324,22 @@ impl Subflow {
             true => self.doubt = None,
             false => self.ask_whether_known(now, doubt.unanswered),
         }
+    }
+
+    /// Says the DATA_FIN, and asks the peer for an ACK behind it: a peer that does not see the options owes none.
+    pub fn ask_about_fin(&mut self, now: Instant) {
+        let answers = self.deafness.filter(|before| self.has_answered(before.asked_at));
+        let answers = answers.map_or(0, |before| before.answers + 1);
+        self.deafness = Some(Deafness { asked_at: now, answers });
+        self.tcb.request_ack();
+        self.tcb.probe(now);
+    }
+
+    /// The peer has answered again and again, without acknowledging the DATA_FIN.
+    pub fn is_deaf(&self) -> bool {
+        self.deafness.is_some_and(|deafness| {
+            deafness.answers + u32::from(self.has_answered(deafness.asked_at)) >= DEAF_ANSWERS
+        })
     }
 
     /// When the wait for an answer ends.

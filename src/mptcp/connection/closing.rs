@@ -344,6 +344,7 @@ impl Connection {
         self.arm_data_timer(now);
         if self.send_side == SendSide::FinSent {
             self.reset_silenced(now);
+            self.reset_deaf(now);
             // Pitfall 40: the DATA_FIN is repeated until it is acknowledged; on any subflow.
             let turn = self.data_backoff as usize;
             // Where it has room.
@@ -353,7 +354,10 @@ impl Connection {
             };
             let able: Vec<usize> = (0..self.subflows.len()).filter(is_able).collect();
             if let Some(index) = able.get(turn % able.len().max(1)) {
-                self.subflows[*index].tcb.request_ack();
+                match self.may_be_deaf(*index) {
+                    true => self.subflows[*index].ask_about_fin(now),
+                    false => self.subflows[*index].tcb.request_ack(),
+                }
             }
         }
         if self.send.una().before(self.send.next()) {
@@ -377,6 +381,24 @@ impl Connection {
                 subflow.reset(now, ResetReason::MiddleboxInterference.into());
             }
         }
+    }
+
+    /// The DATA_FIN was repeated in vain, and on a subflow the peer has answered questions that followed it, without
+    /// acknowledging it, although it has all data: no option reaches it. RFC 8684 §3.7 has such a subflow reset.
+    fn reset_deaf(&mut self, now: Instant) {
+        for index in 0..self.subflows.len() {
+            if self.may_be_deaf(index) && self.subflows[index].is_deaf() {
+                self.subflows[index].reset(now, ResetReason::MiddleboxInterference.into());
+            }
+        }
+    }
+
+    /// Whether options may be lost on the way to the peer, of which nothing tells: to an ACK whose options it does not see
+    /// it says nothing. Where the subflow can become TCP it does ([`Connection::fall_back_without_data_acks`]).
+    fn may_be_deaf(&self, index: usize) -> bool {
+        let in_vain = self.data_backoff >= SILENT_REPEATS && self.send.is_empty() && self.failure.is_none();
+        let subflow = &self.subflows[index];
+        in_vain && subflow.is_open() && subflow.is_idle() && !self.can_fall_back(index)
     }
 
     /// The oldest data has not been acknowledged as data for a time-out. Sends it again, if its subflows have had it

@@ -278,6 +278,28 @@ fn where_the_peer_resets_a_subflow_the_others_are_asked_too() {
 }
 
 #[test]
+fn a_subflow_over_which_no_data_fin_gets_to_the_peer_is_reset() {
+    for (answers, knows) in [(true, false), (true, true), (false, false)] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        peer.send(&mut host, NOW, RST | ACK, &[], b"");
+        stream.close_send();
+        let (mut now, mut reason) = (NOW, None);
+        for _ in 0..100 {
+            let said = joined.receive(&mut host, now);
+            reason = reason.or(reset_reason(&said));
+            // A middlebox takes the options away on the way there, and leaves what a TCP has to answer.
+            if answers && asks(&joined, &said) {
+                joined.data_ack(&mut host, now + Duration::from_millis(20), u64::from(knows));
+            }
+            now += Duration::from_millis(100);
+        }
+        // Nor is it where nothing is answered: then the path may be down.
+        assert_eq!(reason, (answers && !knows).then_some(ResetReason::MiddleboxInterference));
+        host.finish();
+    }
+}
+
+#[test]
 fn pitfall_49_without_a_subflow_a_connection_waits_for_a_join() {
     for joined_again in [true, false] {
         let (mut host, mut peer, mut joined, stream) = two_subflows();
