@@ -342,6 +342,11 @@ impl Subflow {
         })
     }
 
+    /// The peer has withdrawn its address, and has not answered yet.
+    pub fn is_withdrawn(&self) -> bool {
+        self.removal.is_some()
+    }
+
     /// When the wait for an answer ends.
     pub fn removal_at(&self) -> Option<Instant> {
         self.removal.map(|removal| removal.ends_at)

@@ -91,9 +91,11 @@ impl Connection {
         }
     }
 
-    /// A NIC can pass no packets: its subflows end, unless that would leave none.
+    /// A NIC can pass no packets: its subflows end, unless that would leave none. One that the peer has just withdrawn counts
+    /// for none: it is most likely gone there, and the peer would hear nothing of the end of the others.
     pub fn handle_port_down(&mut self, now: Instant, port: PortId, cache: &mut PoolCache) {
-        let survivors = self.subflows.iter().any(|s| s.path.port != port && s.phase == Phase::Ready);
+        let survives = |it: &Subflow| it.path.port != port && it.phase == Phase::Ready && !it.is_withdrawn();
+        let survivors = self.subflows.iter().any(survives);
         if !self.is_multipath() || !survivors {
             return;
         }
