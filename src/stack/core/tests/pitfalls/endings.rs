@@ -217,8 +217,7 @@ fn asks(peer: &Peer, segments: &[Segment]) -> bool {
 #[test]
 fn where_a_join_is_refused_the_other_subflows_are_asked_whether_they_live() {
     for answers in [true, false] {
-        let (mut host, mut peer, joined, stream) = two_subflows();
-        drop(joined);
+        let (mut host, mut peer, _, stream) = two_subflows();
         let (mut now, mut asked, mut reset) = (NOW, 0, false);
         for round in 1..=8 {
             // The path manager wants none of what the peer opens.
