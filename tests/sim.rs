@@ -268,6 +268,11 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (3112, "the last DATA_ACK is lost, and the peer gone"),
     (1601, "no option ever comes on the subflow that is left, and only the end is to be said"),
     (3526, "the DATA_FIN is said again and again where no options come any more"),
+    (3109, "the DATA_FIN is said again and again where no options get to the peer"),
+    (4309, "a client that lacks nothing refuses all joins for subflows that its server has lost"),
+    (5658, "the same with one subflow, and data that is still to come"),
+    (6115, "the same while the server is about to withdraw the address"),
+    (2530, "a checker that did not know a client behind a NAT whom its server joins"),
 ];
 
 #[test]

@@ -13,7 +13,7 @@ use crate::mptcp::subflow_set::SubflowSlot;
 use crate::mptcp::{Path, SubflowId};
 use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
-use crate::wire::mptcp::{AddressId, ShortOrLong};
+use crate::wire::mptcp::{AddressId, ResetReason, ShortOrLong};
 use crate::wire::{FourTuple, MptcpOption, SegmentRepr};
 
 /// Between signals where no round trip was measured.
@@ -65,6 +65,17 @@ const STALE_PROBES: Duration = Duration::from_millis(500);
 /// keeps a peer's application from running, where that has been put off in the middle of a read.
 const SETTLE: Duration = Duration::from_millis(30);
 
+/// How long after a question about a subflow that is in doubt ([`Subflow::doubt`]) the next one follows; it doubles.
+const DOUBT_PAUSE: Duration = Duration::from_secs(2);
+/// The longest wait.
+const DOUBT_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// After so many without an answer it is given up, if its peer gives reason for doubt again: longer than an outage that it is
+/// to survive, and not as long as a peer without a subflow waits for one.
+const DOUBTS_MAX: u32 = 3;
+/// So many answers in a row that do not acknowledge our DATA_FIN, and no option gets to the peer. One may be to a question
+/// that was asked for another reason, while ours was lost.
+const DEAF_ANSWERS: u32 = 2;
+
 /// The probing of a stale path.
 #[derive(Debug, Clone, Copy)]
 struct Probing {
@@ -77,6 +88,23 @@ struct Probing {
 struct Removal {
     asked_at: Instant,
     ends_at: Instant,
+}
+
+/// Questions whether the peer has lost a subflow.
+#[derive(Debug, Clone, Copy)]
+struct Doubt {
+    asked_at: Instant,
+    next_at: Instant,
+    unanswered: u32,
+}
+
+/// The search for a subflow over which no option gets to the peer.
+#[derive(Debug, Clone, Copy)]
+struct Deafness {
+    /// When the peer was asked for an ACK behind our DATA_FIN.
+    asked_at: Instant,
+    /// Answers before, that did not acknowledge it.
+    answers: u32,
 }
 
 /// A subflow.
@@ -125,6 +153,10 @@ pub struct Subflow {
     removal: Option<Removal>,
     /// It is stale while others may live.
     probing: Option<Probing>,
+    /// The peer seems to have lost it.
+    doubt: Option<Doubt>,
+    /// Our DATA_FIN was said here again and again.
+    deafness: Option<Deafness>,
     /// We have joined, and hold our first data back until then.
     settles_at: Option<Instant>,
     /// It was reported as established.
@@ -159,6 +191,8 @@ impl Subflow {
             penalised_at: None,
             removal: None,
             probing: None,
+            doubt: None,
+            deafness: None,
             settles_at: None,
             established: false,
             syns: 0,
@@ -251,6 +285,68 @@ impl Subflow {
         self.tcb.probe(now);
     }
 
+    /// Whether something has come that can be an answer to what was asked then.
+    pub fn has_answered(&self, asked_at: Instant) -> bool {
+        self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default()
+    }
+
+    /// The peer behaves as if it had lost this subflow. It is asked (RFC 9293 §3.8.4) until it answers: a host that does not
+    /// know it any more does so by a RST (§3.10.7.1).
+    pub fn doubt(&mut self, now: Instant) {
+        let unanswered = self.doubt.filter(|doubt| !self.has_answered(doubt.asked_at));
+        match unanswered.map(|doubt| doubt.unanswered) {
+            None => self.ask_whether_known(now, 0),
+            Some(unanswered) if unanswered > DOUBTS_MAX && self.is_open() => {
+                self.reset(now, ResetReason::UnacceptablePerformance.into());
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn ask_whether_known(&mut self, now: Instant, unanswered: u32) {
+        self.doubt = self.is_open().then(|| {
+            let pause = (DOUBT_PAUSE * 2u32.pow(unanswered.min(8))).min(DOUBT_PAUSE_MAX);
+            let next_at = now + pause.max(self.tcb.rto());
+            self.tcb.probe(now);
+            Doubt { asked_at: now, next_at, unanswered: unanswered + 1 }
+        });
+    }
+
+    /// When the peer is asked again.
+    pub fn doubt_at(&self) -> Option<Instant> {
+        self.doubt.map(|doubt| doubt.next_at)
+    }
+
+    /// Asks again, unless it has answered.
+    pub fn handle_doubt_timer(&mut self, now: Instant) {
+        let Some(doubt) = self.doubt.filter(|doubt| doubt.next_at <= now) else { return };
+        match self.has_answered(doubt.asked_at) {
+            true => self.doubt = None,
+            false => self.ask_whether_known(now, doubt.unanswered),
+        }
+    }
+
+    /// Says the DATA_FIN, and asks the peer for an ACK behind it: a peer that does not see the options owes none.
+    pub fn ask_about_fin(&mut self, now: Instant) {
+        let answers = self.deafness.filter(|before| self.has_answered(before.asked_at));
+        let answers = answers.map_or(0, |before| before.answers + 1);
+        self.deafness = Some(Deafness { asked_at: now, answers });
+        self.tcb.request_ack();
+        self.tcb.probe(now);
+    }
+
+    /// The peer has answered again and again, without acknowledging the DATA_FIN.
+    pub fn is_deaf(&self) -> bool {
+        self.deafness.is_some_and(|deafness| {
+            deafness.answers + u32::from(self.has_answered(deafness.asked_at)) >= DEAF_ANSWERS
+        })
+    }
+
+    /// The peer has withdrawn its address, and has not answered yet.
+    pub fn is_withdrawn(&self) -> bool {
+        self.removal.is_some()
+    }
+
     /// When the wait for an answer ends.
     pub fn removal_at(&self) -> Option<Instant> {
         self.removal.map(|removal| removal.ends_at)
@@ -264,6 +360,11 @@ impl Subflow {
     /// It can send ACKs, and with them signals.
     pub fn can_signal(&self) -> bool {
         self.phase == Phase::Ready && self.tcb.state() != State::Closed
+    }
+
+    /// It is ready, and we have not closed our half of it.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Ready && self.tcb.state().takes_data()
     }
 
     /// Payload bytes of a full data segment.

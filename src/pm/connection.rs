@@ -34,6 +34,8 @@ pub(super) struct Subflow {
     ours: bool,
     /// The peer has withdrawn its address since: its end says nothing against the next one.
     withdrawn: bool,
+    /// The peer has withdrawn the address with the id of its other end: whether that still answers is to be seen.
+    pub(super) in_doubt: bool,
     /// We have asked the peer to use it only as a backup.
     pub(super) backup: bool,
     /// The user has it ended; it has not been reported yet.
@@ -145,6 +147,7 @@ impl Connection {
             since: now,
             ours: initiator,
             withdrawn: false,
+            in_doubt: false,
             backup: false,
             leaving: false,
         };
@@ -259,8 +262,8 @@ impl Connection {
     ) -> bool {
         let pair = pair_of(tuple);
         let under_way = |attempt: &&mut Attempt| attempt.pair == pair && attempt.under_way > 0;
-        let (ours, withdrawn, backup, leaving) = (false, false, false, false);
-        let mut subflow = Subflow { id, tuple, ids, since: now, ours, withdrawn, backup, leaving };
+        let (ours, withdrawn, in_doubt, backup, leaving) = (false, false, false, false, false);
+        let mut subflow = Subflow { id, tuple, ids, since: now, ours, withdrawn, in_doubt, backup, leaving };
         if let Some(attempt) = self.attempts.iter_mut().find(under_way) {
             attempt.under_way -= 1;
             (subflow.ours, subflow.withdrawn, subflow.backup) = (true, attempt.withdrawn, attempt.backup);
@@ -471,6 +474,7 @@ impl Connection {
             return Announcement::Conflict;
         }
         // What it was before it was withdrawn counts no more.
+        self.subflows.iter_mut().filter(|it| it.ids.1 == id).for_each(|it| it.in_doubt = false);
         self.remotes.retain(|remote| !remote.withdrawn || (remote.id != id && remote.end != end));
         let full = self.accepted() >= limits.add_addr_accepted;
         // RFC 8684 §3.4.1: with an id that is taken the address must be the same; its port may be another.
@@ -504,6 +508,7 @@ impl Connection {
         let Self { subflows, attempts, remotes, .. } = self;
         let known = |pair: Pair| remotes.iter().any(|remote| remote.end == pair.1 && !remote.withdrawn);
         for subflow in subflows {
+            subflow.in_doubt |= subflow.ids.1 == id;
             subflow.withdrawn |= !known(pair_of(subflow.tuple));
         }
         attempts.retain_mut(|attempt| {

@@ -97,7 +97,8 @@ impl Ground<'_> {
     }
 
     /// Withdraws what the peer has heard of and is not there any more (RFC 8684 §3.4.2). While a connection has no path
-    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back.
+    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back. One
+    /// whose other end the peer has just withdrawn works no more, as far as we know.
     pub(super) fn withdraw(
         &self,
         key: Key,
@@ -116,7 +117,7 @@ impl Ground<'_> {
         let gone: Vec<AddressId> = connection.known_ids().filter(gone).collect();
         for id in gone {
             let addr = if id == AddressId(0) { Some(first) } else { endpoints.get(id).map(|it| it.addr) };
-            let goes = |subflow: &Subflow| Some(subflow.tuple.local.addr) == addr;
+            let goes = |subflow: &Subflow| subflow.in_doubt || Some(subflow.tuple.local.addr) == addr;
             if connection.survives(goes, |addr| self.usable.iter().any(|usable| usable.addr == addr)) {
                 withdraw_from(key, connection, id, commands);
             }

@@ -655,6 +655,29 @@ fn the_only_path_whose_link_fails_is_kept_and_nothing_is_said_of_it() {
 }
 
 #[test]
+fn a_path_that_the_peer_has_withdrawn_is_not_what_the_last_other_one_is_given_up_for() {
+    let mut host = Host::new(Limits::default());
+    host.establish(1, false, false);
+    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.report(Report::SubflowEstablished {
+        connection: connection(1),
+        subflow: SubflowId(1),
+        tuple: tuple(SECOND.0, SECOND.1),
+        port: B,
+        local_id: B_ID,
+        remote_id: AddressId(4),
+        backup: false,
+    });
+    host.commands();
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(0) });
+    host.link(B, false);
+    assert_eq!(host.commands(), [], "the peer would most likely never hear of it");
+    host.announced(0, "10.0.0.2");
+    let (worker, connection, id) = (WORKER, connection(1), B_ID);
+    assert!(host.commands().contains(&PmCommand::Withdraw { worker, connection, id }), "it is there again");
+}
+
+#[test]
 fn ids_of_lost_addresses_are_given_to_others_once_all_were_used() {
     let mut host = Host::new(Limits::default());
     host.establish(1, false, false);

@@ -2,7 +2,7 @@
 //! address, and acknowledgments, of TCP and of data, never move back nor acknowledge what was never sent.
 
 use crate::base::{DataSeq, SeqNum};
-use crate::sim::middlebox::before_nat;
+use crate::sim::middlebox::{before_nat, behind_nat};
 use crate::wire::mptcp::{Dss, Key, MpCapable, MpJoin, MptcpOption, Token};
 use crate::wire::{ChecksumMode, FourTuple, Packet, Parsed, TcpFlags, parse};
 use sha2::{Digest, Sha256};
@@ -122,10 +122,12 @@ impl WireCheck {
                         self.tokens.get(token).map(|(connection, side)| (*connection, 1 - side))
                     }
                     _ if packet.tcp.flags.contains(ack) => {
-                        // A NAT on the way shows the server another client than there is.
+                        // A NAT on the way shows the server another client than there is: when it answers that, and
+                        // when it is the one that asks, and the client behind the NAT answers.
                         let FourTuple { local, remote } = tuple;
                         let inner = FourTuple { local: before_nat(remote).unwrap_or(remote), remote: local };
-                        let asked = self.flows.get(&tuple.reversed()).or_else(|| self.flows.get(&inner));
+                        let outer = FourTuple { local: remote, remote: behind_nat(local) };
+                        let asked = [tuple.reversed(), inner, outer].iter().find_map(|it| self.flows.get(it));
                         let other = asked.and_then(|flow| flow.owner);
                         other.map(|(connection, side)| (connection, 1 - side))
                     }

@@ -434,6 +434,11 @@ fn nat_address(inner: IpAddr) -> IpAddr {
     }
 }
 
+/// The end that a NAT makes of `inner`, as the world outside sees it.
+pub fn behind_nat(inner: Endpoint) -> Endpoint {
+    Endpoint::new(nat_address(inner.addr), inner.port.wrapping_add(NAT_PORTS))
+}
+
 /// The end that a NAT has made `outer` of, if it looks like that. The clients are the first hosts of their networks.
 pub fn before_nat(outer: Endpoint) -> Option<Endpoint> {
     let inner = match outer.addr {

@@ -246,6 +246,10 @@ impl Connection {
             self.addresses.forget_seen(subflow.remote_id);
         }
         self.send.forget(subflow.slot, self.unusable());
+        if reason == CloseReason::Reset {
+            // It may be all that the peer had left.
+            self.doubt_all_but(now, id);
+        }
         if !self.subflows.is_empty() {
             return;
         }
@@ -340,6 +344,7 @@ impl Connection {
         self.arm_data_timer(now);
         if self.send_side == SendSide::FinSent {
             self.reset_silenced(now);
+            self.reset_deaf(now);
             // Pitfall 40: the DATA_FIN is repeated until it is acknowledged; on any subflow.
             let turn = self.data_backoff as usize;
             // Where it has room.
@@ -349,7 +354,10 @@ impl Connection {
             };
             let able: Vec<usize> = (0..self.subflows.len()).filter(is_able).collect();
             if let Some(index) = able.get(turn % able.len().max(1)) {
-                self.subflows[*index].tcb.request_ack();
+                match self.may_be_deaf(*index) {
+                    true => self.subflows[*index].ask_about_fin(now),
+                    false => self.subflows[*index].tcb.request_ack(),
+                }
             }
         }
         if self.send.una().before(self.send.next()) {
@@ -375,6 +383,24 @@ impl Connection {
         }
     }
 
+    /// The DATA_FIN was repeated in vain, and on a subflow the peer has answered questions that followed it, without
+    /// acknowledging it, although it has all data: no option reaches it. RFC 8684 §3.7 has such a subflow reset.
+    fn reset_deaf(&mut self, now: Instant) {
+        for index in 0..self.subflows.len() {
+            if self.may_be_deaf(index) && self.subflows[index].is_deaf() {
+                self.subflows[index].reset(now, ResetReason::MiddleboxInterference.into());
+            }
+        }
+    }
+
+    /// Whether options may be lost on the way to the peer, of which nothing tells: to an ACK whose options it does not see
+    /// it says nothing. Where the subflow can become TCP it does ([`Connection::fall_back_without_data_acks`]).
+    fn may_be_deaf(&self, index: usize) -> bool {
+        let in_vain = self.data_backoff >= SILENT_REPEATS && self.send.is_empty() && self.failure.is_none();
+        let subflow = &self.subflows[index];
+        in_vain && subflow.is_open() && subflow.is_idle() && !self.can_fall_back(index)
+    }
+
     /// The oldest data has not been acknowledged as data for a time-out. Sends it again, if its subflows have had it
     /// acknowledged. RFC 8684 §3.3.2: the peer may drop data behind a subflow's ACK; only DATA_ACK proves that it has it.
     fn repeat_oldest(&mut self, now: Instant) {
@@ -387,11 +413,10 @@ impl Connection {
         if alone && self.can_fall_back(0) {
             // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
             // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
-            let tcb = &mut self.subflows[0].tcb;
-            let answer_at = |asked_at: Instant| asked_at + tcb.min_rtt().unwrap_or_default();
-            if self.asked_at.is_none_or(|asked_at| tcb.heard_at() <= answer_at(asked_at)) {
+            let subflow = &mut self.subflows[0];
+            if self.asked_at.is_none_or(|asked_at| !subflow.has_answered(asked_at)) {
                 self.asked_at = Some(now);
-                tcb.probe(now);
+                subflow.tcb.probe(now);
                 return;
             }
         }

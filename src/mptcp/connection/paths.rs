@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::sched::ActiveScheduler;
-use crate::mptcp::subflow::{Phase, Subflow};
+use crate::mptcp::subflow::{Phase, Role, Subflow};
 use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
@@ -58,12 +58,22 @@ impl Connection {
         }
     }
 
-    /// Resets a subflow because the path manager says so.
+    /// Resets a subflow because the path manager says so. If the peer has opened it, it may have lost those that we take for
+    /// alive, and they would keep it out for ever.
     pub fn close_subflow(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
         if let Some(index) = self.index(id) {
+            if matches!(self.subflows[index].role, Role::JoinPassive { .. }) {
+                self.doubt_all_but(now, id);
+            }
             self.subflows[index].reset(now, ResetReason::Prohibited.into());
             self.drain_events(now, id, None, cache);
         }
+    }
+
+    /// The peer behaves as if it had fewer subflows than we know of. Who only receives does not notice that one is gone: so
+    /// the peer is asked on each of them.
+    pub(super) fn doubt_all_but(&mut self, now: Instant, id: SubflowId) {
+        self.subflows.iter_mut().filter(|subflow| subflow.id != id).for_each(|subflow| subflow.doubt(now));
     }
 
     /// Asks the peer to use a subflow only as a backup, or again as any other (RFC 8684 §3.3.8).
@@ -81,9 +91,11 @@ impl Connection {
         }
     }
 
-    /// A NIC can pass no packets: its subflows end, unless that would leave none.
+    /// A NIC can pass no packets: its subflows end, unless that would leave none. One that the peer has just withdrawn counts
+    /// for none: it is most likely gone there, and the peer would hear nothing of the end of the others.
     pub fn handle_port_down(&mut self, now: Instant, port: PortId, cache: &mut PoolCache) {
-        let survivors = self.subflows.iter().any(|s| s.path.port != port && s.phase == Phase::Ready);
+        let survives = |it: &Subflow| it.path.port != port && it.phase == Phase::Ready && !it.is_withdrawn();
+        let survivors = self.subflows.iter().any(survives);
         if !self.is_multipath() || !survivors {
             return;
         }

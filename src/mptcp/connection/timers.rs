@@ -74,6 +74,7 @@ impl Connection {
         subflow.end_settling(now);
         subflow.handle_signal_timer(now);
         subflow.handle_probe_timer(now);
+        subflow.handle_doubt_timer(now);
         if subflow.end_removal(now) {
             // The probe was not answered: the path is gone, as the peer said. The last one stays for TCP to judge.
             if !alone {
@@ -96,7 +97,7 @@ impl Connection {
 }
 
 /// Everything that a subflow waits for.
-fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 7] {
+fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 8] {
     let repeat = match subflow.phase {
         Phase::Confirming { repeat_at, .. } => Some(repeat_at),
         Phase::Handshake | Phase::Ready => None,
@@ -107,6 +108,7 @@ fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 7] {
         subflow.removal_at(),
         subflow.signal_at(),
         subflow.probe_at(),
+        subflow.doubt_at(),
         subflow.settles_at(),
         unmapped_until(subflow),
     ]

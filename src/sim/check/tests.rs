@@ -150,6 +150,33 @@ fn a_data_ack_moves_back_on_no_other_subflow_either() {
 }
 
 #[test]
+fn a_client_behind_a_nat_is_known_when_the_server_joins_it() {
+    let mut check = established();
+    let join = |option| Some(MptcpOption::Join(option));
+    let (address_id, backup) = (crate::wire::mptcp::AddressId(1), false);
+    let syn = join(MpJoin::Syn { backup, address_id, token: token_of(CLIENT_KEY), nonce: 7 });
+    let syn_ack = join(MpJoin::SynAck { backup, address_id, hmac: 8, nonce: 9 });
+    // The server knows the client's end as the NAT shows it; the client answers from what it is.
+    let mut inner = tuple();
+    inner.remote.port = 20_000;
+    let outer = FourTuple { local: inner.remote, remote: behind_nat(inner.local) };
+    let both = TcpFlags::SYN | TcpFlags::ACK;
+    let segments = [
+        (2, Segment { tuple: outer, flags: TcpFlags::SYN, seq: 5, ack: 0, payload: 0, option: syn }),
+        (1, Segment { tuple: inner, flags: both, seq: 70, ack: 6, payload: 0, option: syn_ack }),
+    ];
+    for (host, segment) in segments {
+        assert_eq!(check.handle_transmitted(&rules(host), &segment.frame()), Ok(()));
+    }
+    // What it maps there may be acknowledged, and nothing behind it.
+    let option = dss(0, Some((1000, 1)));
+    let data = Segment { tuple: inner, flags: TcpFlags::ACK, seq: 71, ack: 6, payload: 1, option };
+    assert_eq!(check.handle_transmitted(&rules(1), &data.frame()), Ok(()));
+    assert_eq!(check.handle_transmitted(&rules(2), &server_ack(1101, 1001)), Ok(()));
+    assert!(check.handle_transmitted(&rules(2), &server_ack(1101, 1002)).is_err());
+}
+
+#[test]
 fn a_data_ack_of_what_was_never_sent_is_noticed() {
     let mut check = established();
     let wrong =

@@ -346,6 +346,25 @@ fn pitfall_28_a_removal_asks_first_and_a_path_that_answers_stays() {
 }
 
 #[test]
+fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_whose_nic_fails() {
+    for withdrawn in [true, false] {
+        let (mut host, peer, _stream) = confirmed();
+        let mut joined =
+            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        joined.join(&mut host, NOW, 1);
+        let gone = if withdrawn { vec![removal(&[0])] } else { vec![] };
+        joined.send(&mut host, NOW, ACK, &gone, b"");
+        reports(&mut host);
+        let down = Command::PortState { port: joined.port, up: false };
+        host.stack.handle_command(NOW, down, &mut host.cache);
+        host.turn(NOW);
+        let ended = reports(&mut host).iter().any(|report| matches!(report, Report::SubflowClosed { .. }));
+        assert_eq!(ended, !withdrawn, "what is left of the connection is on that NIC");
+        host.finish();
+    }
+}
+
+#[test]
 fn pitfall_28_ids_that_are_not_known_are_ignored() {
     let (mut host, mut peer, _stream) = confirmed();
     peer.send(&mut host, NOW, ACK, &[removal(&[7, 8, 200])], b"");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::time::Duration;
+use crate::mptcp::SubflowId;
 use crate::stack::StreamShared;
 use crate::stack::message::Command;
 use crate::stack::stream::StreamState;
@@ -205,6 +206,95 @@ fn a_fast_close_ends_both_ends_of_a_pair_though_packets_are_lost() {
         pair.server.read(&server);
         pair.client.finish();
         pair.server.finish();
+    }
+}
+
+/// Whether one of the segments is a keep-alive: an old sequence number, which asks for an ACK.
+fn asks(peer: &Peer, segments: &[Segment]) -> bool {
+    segments.iter().any(|segment| segment.tcp.seq.before(peer.ack) && !segment.has(RST))
+}
+
+#[test]
+fn where_a_join_is_refused_the_other_subflows_are_asked_whether_they_live() {
+    for answers in [true, false] {
+        let (mut host, mut peer, _, stream) = two_subflows();
+        let (mut now, mut asked, mut reset) = (NOW, 0, false);
+        for round in 1..=8 {
+            // The path manager wants none of what the peer opens.
+            let close = Command::CloseSubflow { connection: name_of(&stream), subflow: SubflowId(round) };
+            host.stack.handle_command(now, close, &mut host.cache);
+            for _ in 0..100 {
+                let said = peer.receive(&mut host, now);
+                reset |= said.iter().any(|segment| segment.has(RST));
+                now += Duration::from_millis(50);
+                if asks(&peer, &said) {
+                    asked += 1;
+                    if answers {
+                        peer.data_ack(&mut host, now, 0);
+                    }
+                }
+            }
+            let local = Endpoint::new(address(9, 1), 50_001 + round as u16);
+            peer.another(local, Endpoint::new(address(2, 1), PORT), 1).join(&mut host, now, 1);
+        }
+        // Asked once for each refusal, where it answers; otherwise after 2, 4, 8 s more, and given up with the refusal after that.
+        assert_eq!((asked, reset), if answers { (8, false) } else { (4, true) });
+        host.finish();
+    }
+}
+
+#[test]
+fn a_question_whether_a_subflow_lives_is_asked_again_until_it_is_answered() {
+    let (mut host, mut peer, mut joined, _stream) = two_subflows();
+    joined.send(&mut host, NOW, RST | ACK, &[], b"");
+    let (mut now, mut times) = (NOW, Vec::new());
+    for _ in 0..3_000 {
+        let said = peer.receive(&mut host, now);
+        now += Duration::from_millis(100);
+        if asks(&peer, &said) {
+            times.push(now.since(NOW).as_millis() / 1000);
+            if times.len() == 8 {
+                peer.data_ack(&mut host, now, 0);
+            }
+        }
+    }
+    assert_eq!(times, [0, 2, 6, 14, 30, 62, 122, 182]);
+    host.finish();
+}
+
+#[test]
+fn where_the_peer_resets_a_subflow_the_others_are_asked_too() {
+    let (mut host, mut peer, mut joined, _stream) = two_subflows();
+    joined.send(&mut host, NOW, RST | ACK, &[], b"");
+    let said = peer.receive(&mut host, NOW);
+    assert!(asks(&peer, &said));
+    // It knows nothing of this one, either.
+    peer.send(&mut host, NOW, RST, &[], b"");
+    host.turn(NOW);
+    let closed = |report: &Report| matches!(report, Report::SubflowClosed { .. });
+    assert_eq!(reports(&mut host).iter().filter(|report| closed(report)).count(), 2);
+    host.finish();
+}
+
+#[test]
+fn a_subflow_over_which_no_data_fin_gets_to_the_peer_is_reset() {
+    for (answers, knows) in [(true, false), (true, true), (false, false)] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        peer.send(&mut host, NOW, RST | ACK, &[], b"");
+        stream.close_send();
+        let (mut now, mut reason) = (NOW, None);
+        for _ in 0..100 {
+            let said = joined.receive(&mut host, now);
+            reason = reason.or(reset_reason(&said));
+            // A middlebox takes the options away on the way there, and leaves what a TCP has to answer.
+            if answers && asks(&joined, &said) {
+                joined.data_ack(&mut host, now + Duration::from_millis(20), u64::from(knows));
+            }
+            now += Duration::from_millis(100);
+        }
+        // Nor is it where nothing is answered: then the path may be down.
+        assert_eq!(reason, (answers && !knows).then_some(ResetReason::MiddleboxInterference));
+        host.finish();
     }
 }
 
