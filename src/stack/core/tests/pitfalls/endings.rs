@@ -242,6 +242,30 @@ fn pitfall_49_without_a_subflow_a_connection_waits_for_a_join() {
 }
 
 #[test]
+fn pitfall_49_a_peer_that_says_why_it_resets_is_waited_for_longer_than_one_that_knows_nothing() {
+    let reasons = [
+        (None, false),
+        (Some(ResetReason::MptcpError), false),
+        (Some(ResetReason::Unspecified), true),
+        (Some(ResetReason::MiddleboxInterference), true),
+    ];
+    for (reason, waits) in reasons {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        let words = reason.map(|reason| MpTcpRst { transient: false, flags: 0, reason });
+        let words: Vec<MptcpOption> = words.into_iter().map(MptcpOption::Reset).collect();
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &words, b"");
+        }
+        host.turn(NOW);
+        host.turn(NOW + Duration::from_secs(20));
+        assert_eq!(stream.state() == StreamState::Open, waits, "{reason:?}");
+        host.turn(NOW + Duration::from_secs(80));
+        assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut), "{reason:?}: in the end");
+        host.finish();
+    }
+}
+
+#[test]
 fn both_ends_that_close_at_once_end_in_order() {
     for lost in [0, 1, 2, 3] {
         let mut pair = Pair::new();
