@@ -267,6 +267,7 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (3112, "the last DATA_ACK is lost, and the peer gone"),
     (1601, "no option ever comes on the subflow that is left, and only the end is to be said"),
     (3526, "the DATA_FIN is said again and again where no options come any more"),
+    (1384, "no option comes any more on the only subflow, which TCP cannot take over"),
     (6178, "a peer that resets the last subflow, and says why, is given up after 3 s"),
     (7134, "the same, with data still to come"),
 ];
