@@ -270,6 +270,8 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (1384, "no option comes any more on the only subflow, which TCP cannot take over"),
     (6178, "a peer that resets the last subflow, and says why, is given up after 3 s"),
     (7134, "the same, with data still to come"),
+    (8766, "the only subflow, whose link is down for a moment, is given up for one that the peer refuses"),
+    (2766, "or for one whose end the peer has withdrawn"),
 ];
 
 #[test]

@@ -628,10 +628,12 @@ fn an_address_that_goes_is_withdrawn_from_those_who_know_it() {
     host.address(B, "10.0.1.1", true);
     let again = host.commands();
     assert!(matches!(again[..], [PmCommand::OpenSubflow { local_id: B_ID, .. }]), "{again:?}");
-    // The only path: there is nothing to say it on, until there is another one.
+    // The only path: there is nothing to say it on, until there is another one that stays.
     host.address(A, "10.0.0.1", false);
     assert_eq!(host.commands(), []);
     host.joined(SECOND.0, SECOND.1);
+    assert_eq!(host.commands(), []);
+    host.wait();
     assert_eq!(host.commands(), [withdraw(0)]);
 }
 
@@ -652,6 +654,46 @@ fn the_only_path_whose_link_fails_is_kept_and_nothing_is_said_of_it() {
     assert_eq!(host.commands(), [], "the peer has heard of nothing");
     host.link(A, true);
     assert_eq!(host.announcing(), vec![(0, "10.0.0.1".to_owned())]);
+}
+
+#[test]
+fn the_only_path_is_not_given_up_for_a_new_one_that_the_peer_may_be_refusing() {
+    for refused in [false, true] {
+        let mut host = Host::new(Limits::default());
+        host.initiate();
+        host.announced(1, "10.0.1.2");
+        assert_eq!(host.opened(), pairs(&[SECOND]));
+        host.link(A, false);
+        host.joined(SECOND.0, SECOND.1);
+        assert_eq!(host.commands(), [], "the peer's path manager has not spoken yet");
+        if refused {
+            host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+            host.link(B, false);
+            assert_eq!(
+                (host.commands(), host.manager.poll_timeout()),
+                (vec![], None),
+                "the first is all there is"
+            );
+        } else {
+            host.wait();
+            let (connection, id) = (connection(1), AddressId(0));
+            assert_eq!(host.commands(), [PmCommand::Withdraw { worker: WORKER, connection, id }]);
+            assert_eq!(host.manager.poll_timeout(), None);
+        }
+    }
+}
+
+#[test]
+fn the_only_path_is_not_given_up_for_one_whose_peer_has_withdrawn_its_end() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.joined(SECOND.0, SECOND.1);
+    host.commands();
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(1) });
+    host.now += Duration::from_secs(2);
+    host.link(A, false);
+    assert_eq!((host.commands(), host.manager.poll_timeout()), (vec![], None));
 }
 
 #[test]

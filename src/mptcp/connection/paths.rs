@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::sched::ActiveScheduler;
-use crate::mptcp::subflow::{Phase, Subflow};
+use crate::mptcp::subflow::Subflow;
 use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
@@ -81,9 +81,10 @@ impl Connection {
         }
     }
 
-    /// A NIC can pass no packets: its subflows end, unless that would leave none.
+    /// A NIC can pass no packets: its subflows end, unless that would leave none that lives. It may be back before another
+    /// comes about.
     pub fn handle_port_down(&mut self, now: Instant, port: PortId, cache: &mut PoolCache) {
-        let survivors = self.subflows.iter().any(|s| s.path.port != port && s.phase == Phase::Ready);
+        let survivors = self.subflows.iter().any(|s| s.path.port != port && s.is_alive());
         if !self.is_multipath() || !survivors {
             return;
         }
