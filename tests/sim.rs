@@ -273,6 +273,11 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (5658, "the same with one subflow, and data that is still to come"),
     (6115, "the same while the server is about to withdraw the address"),
     (2530, "a checker that did not know a client behind a NAT whom its server joins"),
+    (1384, "no option comes any more on the only subflow, which TCP cannot take over"),
+    (6178, "a peer that resets the last subflow, and says why, is given up after 3 s"),
+    (7134, "the same, with data still to come"),
+    (8766, "the only subflow, whose link is down for a moment, is given up for one that the peer refuses"),
+    (2766, "or for one whose end the peer has withdrawn"),
 ];
 
 #[test]

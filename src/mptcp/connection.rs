@@ -57,7 +57,7 @@ pub const UNSENT_MAX: u64 = 256 * 1024;
 const HISTORY_MAX: usize = 16;
 /// RFC 8684 §3.3.3: how long a connection without a subflow lives on (break before make).
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
-/// The same when the peer reset the last subflow: a peer that is gone should not be waited for long.
+/// The same when the peer reset the last subflow without a word: a peer that is gone should not be waited for long.
 const ORPHAN_RESET_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the connection stands.

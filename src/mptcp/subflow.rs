@@ -214,12 +214,14 @@ impl Subflow {
         self.tcb.in_flight() == 0 && self.tcb.unsent() == 0
     }
 
+    /// It has lately shown life: no time-out has expired, nor has the peer said that its address is gone.
+    pub fn is_alive(&self) -> bool {
+        self.can_signal() && self.tcb.consecutive_timeouts() == 0 && self.removal.is_none()
+    }
+
     /// It can carry data, and has lately shown life.
     pub fn is_usable(&self) -> bool {
-        self.phase == Phase::Ready
-            && self.tcb.is_established()
-            && self.tcb.consecutive_timeouts() == 0
-            && self.removal.is_none()
+        self.is_alive() && self.tcb.is_established()
     }
 
     /// The peer has acknowledged our join. Linux (up to 6.18 at least) acknowledges it before it has taken it in, if its
@@ -340,11 +342,6 @@ impl Subflow {
         self.deafness.is_some_and(|deafness| {
             deafness.answers + u32::from(self.has_answered(deafness.asked_at)) >= DEAF_ANSWERS
         })
-    }
-
-    /// The peer has withdrawn its address, and has not answered yet.
-    pub fn is_withdrawn(&self) -> bool {
-        self.removal.is_some()
     }
 
     /// When the wait for an answer ends.

@@ -16,6 +16,10 @@ const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest wait. A subflow that lived for as long counts as a success.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
+/// A subflow of ours that is younger may be refused yet: the peer's path manager hears of it only when it is there. Its answer
+/// takes a round trip, and what a control thread takes.
+const PROBATION: Duration = Duration::from_secs(1);
+
 /// The longest wait of a connection that has no subflow left: without one it does not live long.
 const BACKOFF_ORPHAN: Duration = Duration::from_millis(200);
 
@@ -40,6 +44,13 @@ pub(super) struct Subflow {
     pub(super) backup: bool,
     /// The user has it ended; it has not been reported yet.
     leaving: bool,
+}
+
+impl Subflow {
+    /// When the peer will have refused it, if it does: the first one never, and what it has opened itself neither.
+    fn settled_at(&self) -> Instant {
+        if self.ours && self.id != SubflowId(0) { self.since + PROBATION } else { self.since }
+    }
 }
 
 /// Whether a pair may be tried again.
@@ -458,6 +469,21 @@ impl Connection {
     ) -> bool {
         let stays = |it: &Subflow| !it.leaving && !goes(it) && is_usable(it.tuple.local.addr);
         self.subflows.iter().any(stays)
+    }
+
+    /// When an address may be given up, of which `goes` picks the subflows: where there are any, not before another one has
+    /// settled. What ends in favour of a subflow that the peer is just refusing leaves the connection without any, and so
+    /// does one whose peer has withdrawn its end. `None`: no subflow stays that can carry packets.
+    pub(super) fn may_lose_at(
+        &self,
+        now: Instant,
+        goes: impl Fn(&Subflow) -> bool,
+        is_usable: impl Fn(IpAddr) -> bool,
+    ) -> Option<Instant> {
+        let stays =
+            |it: &&Subflow| !it.leaving && !it.in_doubt && !goes(it) && is_usable(it.tuple.local.addr);
+        let settled_at = self.subflows.iter().filter(stays).map(Subflow::settled_at).min()?;
+        Some(if self.subflows.iter().any(&goes) { settled_at } else { now })
     }
 
     // ---- the peer's addresses ----

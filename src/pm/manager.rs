@@ -88,7 +88,7 @@ impl Manager {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Time has passed: subflows that failed are tried again.
+    /// Time has passed: subflows that failed are tried again, and what waited for a new one to settle is withdrawn.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((at, key)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, key));
@@ -271,7 +271,7 @@ impl Manager {
         } else if !ours {
             self.apply_backup(key, subflow, tuple);
         }
-        // What waited for a second path can be said now.
+        // What waited for a second path can be said soon.
         self.evaluate(now, key);
     }
 
@@ -349,9 +349,9 @@ impl Manager {
         while let Some(command) = ground.next_subflow(now, key, connection, stranded) {
             commands.push_back(command);
         }
-        ground.withdraw(key, connection, endpoints, commands);
+        let withdrawal = ground.withdraw(now, key, connection, endpoints, commands);
         ground.announce(key, connection, true, commands);
-        let timer = connection.next_attempt(now);
+        let timer = [connection.next_attempt(now), withdrawal].into_iter().flatten().min();
         if let Some(at) = std::mem::replace(&mut connection.timer, timer) {
             timers.remove(&(at, key));
         }

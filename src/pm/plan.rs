@@ -97,15 +97,16 @@ impl Ground<'_> {
     }
 
     /// Withdraws what the peer has heard of and is not there any more (RFC 8684 §3.4.2). While a connection has no path
-    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back. One
-    /// whose other end the peer has just withdrawn works no more, as far as we know.
+    /// that works, that waits: there is nothing to say it on, and the worker would end the only one, which may come back. It
+    /// gives when what waits for a subflow that has just come about may be withdrawn.
     pub(super) fn withdraw(
         &self,
+        now: Instant,
         key: Key,
         connection: &mut Connection,
         endpoints: &Endpoints,
         commands: &mut VecDeque<PmCommand>,
-    ) {
+    ) -> Option<Instant> {
         let first = connection.first().local.addr;
         let gone = |id: &AddressId| {
             let is_id = |usable: &Usable| match id {
@@ -115,13 +116,18 @@ impl Ground<'_> {
             !self.usable.iter().any(is_id)
         };
         let gone: Vec<AddressId> = connection.known_ids().filter(gone).collect();
+        let is_usable = |addr| self.usable.iter().any(|usable| usable.addr == addr);
+        let mut next: Option<Instant> = None;
         for id in gone {
             let addr = if id == AddressId(0) { Some(first) } else { endpoints.get(id).map(|it| it.addr) };
-            let goes = |subflow: &Subflow| subflow.in_doubt || Some(subflow.tuple.local.addr) == addr;
-            if connection.survives(goes, |addr| self.usable.iter().any(|usable| usable.addr == addr)) {
-                withdraw_from(key, connection, id, commands);
+            let goes = |subflow: &Subflow| Some(subflow.tuple.local.addr) == addr;
+            match connection.may_lose_at(now, goes, is_usable) {
+                Some(at) if at <= now => withdraw_from(key, connection, id, commands),
+                Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                None => {}
             }
         }
+        next
     }
 
     /// Announces what the peer has not heard of (RFC 8684 §3.4.1). Without `by_policy` only what the user asks for.

@@ -106,13 +106,18 @@ impl Host {
     }
 
     fn joined(&mut self, local: &str, remote: &str) {
+        self.joined_with(local, remote, (AddressId(0), AddressId(0)));
+    }
+
+    /// The same between addresses with these ids.
+    fn joined_with(&mut self, local: &str, remote: &str, (local_id, remote_id): (AddressId, AddressId)) {
         self.report(Report::SubflowEstablished {
             connection: connection(1),
             subflow: SubflowId(1),
             tuple: tuple(local, remote),
             port: B,
-            local_id: AddressId(0),
-            remote_id: AddressId(0),
+            local_id,
+            remote_id,
             backup: false,
         });
     }
@@ -628,10 +633,12 @@ fn an_address_that_goes_is_withdrawn_from_those_who_know_it() {
     host.address(B, "10.0.1.1", true);
     let again = host.commands();
     assert!(matches!(again[..], [PmCommand::OpenSubflow { local_id: B_ID, .. }]), "{again:?}");
-    // The only path: there is nothing to say it on, until there is another one.
+    // The only path: there is nothing to say it on, until there is another one that stays.
     host.address(A, "10.0.0.1", false);
     assert_eq!(host.commands(), []);
     host.joined(SECOND.0, SECOND.1);
+    assert_eq!(host.commands(), []);
+    host.wait();
     assert_eq!(host.commands(), [withdraw(0)]);
 }
 
@@ -659,15 +666,7 @@ fn a_path_that_the_peer_has_withdrawn_is_not_what_the_last_other_one_is_given_up
     let mut host = Host::new(Limits::default());
     host.establish(1, false, false);
     host.report(Report::JoinsAllowed { connection: connection(1) });
-    host.report(Report::SubflowEstablished {
-        connection: connection(1),
-        subflow: SubflowId(1),
-        tuple: tuple(SECOND.0, SECOND.1),
-        port: B,
-        local_id: B_ID,
-        remote_id: AddressId(4),
-        backup: false,
-    });
+    host.joined_with(SECOND.0, SECOND.1, (B_ID, AddressId(4)));
     host.commands();
     host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(0) });
     host.link(B, false);
@@ -675,6 +674,46 @@ fn a_path_that_the_peer_has_withdrawn_is_not_what_the_last_other_one_is_given_up
     host.announced(0, "10.0.0.2");
     let (worker, connection, id) = (WORKER, connection(1), B_ID);
     assert!(host.commands().contains(&PmCommand::Withdraw { worker, connection, id }), "it is there again");
+}
+
+#[test]
+fn the_only_path_is_not_given_up_for_a_new_one_that_the_peer_may_be_refusing() {
+    for refused in [false, true] {
+        let mut host = Host::new(Limits::default());
+        host.initiate();
+        host.announced(1, "10.0.1.2");
+        assert_eq!(host.opened(), pairs(&[SECOND]));
+        host.link(A, false);
+        host.joined(SECOND.0, SECOND.1);
+        assert_eq!(host.commands(), [], "the peer's path manager has not spoken yet");
+        if refused {
+            host.closed(SECOND.0, SECOND.1, CloseReason::Reset);
+            host.link(B, false);
+            assert_eq!(
+                (host.commands(), host.manager.poll_timeout()),
+                (vec![], None),
+                "the first is all there is"
+            );
+        } else {
+            host.wait();
+            let (connection, id) = (connection(1), AddressId(0));
+            assert_eq!(host.commands(), [PmCommand::Withdraw { worker: WORKER, connection, id }]);
+            assert_eq!(host.manager.poll_timeout(), None);
+        }
+    }
+}
+
+#[test]
+fn the_only_path_is_not_given_up_for_one_whose_peer_has_withdrawn_its_end() {
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    host.joined_with(SECOND.0, SECOND.1, (B_ID, AddressId(1)));
+    host.commands();
+    host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(1) });
+    host.now += Duration::from_secs(2);
+    host.link(A, false);
+    assert_eq!((host.commands(), host.manager.poll_timeout()), (vec![], None));
 }
 
 #[test]

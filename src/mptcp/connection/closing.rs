@@ -256,9 +256,10 @@ impl Connection {
         if self.send_side == SendSide::Finished && self.receive.is_finished() {
             return self.finish(CloseReason::Finished, cache);
         }
-        // Pitfall 49: break before make. A peer that resets or refuses is most likely gone. A join that fails gives
-        // the connection no more time than it had.
-        let gone = matches!(reason, CloseReason::Reset | CloseReason::Refused);
+        // Pitfall 49: break before make. A peer that resets or refuses is most likely gone, unless its reset says what only
+        // one says that has the connection (RFC 8684 §3.6). A join that fails gives the connection no more time than it had.
+        let alive = words.is_some_and(|words| words.reason.is_of_a_subflow());
+        let gone = matches!(reason, CloseReason::Reset | CloseReason::Refused) && !alive;
         let patience = if gone { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
         let end = now + patience;
         self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));
@@ -410,7 +411,8 @@ impl Connection {
             return;
         }
         let alone = self.subflows.len() == 1;
-        if alone && self.can_fall_back(0) {
+        let can_fall_back = alone && self.can_fall_back(0);
+        if can_fall_back {
             // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
             // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
             let subflow = &mut self.subflows[0];
@@ -421,9 +423,11 @@ impl Connection {
             }
         }
         // RFC 8684 §3.7: options do not pass any more, neither mappings there nor DATA_ACKs here. All that such a subflow
-        // has carried goes out on others, and the peer that waits for mappings is told why.
+        // has carried goes out on others, and the peer that waits for mappings is told why. The only one is no exception where
+        // TCP can't take over: no data gets through it, and the path manager, or the peer's, opens the next.
+        let lost = |subflow: &Subflow| subflow.dss_seen && subflow.bare;
         for subflow in &mut self.subflows {
-            if !alone && carriers.contains(subflow.slot) && subflow.dss_seen && subflow.bare {
+            if carriers.contains(subflow.slot) && lost(subflow) && !can_fall_back {
                 subflow.reset(now, ResetReason::MiddleboxInterference.into());
             }
         }

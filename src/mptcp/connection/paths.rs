@@ -3,7 +3,7 @@
 use super::Connection;
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::sched::ActiveScheduler;
-use crate::mptcp::subflow::{Phase, Role, Subflow};
+use crate::mptcp::subflow::{Role, Subflow};
 use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddressId, MpPrio, RemoveAddr, ResetReason};
@@ -91,11 +91,10 @@ impl Connection {
         }
     }
 
-    /// A NIC can pass no packets: its subflows end, unless that would leave none. One that the peer has just withdrawn counts
-    /// for none: it is most likely gone there, and the peer would hear nothing of the end of the others.
+    /// A NIC can pass no packets: its subflows end, unless that would leave none that lives. It may be back before another
+    /// comes about; and where the peer has just withdrawn what is left, it would hear nothing of the end.
     pub fn handle_port_down(&mut self, now: Instant, port: PortId, cache: &mut PoolCache) {
-        let survives = |it: &Subflow| it.path.port != port && it.phase == Phase::Ready && !it.is_withdrawn();
-        let survivors = self.subflows.iter().any(survives);
+        let survivors = self.subflows.iter().any(|it| it.path.port != port && it.is_alive());
         if !self.is_multipath() || !survivors {
             return;
         }

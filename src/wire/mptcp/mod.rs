@@ -385,6 +385,20 @@ impl ResetReason {
         }
     }
 
+    /// Whether it is about one subflow of a connection that whoever says so still has (RFC 8684 §3.6). Who has lost the
+    /// connection resets without a reason, or answers to a join that the token is unknown (§3.2): code 0x01.
+    pub const fn is_of_a_subflow(self) -> bool {
+        match self {
+            ResetReason::Unspecified
+            | ResetReason::LackOfResources
+            | ResetReason::Prohibited
+            | ResetReason::TooMuchOutstanding
+            | ResetReason::UnacceptablePerformance
+            | ResetReason::MiddleboxInterference => true,
+            ResetReason::MptcpError | ResetReason::Other(_) => false,
+        }
+    }
+
     /// Whether what is said may pass, so that the peer may try again (§3.6, flag T).
     pub const fn is_transient(self) -> bool {
         match self {

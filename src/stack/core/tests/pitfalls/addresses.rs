@@ -1,8 +1,10 @@
 //! ADD_ADDR, REMOVE_ADDR and MP_PRIO: RFC 8684 §3.3.8 and §3.4.
 
 use super::*;
+use crate::base::PortId;
 use crate::base::time::Duration;
 use crate::stack::message::Command;
+use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddAddr, AddressId, MpJoin, MpPrio, RemoveAddr, ShortOrLong};
 use crate::wire::tcp::OPTIONS_MAX;
 use std::net::IpAddr;
@@ -360,6 +362,35 @@ fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_
         host.turn(NOW);
         let ended = reports(&mut host).iter().any(|report| matches!(report, Report::SubflowClosed { .. }));
         assert_eq!(ended, !withdrawn, "what is left of the connection is on that NIC");
+        host.finish();
+    }
+}
+
+#[test]
+fn pitfall_28_a_link_that_fails_ends_no_subflow_in_favour_of_one_that_is_being_asked_whether_it_lives() {
+    for answers in [true, false] {
+        let (mut host, mut peer, _stream) = confirmed();
+        let mut joined =
+            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        joined.join(&mut host, NOW, 1);
+        let mut now = NOW + Duration::from_millis(10);
+        peer.send(&mut host, now, ACK, &[removal(&[1])], b"");
+        joined.receive(&mut host, now);
+        now += Duration::from_millis(10);
+        if answers {
+            joined.data_ack(&mut host, now, 0);
+        }
+        reports(&mut host);
+        let down = Command::PortState { port: PortId(0), up: false };
+        host.stack.handle_command(now, down, &mut host.cache);
+        host.turn(now);
+        let ended = reports(&mut host).into_iter().any(|report| match report {
+            Report::SubflowClosed { subflow, reason, .. } => {
+                (subflow.0, reason) == (0, CloseReason::PathDown)
+            }
+            _ => false,
+        });
+        assert_eq!(ended, answers);
         host.finish();
     }
 }

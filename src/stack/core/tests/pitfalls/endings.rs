@@ -332,6 +332,56 @@ fn pitfall_49_without_a_subflow_a_connection_waits_for_a_join() {
 }
 
 #[test]
+fn pitfall_49_a_peer_that_says_why_it_resets_is_waited_for_longer_than_one_that_knows_nothing() {
+    let reasons = [
+        (None, false),
+        (Some(ResetReason::MptcpError), false),
+        (Some(ResetReason::Unspecified), true),
+        (Some(ResetReason::MiddleboxInterference), true),
+    ];
+    for (reason, waits) in reasons {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        let words = reason.map(|reason| MpTcpRst { transient: false, flags: 0, reason });
+        let words: Vec<MptcpOption> = words.into_iter().map(MptcpOption::Reset).collect();
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &words, b"");
+        }
+        host.turn(NOW);
+        host.turn(NOW + Duration::from_secs(20));
+        assert_eq!(stream.state() == StreamState::Open, waits, "{reason:?}");
+        host.turn(NOW + Duration::from_secs(80));
+        assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut), "{reason:?}: in the end");
+        host.finish();
+    }
+}
+
+#[test]
+fn the_only_subflow_is_reset_where_options_end_and_tcp_cannot_take_over() {
+    let (mut host, mut peer, mut joined, stream) = two_subflows();
+    joined.data_ack(&mut host, NOW, 0);
+    peer.send(&mut host, NOW, RST | ACK, &[], b"");
+    host.turn(NOW);
+    let mut now = NOW + Duration::from_secs(1);
+    host.write(&stream, b"answer");
+    let said = joined.receive(&mut host, now);
+    assert!(said.iter().any(|segment| segment.payload == b"answer"));
+    // The peer's TCP has it; whether its MPTCP has is not said any more.
+    joined.send(&mut host, now, ACK, &[], b"");
+    let mut said = Vec::new();
+    for _ in 0..20 {
+        now += Duration::from_millis(100);
+        said.extend(joined.receive(&mut host, now));
+    }
+    assert!(
+        said.iter().all(|segment| segment.payload.is_empty()),
+        "no mapping passes: repeating helps nobody"
+    );
+    assert_eq!(reset_reason(&said), Some(ResetReason::MiddleboxInterference));
+    assert_eq!(stream.state(), StreamState::Open, "for a join");
+    host.finish();
+}
+
+#[test]
 fn both_ends_that_close_at_once_end_in_order() {
     for lost in [0, 1, 2, 3] {
         let mut pair = Pair::new();
