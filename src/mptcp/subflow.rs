@@ -65,7 +65,10 @@ const STALE_PROBES: Duration = Duration::from_millis(500);
 /// keeps a peer's application from running, where that has been put off in the middle of a read.
 const SETTLE: Duration = Duration::from_millis(30);
 
-/// How long after a question about a subflow that is in doubt ([`Subflow::doubt`]) the next one follows; it doubles.
+/// How long a subflow that is in doubt ([`Subflow::doubt`]) may show life before its peer is asked: most do, and nothing has
+/// to be said.
+const DOUBT_WAIT: Duration = Duration::from_secs(1);
+/// How long after a question the next one follows; it doubles.
 const DOUBT_PAUSE: Duration = Duration::from_secs(2);
 /// The longest wait.
 const DOUBT_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -93,6 +96,7 @@ struct Removal {
 /// Questions whether the peer has lost a subflow.
 #[derive(Debug, Clone, Copy)]
 struct Doubt {
+    /// When the last question left; before the first one, since when there is reason to ask.
     asked_at: Instant,
     next_at: Instant,
     unanswered: u32,
@@ -292,26 +296,22 @@ impl Subflow {
         self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default()
     }
 
-    /// The peer behaves as if it had lost this subflow. It is asked (RFC 9293 §3.8.4) until it answers: a host that does not
-    /// know it any more does so by a RST (§3.10.7.1).
+    /// The peer behaves as if it had lost this subflow. Unless it is soon heard of, it is asked (RFC 9293 §3.8.4) until it
+    /// answers: a host that does not know it any more does so by a RST (§3.10.7.1).
     pub fn doubt(&mut self, now: Instant) {
-        let unanswered = self.doubt.filter(|doubt| !self.has_answered(doubt.asked_at));
-        match unanswered.map(|doubt| doubt.unanswered) {
-            None => self.ask_whether_known(now, 0),
-            Some(unanswered) if unanswered > DOUBTS_MAX && self.is_open() => {
-                self.reset(now, ResetReason::UnacceptablePerformance.into());
+        match self.doubt.filter(|doubt| !self.has_answered(doubt.asked_at)) {
+            None => {
+                let next_at = now + DOUBT_WAIT.max(self.tcb.rto());
+                self.doubt = self.is_open().then_some(Doubt { asked_at: now, next_at, unanswered: 0 });
+            }
+            // Not before the last question could be answered.
+            Some(doubt) if doubt.unanswered > DOUBTS_MAX && now >= doubt.asked_at + self.tcb.rto() => {
+                if self.is_open() {
+                    self.reset(now, ResetReason::UnacceptablePerformance.into());
+                }
             }
             Some(_) => {}
         }
-    }
-
-    fn ask_whether_known(&mut self, now: Instant, unanswered: u32) {
-        self.doubt = self.is_open().then(|| {
-            let pause = (DOUBT_PAUSE * 2u32.pow(unanswered.min(8))).min(DOUBT_PAUSE_MAX);
-            let next_at = now + pause.max(self.tcb.rto());
-            self.tcb.probe(now);
-            Doubt { asked_at: now, next_at, unanswered: unanswered + 1 }
-        });
     }
 
     /// When the peer is asked again.
@@ -319,13 +319,16 @@ impl Subflow {
         self.doubt.map(|doubt| doubt.next_at)
     }
 
-    /// Asks again, unless it has answered.
+    /// Asks, and asks again, unless it has answered.
     pub fn handle_doubt_timer(&mut self, now: Instant) {
         let Some(doubt) = self.doubt.filter(|doubt| doubt.next_at <= now) else { return };
-        match self.has_answered(doubt.asked_at) {
-            true => self.doubt = None,
-            false => self.ask_whether_known(now, doubt.unanswered),
-        }
+        let over = self.has_answered(doubt.asked_at) || !self.is_open();
+        self.doubt = (!over).then(|| {
+            let pause = (DOUBT_PAUSE * 2u32.pow(doubt.unanswered.min(8))).min(DOUBT_PAUSE_MAX);
+            let next_at = now + pause.max(self.tcb.rto());
+            self.tcb.probe(now);
+            Doubt { asked_at: now, next_at, unanswered: doubt.unanswered + 1 }
+        });
     }
 
     /// Says the DATA_FIN, and asks the peer for an ACK behind it: a peer that does not see the options owes none.
