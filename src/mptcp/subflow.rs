@@ -364,7 +364,7 @@ impl Subflow {
 
     /// It is ready, and we have not closed our half of it.
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Ready && self.tcb.state().takes_data()
+        self.phase == Phase::Ready && self.tcb.is_established()
     }
 
     /// Payload bytes of a full data segment.

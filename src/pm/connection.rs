@@ -467,8 +467,16 @@ impl Connection {
         goes: impl Fn(&Subflow) -> bool,
         is_usable: impl Fn(IpAddr) -> bool,
     ) -> bool {
-        let stays = |it: &Subflow| !it.leaving && !goes(it) && is_usable(it.tuple.local.addr);
-        self.subflows.iter().any(stays)
+        self.staying(goes, is_usable).next().is_some()
+    }
+
+    /// The subflows that can carry packets and stay when those that `goes` picks end.
+    fn staying(
+        &self,
+        goes: impl Fn(&Subflow) -> bool,
+        is_usable: impl Fn(IpAddr) -> bool,
+    ) -> impl Iterator<Item = &Subflow> {
+        self.subflows.iter().filter(move |it| !it.leaving && !goes(it) && is_usable(it.tuple.local.addr))
     }
 
     /// When an address may be given up, of which `goes` picks the subflows: where there are any, not before another one has
@@ -480,9 +488,8 @@ impl Connection {
         goes: impl Fn(&Subflow) -> bool,
         is_usable: impl Fn(IpAddr) -> bool,
     ) -> Option<Instant> {
-        let stays =
-            |it: &&Subflow| !it.leaving && !it.in_doubt && !goes(it) && is_usable(it.tuple.local.addr);
-        let settled_at = self.subflows.iter().filter(stays).map(Subflow::settled_at).min()?;
+        let staying = self.staying(&goes, is_usable).filter(|it| !it.in_doubt);
+        let settled_at = staying.map(Subflow::settled_at).min()?;
         Some(if self.subflows.iter().any(&goes) { settled_at } else { now })
     }
 

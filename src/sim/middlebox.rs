@@ -328,9 +328,9 @@ impl Station {
         match from {
             End::A => {
                 let inner = segment.source();
-                let outer = (nat_address(inner.0), inner.1.wrapping_add(NAT_PORTS));
-                self.mapped.insert(outer, inner);
-                segment.set_source(outer);
+                let Endpoint { addr, port } = behind_nat(Endpoint::new(inner.0, inner.1));
+                self.mapped.insert((addr, port), inner);
+                segment.set_source((addr, port));
                 true
             }
             End::B => {

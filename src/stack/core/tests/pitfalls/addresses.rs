@@ -322,8 +322,7 @@ fn pitfall_27_nothing_is_signalled_on_the_path_that_dies() {
 fn pitfall_28_a_removal_asks_first_and_a_path_that_answers_stays() {
     for answers in [true, false] {
         let (mut host, mut peer, _stream) = confirmed();
-        let mut joined =
-            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        let mut joined = second_of(&peer);
         joined.join(&mut host, NOW, 1);
         reports(&mut host);
         let mut now = NOW + Duration::from_millis(10);
@@ -351,8 +350,7 @@ fn pitfall_28_a_removal_asks_first_and_a_path_that_answers_stays() {
 fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_whose_nic_fails() {
     for withdrawn in [true, false] {
         let (mut host, peer, _stream) = confirmed();
-        let mut joined =
-            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        let mut joined = second_of(&peer);
         joined.join(&mut host, NOW, 1);
         let gone = if withdrawn { vec![removal(&[0])] } else { vec![] };
         joined.send(&mut host, NOW, ACK, &gone, b"");
@@ -370,8 +368,7 @@ fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_
 fn pitfall_28_a_link_that_fails_ends_no_subflow_in_favour_of_one_that_is_being_asked_whether_it_lives() {
     for answers in [true, false] {
         let (mut host, mut peer, _stream) = confirmed();
-        let mut joined =
-            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        let mut joined = second_of(&peer);
         joined.join(&mut host, NOW, 1);
         let mut now = NOW + Duration::from_millis(10);
         peer.send(&mut host, now, ACK, &[removal(&[1])], b"");

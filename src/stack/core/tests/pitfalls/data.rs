@@ -271,8 +271,7 @@ fn pitfall_44_the_window_counts_from_the_data_ack_for_all_subflows_together() {
     let stream = peer.connect(&mut host, NOW, H);
     peer.send_data(&mut host, NOW, 0, b"x");
     peer.receive(&mut host, NOW);
-    let mut joined =
-        peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+    let mut joined = second_of(&peer);
     joined.window = 6_000;
     joined.join(&mut host, NOW, 1);
     host.read(&stream);

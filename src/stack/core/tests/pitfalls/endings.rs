@@ -26,8 +26,7 @@ fn two_subflows() -> (Host, Peer, Peer, std::sync::Arc<StreamShared>) {
     let stream = peer.connect(&mut host, NOW, H);
     peer.send_data(&mut host, NOW, 0, b"hello");
     peer.receive(&mut host, NOW);
-    let mut joined =
-        peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+    let mut joined = second_of(&peer);
     joined.join(&mut host, NOW, 1);
     assert_eq!(host.read(&stream), b"hello");
     reports(&mut host);

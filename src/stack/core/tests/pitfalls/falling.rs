@@ -230,8 +230,7 @@ fn pitfall_38_receiving_falls_back_before_sending_and_joins_do_not_come_in_betwe
     assert!(acks.into_iter().all(|ack| ack.resolve(peer.data_seq(0)) == peer.data_seq(5)));
     assert_eq!(stream.fallback(), Some(None));
     // A join that comes now is refused.
-    let mut joining =
-        peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+    let mut joining = second_of(&peer);
     joining.send(&mut host, NOW, SYN, &[joining.join_syn(1, 77)], b"");
     assert_eq!(reset_reason(&joining.receive(&mut host, NOW)), Some(ResetReason::MptcpError));
     // The peer's MP_FAIL ends our side, too.
@@ -249,8 +248,7 @@ fn pitfall_38_receiving_falls_back_before_sending_and_joins_do_not_come_in_betwe
 #[test]
 fn pitfall_38_a_join_under_way_ends_with_the_decision() {
     let (mut host, mut peer, stream) = summed();
-    let mut joining =
-        peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+    let mut joining = second_of(&peer);
     let nonce = 77;
     joining.send(&mut host, NOW, SYN, &[joining.join_syn(1, nonce)], b"");
     let answers = joining.receive(&mut host, NOW);

@@ -167,8 +167,7 @@ fn pitfall_15_a_wrong_hmac_is_reset_with_its_reason_and_the_connection_goes_on()
         let stream = peer.connect(&mut host, NOW, H);
         peer.send_data(&mut host, NOW, 0, b"hello");
         peer.receive(&mut host, NOW);
-        let mut joining =
-            peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1);
+        let mut joining = second_of(&peer);
         joining.send(&mut host, NOW, SYN, &[joining.join_syn(1, 77)], b"");
         joining.receive(&mut host, NOW);
         let third: Vec<_> = hmac.map(|hmac| MptcpOption::Join(MpJoin::Ack { hmac })).into_iter().collect();

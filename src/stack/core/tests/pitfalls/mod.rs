@@ -39,6 +39,11 @@ fn client_of(port: usize) -> Peer {
     Peer::new(local, Endpoint::new(address(2, port), PORT), port)
 }
 
+/// Another subflow of a peer of [`server`], between their second NICs.
+fn second_of(peer: &Peer) -> Peer {
+    peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1)
+}
+
 /// The host with the number 1, which opens connections, and a peer that it opens them to.
 fn client() -> (Host, Peer) {
     let host = Host::new(1);
