@@ -279,6 +279,7 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (8766, "the only subflow, whose link is down for a moment, is given up for one that the peer refuses"),
     (2766, "or for one whose end the peer has withdrawn"),
     (13599, "joins of the peer are refused for one of ours that is under way on a dead path"),
+    (14660, "an answer that takes less than the shortest round trip so far counts as none"),
     (10649, "a bit that no checksum covers takes a packet through a NAT as it is"),
 ];
 

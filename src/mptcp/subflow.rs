@@ -287,9 +287,10 @@ impl Subflow {
         self.tcb.probe(now);
     }
 
-    /// Whether something has come that can be an answer to what was asked then.
+    /// Whether something has come that can be an answer to what was asked then. What was on its way already comes within half
+    /// a round trip; an answer may take less than the shortest that was measured, which was of a longer segment.
     pub fn has_answered(&self, asked_at: Instant) -> bool {
-        self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default()
+        self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default() / 2
     }
 
     /// The peer behaves as if it had lost this subflow. It is asked (RFC 9293 §3.8.4) until it answers: a host that does not
