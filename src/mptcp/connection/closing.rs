@@ -246,8 +246,10 @@ impl Connection {
             self.addresses.forget_seen(subflow.remote_id);
         }
         self.send.forget(subflow.slot, self.unusable());
-        if reason == CloseReason::Reset {
-            // It may be all that the peer had left.
+        let given_up = reason == CloseReason::Aborted
+            && subflow.reset_words.reason == ResetReason::MiddleboxInterference;
+        if reason == CloseReason::Reset || given_up {
+            // It may be all that the peer had left; also where it is we who can't use it.
             self.doubt_all_but(now, id);
         }
         if !self.subflows.is_empty() {

@@ -277,6 +277,23 @@ fn where_the_peer_resets_a_subflow_the_others_are_asked_too() {
 }
 
 #[test]
+fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
+    let (mut host, peer, mut joined, _stream) = two_subflows();
+    joined.send_data(&mut host, NOW, 5, b"x");
+    joined.receive(&mut host, NOW);
+    joined.send(&mut host, NOW, ACK, &[], b"y");
+    joined.receive(&mut host, NOW);
+    let now = NOW + Duration::from_secs(1);
+    let said: Vec<Segment> =
+        (0..2).flat_map(|_| host.turn(now)).map(|(_, bytes)| Segment::parse(&bytes)).collect();
+    assert_eq!(reset_reason(&said), Some(ResetReason::MiddleboxInterference));
+    let to_the_other = |segment: &Segment| segment.tuple == peer.tuple.reversed();
+    let said: Vec<Segment> = said.into_iter().filter(to_the_other).collect();
+    assert!(asks(&peer, &said), "the peer may have had no other");
+    host.finish();
+}
+
+#[test]
 fn a_subflow_over_which_no_data_fin_gets_to_the_peer_is_reset() {
     for (answers, knows) in [(true, false), (true, true), (false, false)] {
         let (mut host, mut peer, mut joined, stream) = two_subflows();
