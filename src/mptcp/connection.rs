@@ -134,6 +134,8 @@ pub struct Connection {
     asked_at: Option<Instant>,
     /// No subflow is left: the end, unless one comes.
     orphan_at: Option<Instant>,
+    /// The end at the latest, where the peer seems to be gone and does not say so.
+    orphan_latest_at: Option<Instant>,
     fast_close: Option<FastClose>,
     /// Resets carry MP_FASTCLOSE.
     names_key_on_resets: bool,
@@ -216,6 +218,7 @@ impl Connection {
             data_backoff: 0,
             asked_at: None,
             orphan_at: None,
+            orphan_latest_at: None,
             fast_close: None,
             names_key_on_resets: false,
             joins_allowed: false,

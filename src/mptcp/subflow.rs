@@ -204,6 +204,11 @@ impl Subflow {
         self.role == Role::Initial
     }
 
+    /// A join that we have begun and that nothing has answered yet.
+    pub fn is_unanswered_join(&self) -> bool {
+        matches!(self.role, Role::JoinActive { .. }) && self.phase == Phase::Handshake
+    }
+
     /// Used only as a backup, because either side wants it.
     pub fn is_backup(&self) -> bool {
         self.local_backup || self.remote_backup

@@ -265,6 +265,14 @@ impl Connection {
         let patience = if gone { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
         let end = now + patience;
         self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));
+        self.orphan_latest_at.get_or_insert(now + ORPHAN_TIMEOUT);
+    }
+
+    /// A host that is gone answers a join by a RST (RFC 9293 §3.10.7.1). Where one is under way and nothing has answered, it is
+    /// the path that is dead, and the peer may wait behind it: until when it is waited for, then.
+    pub(super) fn orphan_longer(&self, now: Instant) -> Option<Instant> {
+        let asks = self.subflows.iter().any(Subflow::is_unanswered_join);
+        self.orphan_latest_at.filter(|at| asks && *at > now)
     }
 
     /// No subflow came in time. Where all data of both sides has arrived, and only the last acknowledgment of our DATA_FIN

@@ -51,8 +51,10 @@ impl Connection {
             self.handle_data_timer(now, cache);
         }
         if self.orphan_at.is_some_and(|at| at <= now) {
-            self.orphan_at = None;
-            self.finish(self.orphan_reason(), cache);
+            self.orphan_at = self.orphan_longer(now);
+            if self.orphan_at.is_none() {
+                self.finish(self.orphan_reason(), cache);
+            }
         }
         self.send_announcements(now);
     }

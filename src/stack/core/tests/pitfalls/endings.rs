@@ -7,7 +7,7 @@ use crate::stack::StreamShared;
 use crate::stack::message::Command;
 use crate::stack::stream::StreamState;
 use crate::tcp::CloseReason;
-use crate::wire::mptcp::{Key, MpFastClose, MpTcpRst};
+use crate::wire::mptcp::{AddressId, DssMapping, Key, MpFastClose, MpTcpRst, ShortOrLong};
 
 fn fast_close(key: Key) -> MptcpOption {
     MptcpOption::FastClose(MpFastClose { receiver_key: key })
@@ -368,6 +368,44 @@ fn pitfall_49_a_peer_that_says_why_it_resets_is_waited_for_longer_than_one_that_
         assert_eq!(stream.state() == StreamState::Open, waits, "{reason:?}");
         host.turn(NOW + Duration::from_secs(80));
         assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut), "{reason:?}: in the end");
+        host.finish();
+    }
+}
+
+#[test]
+fn pitfall_49_a_peer_that_seems_gone_is_waited_for_longer_where_a_join_is_not_answered() {
+    for refused in [false, true] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &[], b"");
+        }
+        let mut again =
+            peer.another(Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), 40_002), 2);
+        let command = Command::OpenSubflow {
+            connection: name_of(&stream),
+            tuple: again.tuple.reversed(),
+            path: host.path(2),
+            local_id: AddressId(2),
+            remote_id: AddressId(2),
+            backup: false,
+        };
+        host.stack.handle_command(NOW, command, &mut host.cache);
+        assert!(again.receive(&mut host, NOW).iter().any(|segment| segment.has(SYN)));
+        let late = NOW + Duration::from_secs(20);
+        host.turn(late);
+        assert_eq!(stream.state(), StreamState::Open, "the path may be down, and the peer behind it");
+        again.receive(&mut host, late);
+        if refused {
+            again.send(&mut host, late, RST | ACK, &[], b"");
+        }
+        let mut now = late;
+        while stream.state() == StreamState::Open && now < NOW + Duration::from_secs(100) {
+            now += Duration::from_secs(1);
+            again.receive(&mut host, now);
+        }
+        let waited = now.since(NOW).as_secs();
+        assert_eq!(waited, if refused { 23 } else { 60 });
+        assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut));
         host.finish();
     }
 }
