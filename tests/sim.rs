@@ -286,6 +286,7 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
         "a peer that resets without a word is given up while a join is under way on a link that is down for a moment",
     ),
     (14660, "an answer that takes less than the shortest round trip so far counts as none"),
+    (2633, "the peer has all, and ends as its last subflow is reset, but its last DATA_ACK has not come"),
     (10649, "a bit that no checksum covers takes a packet through a NAT as it is"),
 ];
 

@@ -256,6 +256,12 @@ impl Connection {
             return;
         }
         if self.send_side == SendSide::Finished && self.receive.is_finished() {
+            // RFC 8684 §3.3.3, RFC 9293 §3.6: our DATA_ACK of the peer's DATA_FIN may have got lost with a subflow that the peer
+            // has reset. It may ask again, by a join: there is a moment for that. Who refuses ours needs nothing more.
+            if reason == CloseReason::Reset && !subflow.tcb.is_fin_acked() {
+                self.orphan_at.get_or_insert(now + ORPHAN_RESET_TIMEOUT);
+                return;
+            }
             return self.finish(CloseReason::Finished, cache);
         }
         // Pitfall 49: break before make. A peer that resets or refuses is most likely gone, unless its reset says what only
@@ -278,7 +284,9 @@ impl Connection {
     /// No subflow came in time. Where all data of both sides has arrived, and only the last acknowledgment of our DATA_FIN
     /// is missing, the peer has it and is gone: RFC 9293 §3.10.7.4 tells nobody of a reset in LAST-ACK, either.
     pub(super) fn orphan_reason(&self) -> CloseReason {
-        match self.send_side == SendSide::FinSent && self.send.is_empty() && self.receive.is_finished() {
+        let said_all =
+            matches!(self.send_side, SendSide::FinSent | SendSide::Finished) && self.send.is_empty();
+        match said_all && self.receive.is_finished() {
             true => CloseReason::Finished,
             false => CloseReason::TimedOut,
         }

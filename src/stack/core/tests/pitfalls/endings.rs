@@ -294,6 +294,45 @@ fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
 }
 
 #[test]
+fn a_connection_that_is_finished_waits_a_moment_for_a_peer_that_has_reset_its_last_subflow() {
+    for joins in [true, false] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        stream.close_send();
+        let mut fin = peer.dss(5, b"", 0, false);
+        fin.data_fin = true;
+        let data_seq = ShortOrLong::Long(peer.data_seq(5).raw());
+        fin.mapping = Some(DssMapping { data_seq, subflow_seq: 0, len: 1, checksum: None });
+        peer.send(&mut host, NOW, ACK, &[MptcpOption::Dss(fin)], b"");
+        peer.receive(&mut host, NOW);
+        // Our DATA_FIN is acknowledged; what acknowledges the peer's gets lost with the subflows.
+        peer.data_ack(&mut host, NOW, 1);
+        peer.receive(&mut host, NOW);
+        assert!(stream.is_sent() && stream.is_drained());
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &[], b"");
+        }
+        host.turn(NOW);
+        let now = NOW + Duration::from_secs(1);
+        if joins {
+            let (local, remote) = (Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), PORT));
+            let mut again = peer.another(local, remote, 2);
+            again.join(&mut host, now, 2);
+            again.send(&mut host, now, ACK, &[MptcpOption::Dss(fin)], b"");
+            let said = again.receive(&mut host, now);
+            let acks = |segment: &Segment| segment.options.dss().and_then(|dss| dss.data_ack);
+            let acked =
+                said.iter().filter_map(acks).any(|ack| ack.resolve(peer.data_seq(0)) == peer.data_seq(6));
+            assert!(acked, "the peer has its DATA_ACK");
+        } else {
+            assert_eq!(stream.state(), StreamState::Open);
+            host.turn(NOW + Duration::from_secs(4));
+            assert_eq!(stream.close_reason(), Some(CloseReason::Finished));
+        }
+        host.finish();
+    }
+}
+
+#[test]
 fn a_subflow_over_which_no_data_fin_gets_to_the_peer_is_reset() {
     for (answers, knows) in [(true, false), (true, true), (false, false)] {
         let (mut host, mut peer, mut joined, stream) = two_subflows();
