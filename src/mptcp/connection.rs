@@ -28,6 +28,7 @@ use crate::tcp::{Tcb, TcpConfig, WindowOwner};
 use crate::wire::mptcp::ShortOrLong;
 use crate::wire::{FourTuple, Mss, Packet};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 mod application;
 mod closing;
@@ -96,6 +97,8 @@ pub struct Connection {
     negotiation: Negotiation,
     /// A checksum failed, and the peer has not said yet what follows from it.
     failure: Option<Failure>,
+    /// Between these addresses, ours and the peer's, a subflow was reset last because its options did not come any more.
+    options_lost: Option<(IpAddr, IpAddr)>,
     /// What we still say after falling back.
     farewell: Option<Farewell>,
     /// MP_FAILs that were answered after that.
@@ -193,6 +196,7 @@ impl Connection {
             mode,
             negotiation: Negotiation::new(&setup.options),
             failure: None,
+            options_lost: None,
             farewell: None,
             fail_answers: 0,
             local: setup.key,

@@ -294,6 +294,31 @@ fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
 }
 
 #[test]
+fn options_that_end_again_between_the_same_addresses_are_not_waited_for_as_long() {
+    let (mut host, peer, mut joined, _stream) = two_subflows();
+    let ends_within = |subflow: &mut Peer, host: &mut Host, offset: u64, now: Instant, wait_ms: u64| {
+        subflow.send_data(host, now, offset, b"x");
+        subflow.receive(host, now);
+        subflow.send(host, now, ACK, &[], b"?");
+        subflow.receive(host, now);
+        reset_reason(&subflow.receive(host, now + Duration::from_millis(wait_ms))).is_some()
+    };
+    assert!(!ends_within(&mut joined, &mut host, 5, NOW, 100));
+    let mut now = NOW + Duration::from_secs(1);
+    assert!(joined.receive(&mut host, now).iter().any(|segment| segment.has(RST)));
+    for (path, soon) in [(1, true), (2, false)] {
+        let (local, remote) =
+            (Endpoint::new(address(9, path), 50_007), Endpoint::new(address(2, path), PORT));
+        let mut next = peer.another(local, remote, path);
+        next.join(&mut host, now, path as u8);
+        assert_eq!(ends_within(&mut next, &mut host, 5 + path as u64, now, 100), soon, "path {path}");
+        now += Duration::from_secs(1);
+        next.receive(&mut host, now);
+    }
+    host.finish();
+}
+
+#[test]
 fn a_connection_that_is_finished_waits_a_moment_for_a_peer_that_has_reset_its_last_subflow() {
     for joins in [true, false] {
         let (mut host, mut peer, mut joined, stream) = two_subflows();
