@@ -278,7 +278,7 @@ fn where_the_peer_resets_a_subflow_the_others_are_asked_too() {
 
 #[test]
 fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
-    let (mut host, peer, mut joined, _stream) = two_subflows();
+    let (mut host, peer, mut joined, stream) = two_subflows();
     joined.send_data(&mut host, NOW, 5, b"x");
     joined.receive(&mut host, NOW);
     joined.send(&mut host, NOW, ACK, &[], b"y");
@@ -290,12 +290,13 @@ fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
     let to_the_other = |segment: &Segment| segment.tuple == peer.tuple.reversed();
     let said: Vec<Segment> = said.into_iter().filter(to_the_other).collect();
     assert!(asks(&peer, &said), "the peer may have had no other");
+    assert_eq!(host.read(&stream), b"x", "what had no mapping does not count");
     host.finish();
 }
 
 #[test]
 fn options_that_end_again_between_the_same_addresses_are_not_waited_for_as_long() {
-    let (mut host, peer, mut joined, _stream) = two_subflows();
+    let (mut host, peer, mut joined, stream) = two_subflows();
     let ends_within = |subflow: &mut Peer, host: &mut Host, offset: u64, now: Instant, wait_ms: u64| {
         subflow.send_data(host, now, offset, b"x");
         subflow.receive(host, now);
@@ -315,6 +316,7 @@ fn options_that_end_again_between_the_same_addresses_are_not_waited_for_as_long(
         now += Duration::from_secs(1);
         next.receive(&mut host, now);
     }
+    assert_eq!(host.read(&stream), b"xxx");
     host.finish();
 }
 
