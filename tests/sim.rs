@@ -278,6 +278,16 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (7134, "the same, with data still to come"),
     (8766, "the only subflow, whose link is down for a moment, is given up for one that the peer refuses"),
     (2766, "or for one whose end the peer has withdrawn"),
+    (10611, "a subflow whose options end is reset again and again, and the peer has lost the other one"),
+    (11528, "the same with an address whose withdrawal got lost"),
+    (13599, "joins of the peer are refused for one of ours that is under way on a dead path"),
+    (
+        17820,
+        "a peer that resets without a word is given up while a join is under way on a link that is down for a moment",
+    ),
+    (14660, "an answer that takes less than the shortest round trip so far counts as none"),
+    (2633, "the peer has all, and ends as its last subflow is reset, but its last DATA_ACK has not come"),
+    (10649, "a bit that no checksum covers takes a packet through a NAT as it is"),
 ];
 
 #[test]

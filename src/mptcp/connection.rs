@@ -28,6 +28,7 @@ use crate::tcp::{Tcb, TcpConfig, WindowOwner};
 use crate::wire::mptcp::ShortOrLong;
 use crate::wire::{FourTuple, Mss, Packet};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 mod application;
 mod closing;
@@ -96,6 +97,8 @@ pub struct Connection {
     negotiation: Negotiation,
     /// A checksum failed, and the peer has not said yet what follows from it.
     failure: Option<Failure>,
+    /// Between these addresses, ours and the peer's, a subflow was reset last because its options did not come any more.
+    options_lost: Option<(IpAddr, IpAddr)>,
     /// What we still say after falling back.
     farewell: Option<Farewell>,
     /// MP_FAILs that were answered after that.
@@ -134,6 +137,8 @@ pub struct Connection {
     asked_at: Option<Instant>,
     /// No subflow is left: the end, unless one comes.
     orphan_at: Option<Instant>,
+    /// The end at the latest, where the peer seems to be gone and does not say so.
+    orphan_latest_at: Option<Instant>,
     fast_close: Option<FastClose>,
     /// Resets carry MP_FASTCLOSE.
     names_key_on_resets: bool,
@@ -191,6 +196,7 @@ impl Connection {
             mode,
             negotiation: Negotiation::new(&setup.options),
             failure: None,
+            options_lost: None,
             farewell: None,
             fail_answers: 0,
             local: setup.key,
@@ -216,6 +222,7 @@ impl Connection {
             data_backoff: 0,
             asked_at: None,
             orphan_at: None,
+            orphan_latest_at: None,
             fast_close: None,
             names_key_on_resets: false,
             joins_allowed: false,

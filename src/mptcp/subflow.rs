@@ -208,6 +208,11 @@ impl Subflow {
         self.role == Role::Initial
     }
 
+    /// A join that we have begun and that nothing has answered yet.
+    pub fn is_unanswered_join(&self) -> bool {
+        matches!(self.role, Role::JoinActive { .. }) && self.phase == Phase::Handshake
+    }
+
     /// Used only as a backup, because either side wants it.
     pub fn is_backup(&self) -> bool {
         self.local_backup || self.remote_backup
@@ -291,9 +296,10 @@ impl Subflow {
         self.tcb.probe(now);
     }
 
-    /// Whether something has come that can be an answer to what was asked then.
+    /// Whether something has come that can be an answer to what was asked then. What was on its way already comes within half
+    /// a round trip; an answer may take less than the shortest that was measured, which was of a longer segment.
     pub fn has_answered(&self, asked_at: Instant) -> bool {
-        self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default()
+        self.tcb.heard_at() > asked_at + self.tcb.min_rtt().unwrap_or_default() / 2
     }
 
     /// The peer behaves as if it had lost this subflow. Unless it is soon heard of, it is asked (RFC 9293 §3.8.4) until it

@@ -260,7 +260,9 @@ impl Manager {
     ) {
         let Some(state) = self.connections.get_mut(&key) else { return };
         let ours = state.handle_established(now, subflow, tuple, ids);
-        if state.count() > self.config.limits.subflows + 1 {
+        // Those that are under way don't count: they may come to nothing, and one of ours that comes about beyond the limit is
+        // closed itself.
+        if state.subflows().len() > self.config.limits.subflows + 1 {
             // A peer that joins anew where it has joined before has most likely lost the subflow that it had: an end that
             // only receives does not notice. Otherwise dead ones would keep all places for ever.
             let gone = state.predecessor(subflow).filter(|_| !ours).unwrap_or(subflow);

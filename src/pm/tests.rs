@@ -366,6 +366,20 @@ fn the_peer_cannot_open_more_subflows_than_the_limit() {
 }
 
 #[test]
+fn a_join_of_the_peers_is_not_refused_for_one_of_ours_that_may_never_come_about() {
+    let mut host = Host::new(Limits { subflows: 1, ..Limits::default() });
+    host.initiate();
+    host.announced(1, "10.0.1.2");
+    assert_eq!(host.opened().len(), 1, "under way");
+    host.joined_as(1, end("10.0.0.1", 80), end("10.0.2.2", 1001));
+    assert!(!host.commands().iter().any(|command| matches!(command, PmCommand::CloseSubflow { .. })));
+    // Ours has come too late.
+    host.joined_as(2, end(SECOND.0, 2001), end(SECOND.1, 80));
+    let (worker, connection, subflow) = (WORKER, connection(1), SubflowId(2));
+    assert_eq!(host.commands(), [PmCommand::CloseSubflow { worker, connection, subflow }]);
+}
+
+#[test]
 fn a_join_beyond_the_limit_takes_the_place_of_the_one_before_it_on_the_same_path() {
     let mut host = Host::new(Limits { subflows: 2, ..Limits::default() });
     host.establish(1, false, false);

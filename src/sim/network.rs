@@ -8,6 +8,7 @@ use crate::sim::losses::SegmentLosses;
 use crate::sim::middlebox::{End, Middlebox, Passed, Station};
 use crate::sim::pipe::{DownTime, Fate, Pipe, PipeConfig, PipeCounters};
 use crate::sim::trace::digest;
+use crate::wire::{ChecksumMode, Parsed, parse};
 use std::collections::BTreeMap;
 
 /// Names a host.
@@ -218,13 +219,20 @@ impl Network {
         &mut self,
         leaves: Instant,
         pipe: PipeId,
-        packet: Vec<u8>,
+        mut packet: Vec<u8>,
         fate: &Fate,
         events: &mut EventHeap<E>,
     ) {
         let from = if pipe.0.is_multiple_of(2) { End::A } else { End::B };
-        // What is damaged when it comes there no middlebox believes: it passes it on, to be discarded at its end.
-        let damaged = fate.iter().any(|arrival| arrival.damage.is_some());
+        let damage = fate.iter().find_map(|arrival| arrival.damage);
+        if let Some(damage) = damage {
+            let at = damage.at.min(packet.len() - 1);
+            packet[at] ^= damage.mask;
+        }
+        // What is damaged when it comes there no middlebox believes: it passes it on, to be discarded at its end. But no
+        // checksum covers an IPv6 flow label or hop limit: nobody can see that these have changed.
+        let is_whole = matches!(parse(&packet, ChecksumMode::Software), Ok(Parsed::Tcp(_)));
+        let damaged = damage.is_some() && !is_whole;
         let passed = match damaged {
             true => Passed { forward: vec![packet], ..Passed::default() },
             false => self.stations[pipe.0 / 2].pass(leaves, from, packet),
@@ -234,14 +242,9 @@ impl Network {
             if self.wires[pipe.0].losses.takes(&packet) {
                 continue;
             }
-            for arrival in fate.iter().filter(|arrival| arrival.damage.is_some() == damaged) {
-                let mut copy = packet.clone().into_boxed_slice();
-                if let Some(damage) = arrival.damage {
-                    let at = damage.at.min(copy.len() - 1);
-                    copy[at] ^= damage.mask;
-                }
-                let damaged = arrival.damage.is_some();
-                events.push(arrival.at, NetworkEvent::Arrived { pipe, packet: copy, damaged }.into());
+            for arrival in fate.iter().filter(|arrival| arrival.damage == damage) {
+                let packet = packet.clone().into_boxed_slice();
+                events.push(arrival.at, NetworkEvent::Arrived { pipe, packet, damaged }.into());
             }
         }
         for packet in passed.back {

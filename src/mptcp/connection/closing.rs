@@ -246,14 +246,22 @@ impl Connection {
             self.addresses.forget_seen(subflow.remote_id);
         }
         self.send.forget(subflow.slot, self.unusable());
-        if reason == CloseReason::Reset {
-            // It may be all that the peer had left.
+        let given_up = reason == CloseReason::Aborted
+            && subflow.reset_words.reason == ResetReason::MiddleboxInterference;
+        if reason == CloseReason::Reset || given_up {
+            // It may be all that the peer had left; also where it is we who can't use it.
             self.doubt_all_but(now, id);
         }
         if !self.subflows.is_empty() {
             return;
         }
         if self.send_side == SendSide::Finished && self.receive.is_finished() {
+            // RFC 8684 §3.3.3, RFC 9293 §3.6: our DATA_ACK of the peer's DATA_FIN may have got lost with a subflow that the peer
+            // has reset. It may ask again, by a join: there is a moment for that. Who refuses ours needs nothing more.
+            if reason == CloseReason::Reset && !subflow.tcb.is_fin_acked() {
+                self.orphan_at.get_or_insert(now + ORPHAN_RESET_TIMEOUT);
+                return;
+            }
             return self.finish(CloseReason::Finished, cache);
         }
         // Pitfall 49: break before make. A peer that resets or refuses is most likely gone, unless its reset says what only
@@ -263,12 +271,22 @@ impl Connection {
         let patience = if gone { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
         let end = now + patience;
         self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));
+        self.orphan_latest_at.get_or_insert(now + ORPHAN_TIMEOUT);
+    }
+
+    /// A host that is gone answers a join by a RST (RFC 9293 §3.10.7.1). Where one is under way and nothing has answered, it is
+    /// the path that is dead, and the peer may wait behind it: until when it is waited for, then.
+    pub(super) fn orphan_longer(&self, now: Instant) -> Option<Instant> {
+        let asks = self.subflows.iter().any(Subflow::is_unanswered_join);
+        self.orphan_latest_at.filter(|at| asks && *at > now)
     }
 
     /// No subflow came in time. Where all data of both sides has arrived, and only the last acknowledgment of our DATA_FIN
     /// is missing, the peer has it and is gone: RFC 9293 §3.10.7.4 tells nobody of a reset in LAST-ACK, either.
     pub(super) fn orphan_reason(&self) -> CloseReason {
-        match self.send_side == SendSide::FinSent && self.send.is_empty() && self.receive.is_finished() {
+        let said_all =
+            matches!(self.send_side, SendSide::FinSent | SendSide::Finished) && self.send.is_empty();
+        match said_all && self.receive.is_finished() {
             true => CloseReason::Finished,
             false => CloseReason::TimedOut,
         }

@@ -281,7 +281,7 @@ impl Connection {
     /// A join is through: it can carry data.
     pub(super) fn join_is_ready(&mut self, index: usize) {
         self.ever_joined = true;
-        self.orphan_at = None;
+        (self.orphan_at, self.orphan_latest_at) = (None, None);
         self.note_addresses(index);
         let subflow = &mut self.subflows[index];
         subflow.phase = Phase::Ready;

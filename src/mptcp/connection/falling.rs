@@ -247,6 +247,8 @@ impl Connection {
             return self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         }
         self.misbehaviour.unmapped += 1;
+        let tuple = self.subflows[index].tuple;
+        self.options_lost = Some((tuple.local.addr, tuple.remote.addr));
         self.subflows[index].reset(now, ResetReason::MiddleboxInterference.into());
     }
 

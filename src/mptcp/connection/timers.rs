@@ -11,6 +11,8 @@ use crate::wire::mptcp::ResetReason;
 
 /// How long a mapping may come later than its bytes, besides a round trip (RFC 8684 §3.3.1: "a short while").
 const UNMAPPED_WAIT: Duration = Duration::from_millis(200);
+/// The same where a subflow between the same addresses has lost its options before.
+const UNMAPPED_WAIT_AGAIN: Duration = Duration::from_millis(20);
 
 impl Connection {
     /// When [`Connection::handle_timeout`] is due.
@@ -18,7 +20,7 @@ impl Connection {
         if self.closed {
             return self.fast_close_at();
         }
-        let subflows = self.subflows.iter().flat_map(subflow_deadlines).flatten();
+        let subflows = self.subflows.iter().flat_map(|subflow| self.subflow_deadlines(subflow)).flatten();
         let failure = self.failure.map(|failure| failure.repeat_at);
         let own =
             [self.data_timer, self.orphan_at, self.announce_at(), failure, self.batching.poll_timeout()];
@@ -37,7 +39,7 @@ impl Connection {
             return self.handle_fast_close_timer(now);
         }
         let is_due =
-            |subflow: &&Subflow| subflow_deadlines(subflow).into_iter().flatten().any(|at| at <= now);
+            |subflow: &&Subflow| self.subflow_deadlines(subflow).into_iter().flatten().any(|at| at <= now);
         let ids: Vec<SubflowId> = self.subflows.iter().filter(is_due).map(|subflow| subflow.id).collect();
         for id in ids {
             let Some(index) = self.index(id) else { continue };
@@ -51,8 +53,10 @@ impl Connection {
             self.handle_data_timer(now, cache);
         }
         if self.orphan_at.is_some_and(|at| at <= now) {
-            self.orphan_at = None;
-            self.finish(self.orphan_reason(), cache);
+            self.orphan_at = self.orphan_longer(now);
+            if self.orphan_at.is_none() {
+                self.finish(self.orphan_reason(), cache);
+            }
         }
         self.send_announcements(now);
     }
@@ -81,7 +85,7 @@ impl Connection {
                 subflow.tcb.abort(now);
             }
         }
-        if unmapped_until(subflow).is_some_and(|until| until <= now) {
+        if self.unmapped_until(&self.subflows[index]).is_some_and(|until| until <= now) {
             self.handle_lost_options(now, index, cache);
         }
     }
@@ -94,32 +98,33 @@ impl Connection {
             self.subflows[index].signal(now, MptcpOption::AddAddr(announcement));
         }
     }
-}
 
-/// Everything that a subflow waits for.
-fn subflow_deadlines(subflow: &Subflow) -> [Option<Instant>; 8] {
-    let repeat = match subflow.phase {
-        Phase::Confirming { repeat_at, .. } => Some(repeat_at),
-        Phase::Handshake | Phase::Ready => None,
-    };
-    [
-        subflow.tcb.poll_timeout(),
-        repeat,
-        subflow.removal_at(),
-        subflow.signal_at(),
-        subflow.probe_at(),
-        subflow.doubt_at(),
-        subflow.settles_at(),
-        unmapped_until(subflow),
-    ]
-}
+    /// Everything that a subflow waits for.
+    fn subflow_deadlines(&self, subflow: &Subflow) -> [Option<Instant>; 8] {
+        let repeat = match subflow.phase {
+            Phase::Confirming { repeat_at, .. } => Some(repeat_at),
+            Phase::Handshake | Phase::Ready => None,
+        };
+        [
+            subflow.tcb.poll_timeout(),
+            repeat,
+            subflow.removal_at(),
+            subflow.signal_at(),
+            subflow.probe_at(),
+            subflow.doubt_at(),
+            subflow.settles_at(),
+            self.unmapped_until(subflow),
+        ]
+    }
 
-/// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1), of
-/// which one may have been lost. Not for as long as our own retransmission time-out: who only receives may never have
-/// measured a round trip, and has one of seconds (RFC 6298 §5.7), while the sender waits for us to say that the subflow is
-/// broken.
-fn unmapped_until(subflow: &Subflow) -> Option<Instant> {
-    let (_, since) = subflow.inbound.unmapped()?;
-    (subflow.tcb.state() != State::Closed)
-        .then(|| since + subflow.tcb.srtt().unwrap_or_default() + UNMAPPED_WAIT)
+    /// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1),
+    /// of which one may have been lost. Not for as long as our own retransmission time-out: who only receives may never have
+    /// measured a round trip, and has one of seconds (RFC 6298 §5.7), while the sender waits for us to say that the subflow
+    /// is broken. And not nearly as long where that was so on this path before: there the subflows fail one after the other.
+    fn unmapped_until(&self, subflow: &Subflow) -> Option<Instant> {
+        let (_, since) = subflow.inbound.unmapped()?;
+        let again = self.options_lost == Some((subflow.tuple.local.addr, subflow.tuple.remote.addr));
+        let wait = if again { UNMAPPED_WAIT_AGAIN } else { UNMAPPED_WAIT };
+        (subflow.tcb.state() != State::Closed).then(|| since + subflow.tcb.srtt().unwrap_or_default() + wait)
+    }
 }

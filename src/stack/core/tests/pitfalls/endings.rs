@@ -7,7 +7,7 @@ use crate::stack::StreamShared;
 use crate::stack::message::Command;
 use crate::stack::stream::StreamState;
 use crate::tcp::CloseReason;
-use crate::wire::mptcp::{Key, MpFastClose, MpTcpRst};
+use crate::wire::mptcp::{AddressId, DssMapping, Key, MpFastClose, MpTcpRst, ShortOrLong};
 
 fn fast_close(key: Key) -> MptcpOption {
     MptcpOption::FastClose(MpFastClose { receiver_key: key })
@@ -292,6 +292,86 @@ fn a_subflow_that_shows_life_after_a_reset_of_another_is_asked_nothing() {
 }
 
 #[test]
+fn where_we_reset_a_subflow_as_its_options_end_the_others_are_asked_too() {
+    let (mut host, mut peer, mut joined, stream) = two_subflows();
+    joined.send_data(&mut host, NOW, 5, b"x");
+    joined.receive(&mut host, NOW);
+    joined.send(&mut host, NOW, ACK, &[], b"y");
+    joined.receive(&mut host, NOW);
+    let now = NOW + Duration::from_secs(1);
+    assert_eq!(reset_reason(&joined.receive(&mut host, now)), Some(ResetReason::MiddleboxInterference));
+    let said = peer.receive(&mut host, now + Duration::from_secs(2));
+    assert!(asks(&peer, &said), "the peer may have had no other");
+    assert_eq!(host.read(&stream), b"x", "what had no mapping does not count");
+    host.finish();
+}
+
+#[test]
+fn options_that_end_again_between_the_same_addresses_are_not_waited_for_as_long() {
+    let (mut host, peer, mut joined, stream) = two_subflows();
+    let ends_within = |subflow: &mut Peer, host: &mut Host, offset: u64, now: Instant, wait_ms: u64| {
+        subflow.send_data(host, now, offset, b"x");
+        subflow.receive(host, now);
+        subflow.send(host, now, ACK, &[], b"?");
+        subflow.receive(host, now);
+        reset_reason(&subflow.receive(host, now + Duration::from_millis(wait_ms))).is_some()
+    };
+    assert!(!ends_within(&mut joined, &mut host, 5, NOW, 100));
+    let mut now = NOW + Duration::from_secs(1);
+    assert!(joined.receive(&mut host, now).iter().any(|segment| segment.has(RST)));
+    for (path, soon) in [(1, true), (2, false)] {
+        let (local, remote) =
+            (Endpoint::new(address(9, path), 50_007), Endpoint::new(address(2, path), PORT));
+        let mut next = peer.another(local, remote, path);
+        next.join(&mut host, now, path as u8);
+        assert_eq!(ends_within(&mut next, &mut host, 5 + path as u64, now, 100), soon, "path {path}");
+        now += Duration::from_secs(1);
+        next.receive(&mut host, now);
+    }
+    assert_eq!(host.read(&stream), b"xxx");
+    host.finish();
+}
+
+#[test]
+fn a_connection_that_is_finished_waits_a_moment_for_a_peer_that_has_reset_its_last_subflow() {
+    for joins in [true, false] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        stream.close_send();
+        let mut fin = peer.dss(5, b"", 0, false);
+        fin.data_fin = true;
+        let data_seq = ShortOrLong::Long(peer.data_seq(5).raw());
+        fin.mapping = Some(DssMapping { data_seq, subflow_seq: 0, len: 1, checksum: None });
+        peer.send(&mut host, NOW, ACK, &[MptcpOption::Dss(fin)], b"");
+        peer.receive(&mut host, NOW);
+        // Our DATA_FIN is acknowledged; what acknowledges the peer's gets lost with the subflows.
+        peer.data_ack(&mut host, NOW, 1);
+        peer.receive(&mut host, NOW);
+        assert!(stream.is_sent() && stream.is_drained());
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &[], b"");
+        }
+        host.turn(NOW);
+        let now = NOW + Duration::from_secs(1);
+        if joins {
+            let (local, remote) = (Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), PORT));
+            let mut again = peer.another(local, remote, 2);
+            again.join(&mut host, now, 2);
+            again.send(&mut host, now, ACK, &[MptcpOption::Dss(fin)], b"");
+            let said = again.receive(&mut host, now);
+            let acks = |segment: &Segment| segment.options.dss().and_then(|dss| dss.data_ack);
+            let acked =
+                said.iter().filter_map(acks).any(|ack| ack.resolve(peer.data_seq(0)) == peer.data_seq(6));
+            assert!(acked, "the peer has its DATA_ACK");
+        } else {
+            assert_eq!(stream.state(), StreamState::Open);
+            host.turn(NOW + Duration::from_secs(4));
+            assert_eq!(stream.close_reason(), Some(CloseReason::Finished));
+        }
+        host.finish();
+    }
+}
+
+#[test]
 fn a_subflow_over_which_no_data_fin_gets_to_the_peer_is_reset() {
     for (answers, knows) in [(true, false), (true, true), (false, false)] {
         let (mut host, mut peer, mut joined, stream) = two_subflows();
@@ -366,6 +446,44 @@ fn pitfall_49_a_peer_that_says_why_it_resets_is_waited_for_longer_than_one_that_
         assert_eq!(stream.state() == StreamState::Open, waits, "{reason:?}");
         host.turn(NOW + Duration::from_secs(80));
         assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut), "{reason:?}: in the end");
+        host.finish();
+    }
+}
+
+#[test]
+fn pitfall_49_a_peer_that_seems_gone_is_waited_for_longer_where_a_join_is_not_answered() {
+    for refused in [false, true] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &[], b"");
+        }
+        let mut again =
+            peer.another(Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), 40_002), 2);
+        let command = Command::OpenSubflow {
+            connection: name_of(&stream),
+            tuple: again.tuple.reversed(),
+            path: host.path(2),
+            local_id: AddressId(2),
+            remote_id: AddressId(2),
+            backup: false,
+        };
+        host.stack.handle_command(NOW, command, &mut host.cache);
+        assert!(again.receive(&mut host, NOW).iter().any(|segment| segment.has(SYN)));
+        let late = NOW + Duration::from_secs(20);
+        host.turn(late);
+        assert_eq!(stream.state(), StreamState::Open, "the path may be down, and the peer behind it");
+        again.receive(&mut host, late);
+        if refused {
+            again.send(&mut host, late, RST | ACK, &[], b"");
+        }
+        let mut now = late;
+        while stream.state() == StreamState::Open && now < NOW + Duration::from_secs(100) {
+            now += Duration::from_secs(1);
+            again.receive(&mut host, now);
+        }
+        let waited = now.since(NOW).as_secs();
+        assert_eq!(waited, if refused { 23 } else { 60 });
+        assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut));
         host.finish();
     }
 }
