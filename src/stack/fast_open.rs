@@ -104,8 +104,8 @@ impl FastOpenCache {
 }
 
 /// Puts a value into a table. A full one forgets what was used the longest time ago. That is looked for in all of it, but
-/// only a new server of a new connection makes it so.
-fn insert<K: Eq + Hash + Copy, V: Copy>(
+/// only a new server of a new connection makes it so. Keys decide between the equally old: no result depends on a hash.
+fn insert<K: Eq + Hash + Ord + Copy, V>(
     table: &mut HashMap<K, V>,
     key: K,
     value: V,
@@ -113,7 +113,7 @@ fn insert<K: Eq + Hash + Copy, V: Copy>(
 ) {
     if table.len() >= TABLE_MAX
         && !table.contains_key(&key)
-        && let Some(oldest) = table.iter().min_by_key(|(_, value)| used_at(value)).map(|(key, _)| *key)
+        && let Some((_, oldest)) = table.iter().map(|(key, value)| (used_at(value), *key)).min()
     {
         table.remove(&oldest);
     }
