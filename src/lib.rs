@@ -55,6 +55,10 @@
 //! - `lab` stands before `cli`, which uses it.
 //! - The simulator is two: [`sim`] finds faults in two hosts and looks at every byte, [`sim::lab`] measures networks of any
 //!   size and is fast. Both run the worker and the stack as they are.
+//! - TCP Fast Open (RFC 7413) is for plain TCP. RFC 8684 appendix B would let data go with the SYN of an MPTCP connection,
+//!   outside of the data sequence space. Ours asks for a cookie there and sends no such data, and a server leaves what a peer
+//!   sends to the handshake, after which it comes again with a mapping (§B.3): paths are worth more than a round trip.
+//!   Cookies are known to the worker that learned them ([`stack::fast_open`]); all workers of a server make the same ones.
 //! - `unsafe` code is in `wire::checksum` (SIMD), too, and outside of the crate in two files of the packetdrill shim
 //!   (`tests/packetdrill/`): a shared object that a C program loads cannot be without. `tests/layering.rs` holds that.
 

@@ -4,6 +4,7 @@ pub mod mptcp;
 pub mod perf;
 pub mod stream;
 
+pub use crate::stack::stream::FastOpenUse;
 pub use mptcp::Mptcp;
 pub use stream::{Listener, RecvChunk, Stream};
 

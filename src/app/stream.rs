@@ -6,7 +6,7 @@ use crate::base::pool::{TX_HEADROOM, TX_PAYLOAD_MAX};
 use crate::base::{Chunk, Frame, FramePool, PoolCache};
 use crate::mptcp::Tuning;
 use crate::runtime::{ConnectError, ControlHandle, ListenError, Runtime};
-use crate::stack::stream::{ConnectionInfo, StreamState};
+use crate::stack::stream::{ConnectionInfo, FastOpenUse, StreamState};
 use crate::stack::{
     AcceptQueue, CloseReason, ConnectOptions, FallbackReason, ListenOptions, ListenerId, StreamShared,
 };
@@ -117,6 +117,11 @@ impl Stream {
     /// `None`: not known yet; `Some(None)`: MPTCP; `Some(Some(reason))`: plain TCP, and why.
     pub fn fallback(&self) -> Option<Option<FallbackReason>> {
         self.shared.fallback()
+    }
+
+    /// Whether data went with the SYN (RFC 7413).
+    pub fn fast_open(&self) -> FastOpenUse {
+        self.shared.fast_open()
     }
 
     /// Why the connection is closed; `None` while it is not.
@@ -527,8 +532,34 @@ impl Runtime {
         options: ConnectOptions,
         timeout: Duration,
     ) -> Result<Stream, ConnectError> {
+        self.connect_with(remote, options, &[], timeout)
+    }
+
+    /// The same, and writes `first` at once. With [`ConnectOptions::fast_open`] it may go with the SYN, as much of it as fits,
+    /// and reach the server's application before the connection is established: **perhaps twice**, see there.
+    /// [`Stream::fast_open`] tells whether it did.
+    ///
+    /// # Errors
+    /// As [`Runtime::connect`].
+    pub fn connect_with(
+        &self,
+        remote: SocketAddr,
+        options: ConnectOptions,
+        first: &[u8],
+        timeout: Duration,
+    ) -> Result<Stream, ConnectError> {
         let opening = self.control().open(remote, options, timeout)?;
         let stream = Stream::new(opening.stream, opening.tuple, self.pool(), self.control().clone());
+        stream.set_write_timeout(Some(timeout));
+        let written = (&stream).write_all(first);
+        stream.set_write_timeout(None);
+        if options.fast_open {
+            // There is no more: the SYN need not wait.
+            stream.shared.flush();
+        }
+        if written.is_err() && stream.closed().is_none() {
+            return Err(ConnectError::TimedOut { remote });
+        }
         if !stream.shared.wait_open(Some(timeout)) {
             return Err(ConnectError::TimedOut { remote });
         }

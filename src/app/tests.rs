@@ -1,7 +1,7 @@
 //! Two runtimes in network namespaces of their own, over real links: the control thread, the workers and the
 //! streams together.
 
-use super::{Mptcp, Stream};
+use super::{FastOpenUse, Mptcp, Stream};
 use crate::base::Prng;
 use crate::pm::{Policy, RequestError, SubflowRequest};
 use crate::runtime::netns::{Host, joined};
@@ -300,6 +300,32 @@ fn a_listener_that_is_bound_to_an_address_keeps_its_connections_there() {
     wait("a subflow to the other address", || near.mptcp().subflows().map(|it| it.len()) == Ok(2));
     transfer(&near, &far, &random(100_000));
     drop((near, far, listener));
+    client.shutdown();
+    server.shutdown();
+}
+
+#[test]
+fn the_first_data_of_a_second_connection_goes_with_its_syn() {
+    let Some((left, right)) = joined_twice() else { return };
+    let (client, server) = (start(&left), start(&right));
+    let connection = ConnectOptions { mptcp: false, fast_open: true, ..ConnectOptions::default() };
+    let listener = server.listen(at("10.9.0.2:0"), ListenOptions { connection }).expect("it listens");
+    for expected in [FastOpenUse::Unused, FastOpenUse::Accepted] {
+        let first = random(600);
+        let near = client.connect_with(listener.local_addr(), connection, &first, TIMEOUT);
+        let near = near.expect("it connects");
+        let far = listener.accept(Some(TIMEOUT)).expect("it is open").expect("a connection");
+        let mut received = vec![0; first.len()];
+        (&far).read_exact(&mut received).expect("read");
+        assert!(received == first, "other bytes arrived");
+        assert_eq!((near.fast_open(), far.fast_open()), (expected, expected));
+        transfer(&near, &far, &random(10_000));
+        transfer(&far, &near, &random(10_000));
+    }
+    // Without data there is nothing to wait for, and nothing to risk.
+    let near = client.connect(listener.local_addr(), connection, TIMEOUT).expect("it connects");
+    assert_eq!(near.fast_open(), FastOpenUse::Unused);
+    drop((near, listener));
     client.shutdown();
     server.shutdown();
 }

@@ -99,13 +99,21 @@ pub(super) struct NetArguments {
     /// elsewhere. Announce addresses or ports that go past it: --endpoint ADDRESS,signal,port=N.
     #[arg(long, conflicts_with = "plain_tcp")]
     behind_load_balancer: bool,
+    /// TCP Fast Open (RFC 7413), which saves a round trip at the start of plain TCP connections. A client asks the server for a
+    /// cookie with its first connection; later ones (of the same process, to the same server) bring it, and their first data
+    /// goes with the SYN. A server gives cookies, and takes such data before the handshake is over. Both ends need it; one
+    /// without takes no harm. A network can deliver a SYN twice, and the server's application may then get that data twice:
+    /// a test's first bytes can stand that. Connections that offer MPTCP ask for a cookie, and send no data on the SYN: add
+    /// --plain-tcp at the client. The report says of each stream whether data went with its SYN.
+    #[arg(long)]
+    fast_open: bool,
     #[command(flatten)]
     paths: PathArguments,
     /// Measure the kernel's own stack with the same program, for comparison.
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "sched", "dss_checksum", "behind_load_balancer", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "sched", "dss_checksum", "behind_load_balancer", "fast_open", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -119,6 +127,7 @@ impl NetArguments {
             scheduler: self.sched,
             checksum: self.dss_checksum,
             no_join_here: self.behind_load_balancer,
+            fast_open: self.fast_open,
             receive_buffer: self.buffer,
             send_buffer: self.buffer,
             ..ConnectOptions::default()
@@ -214,6 +223,7 @@ mod tests {
             assert_eq!(options(&format!("--dss-checksum {name}")).expect(name), expected);
         }
         assert!(options("--behind-load-balancer").expect("a flag").no_join_here);
+        assert!(options("--fast-open --plain-tcp").expect("flags").fast_open);
     }
 
     #[test]
@@ -223,6 +233,7 @@ mod tests {
             ("--dss-checksum maybe", "when-asked, required, never"),
             ("--kernel mptcp --sched ecf", "cannot be used with"),
             ("--kernel mptcp --dss-checksum required", "cannot be used with"),
+            ("--kernel mptcp --fast-open", "cannot be used with"),
         ] {
             let error = options(line).expect_err(line);
             assert!(error.contains(told), "{line}: {error}");

@@ -1,4 +1,5 @@
-//! One connection over its subflows. It composes the parts and dispatches to them: handshakes in `establish.rs`, arriving
+//! One connection over its subflows. It composes the parts and dispatches to them: handshakes in `establish.rs`
+//! and, with data, `opening.rs`, arriving
 //! packets in `receive.rs`, leaving ones in `transmit.rs`, falling back in `falling.rs`, the end in `closing.rs`, what
 //! the application wants in `application.rs`, what the path manager wants in `paths.rs`, time in `timers.rs`.
 //!
@@ -37,6 +38,7 @@ mod describe;
 mod establish;
 mod falling;
 mod inspect;
+mod opening;
 mod paths;
 mod receive;
 mod schedule;
@@ -49,6 +51,7 @@ pub use establish::JoinRequest;
 pub use transmit::Transmit;
 
 use closing::FastClose;
+use opening::AwaitedData;
 
 /// Subflows of one connection, those in their handshake included. More are refused.
 pub const SUBFLOWS_MAX: usize = 32;
@@ -140,6 +143,8 @@ pub struct Connection {
     /// The end at the latest, where the peer seems to be gone and does not say so.
     orphan_latest_at: Option<Instant>,
     fast_close: Option<FastClose>,
+    /// Our SYN waits for data that it shall carry.
+    awaited_data: Option<AwaitedData>,
     /// Resets carry MP_FASTCLOSE.
     names_key_on_resets: bool,
     joins_allowed: bool,
@@ -224,6 +229,7 @@ impl Connection {
             orphan_at: None,
             orphan_latest_at: None,
             fast_close: None,
+            awaited_data: None,
             names_key_on_resets: false,
             joins_allowed: false,
             keys_proven: false,

@@ -8,8 +8,10 @@ use crate::wire::{Endpoint, FourTuple, Mss};
 /// What happened, for the worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionEvent {
-    /// The first handshake is over.
+    /// The first handshake is over, or began with data (RFC 7413).
     Established,
+    /// The handshake is over of a connection that began with data.
+    Confirmed,
     /// It is known now whether the connection is MPTCP: a fall-back after establishment changes it.
     FellBack(FallbackReason),
     /// Subflows may be joined from now on.

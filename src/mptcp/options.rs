@@ -62,6 +62,14 @@ pub struct ConnectOptions {
     pub send_buffer: u32,
     /// No larger segment is asked for or sent, whatever the path would take.
     pub max_segment: Option<Mss>,
+    /// Use TCP Fast Open (RFC 7413): the first data of a plain TCP connection may go with its SYN, to a server that has given
+    /// us a cookie before, and a listener takes such data and hands it to its application before the handshake is over.
+    ///
+    /// A SYN may be duplicated on the way and arrive after its connection has ended: **the server's application may then get
+    /// that data once more**, as of a new connection. Only for applications to which that does no harm (§6.1).
+    ///
+    /// A connection that offers MPTCP asks for a cookie and sends no data on its SYN.
+    pub fast_open: bool,
     /// What can be changed later, too.
     pub tuning: Tuning,
 }
@@ -77,6 +85,7 @@ impl Default for ConnectOptions {
             receive_buffer: 32 << 20,
             send_buffer: 32 << 20,
             max_segment: None,
+            fast_open: false,
             tuning: Tuning::default(),
         }
     }

@@ -438,6 +438,16 @@ impl Subflow {
         self.signals.front(now).filter(|_| self.phase == Phase::Ready && signalling.takes_signals())
     }
 
+    /// Option bytes that the next SYN or SYN/ACK has of MPTCP.
+    pub fn handshake_len(&self, signalling: &Signalling) -> usize {
+        let kind = match self.tcb.state() {
+            State::SynSent => OutgoingKind::Syn,
+            _ => OutgoingKind::SynAck,
+        };
+        let option = signalling.on_handshake(&self.side(), kind, self.syns + 1);
+        option.map_or(0, |option| option.wire_len().next_multiple_of(4))
+    }
+
     /// Writes the next segment that TCP has to send. `None` when there is none, or no frame.
     pub fn emit(
         &mut self,

@@ -85,6 +85,7 @@ pub struct SimApp {
     sent_at: Option<Instant>,
     closed: bool,
     finished: bool,
+    writes_early: bool,
     next_read: Instant,
 }
 
@@ -115,6 +116,7 @@ impl SimApp {
             sent_at: None,
             closed: false,
             finished: false,
+            writes_early: false,
             next_read,
         }
     }
@@ -129,11 +131,21 @@ impl SimApp {
             return Ok(step);
         }
         self.read(now, cache, &mut step)?;
-        if self.stream.state() == StreamState::Open {
+        let may_write = match self.stream.state() {
+            StreamState::Connecting => self.writes_early,
+            StreamState::Open => true,
+            StreamState::Closed => false,
+        };
+        if may_write {
             self.write(cache, &mut step);
         }
         self.close(now, &mut step)?;
         Ok(step)
+    }
+
+    /// It writes before the connection is open: what it writes first may go with the SYN (RFC 7413).
+    pub fn write_early(&mut self) {
+        self.writes_early = true;
     }
 
     /// Everything was sent, received, acknowledged and closed.

@@ -12,7 +12,7 @@ use crate::sim::port::{RingSizes, SimPort, SimSteering};
 use crate::sim::simulation::Events;
 use crate::sim::wish::{PathSpec, Wish};
 use crate::stack::stream::NobodySleeps;
-use crate::stack::{AcceptQueue, Command, ListenOptions, ListenerId, StreamShared};
+use crate::stack::{AcceptQueue, Command, FastOpenCounters, ListenOptions, ListenerId, StreamShared};
 use crate::tcp::TcpCounters;
 use crate::worker::{Turn, Worker, WorkerConfig, WorkerHandle};
 use std::net::IpAddr;
@@ -167,7 +167,11 @@ impl Host {
     ) {
         debug_assert_eq!(port, path.port);
         let stream = StreamShared::with_tuning(Arc::clone(&self.handle.doorbell), options.tuning);
-        self.apps.push(app.start(Arc::clone(&stream)));
+        let mut app = app.start(Arc::clone(&stream));
+        if options.fast_open && !options.mptcp {
+            app.write_early();
+        }
+        self.apps.push(app);
         self.commands.push(Command::Connect { tuple, path, options, stream });
     }
 
@@ -293,6 +297,11 @@ impl Host {
             .flat_map(|connection| connection.figures())
             .for_each(|figures| counters += figures.tcp.counters);
         counters
+    }
+
+    /// What became of TCP Fast Open.
+    pub fn fast_open(&self) -> FastOpenCounters {
+        self.worker.stack().counters().fast_open
     }
 
     /// Why a connection of the scenario is plain TCP here; `None` where it is not, or was never begun.

@@ -16,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 mod chaos;
 
+/// Tells the dice of [`Scenario::draw_fast_open`] from the others of a seed.
+const FAST_OPEN_DICE: u64 = 0x9fb2_1c65_1e98_df25;
+
 /// A kind of scenario: what is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -237,9 +240,12 @@ impl Scenario {
 
     /// The scenario of a kind and a seed.
     pub fn random(kind: Kind, seed: u64) -> Self {
-        if kind == Kind::Chaos {
-            return Self::chaos(seed);
-        }
+        let mut scenario = if kind == Kind::Chaos { Self::chaos(seed) } else { Self::random_of(kind, seed) };
+        scenario.draw_fast_open(kind, seed);
+        scenario
+    }
+
+    fn random_of(kind: Kind, seed: u64) -> Self {
         let mut prng = Prng::new(seed ^ (kind as u64 + 1).wrapping_mul(0x5851_f42d_4c95_7f2d));
         let paths = match kind {
             Kind::PathDies | Kind::PathReturns | Kind::NicStalls | Kind::Flaps => 2 + prng.below(2) as usize,
@@ -349,6 +355,27 @@ impl Scenario {
             change(&mut link.a_to_b, prng);
             change(&mut link.b_to_a, prng);
         }
+    }
+
+    /// Some ends use TCP Fast Open. The dice are its own, so that seeds keep the course that they had without it. Plain TCP,
+    /// where data goes with SYNs, has further connections then, which have a cookie; and SYNs that are lost.
+    fn draw_fast_open(&mut self, kind: Kind, seed: u64) {
+        let mut prng = Prng::new(seed ^ (kind as u64 + 1).wrapping_mul(FAST_OPEN_DICE));
+        self.listen.connection.fast_open = prng.chance(0.5);
+        for connection in &mut self.connections {
+            connection.options.fast_open = prng.chance(0.5);
+        }
+        let first = self.connections[0];
+        if kind != Kind::PlainTcp || !first.options.fast_open {
+            return;
+        }
+        for _ in 0..1 + prng.below(4) {
+            let mut connection = first;
+            connection.start += Duration::from_millis(prng.below(2_000));
+            self.connections.push(connection);
+        }
+        let loss = prng.unit() * 0.05 * f64::from(u8::from(prng.chance(0.5)));
+        self.each_pipe(&mut prng, |pipe, _| pipe.loss = loss);
     }
 
     fn make_plain_tcp(&mut self) {

@@ -79,6 +79,8 @@ pub struct Outcome {
     pub joined: u64,
     /// How often a NIC stalled, at both ends.
     pub stalled: u64,
+    /// SYNs whose data a server took (RFC 7413), by the clients' and by the servers' count.
+    pub early_data: [u64; 2],
     /// Wishes of users that the path managers of both ends agreed to.
     pub granted: u64,
     /// How often an end was asked for a subflow to be a backup, or none any more.
@@ -455,6 +457,10 @@ impl<'a> Simulation<'a> {
             bytes: self.received(),
             joined: self.hosts[CLIENT.0].control().counters().joined,
             stalled: self.hosts.iter().map(|host| host.control().counters().stalled).sum(),
+            early_data: [
+                self.hosts[CLIENT.0].fast_open().sent_accepted,
+                self.hosts[SERVER.0].fast_open().accepted,
+            ],
             granted: self.hosts.iter().map(|host| host.control().counters().granted).sum(),
             priorities: self.hosts.iter().map(|host| host.control().counters().priorities).sum(),
             mptcp: self.check.connections(),

@@ -11,8 +11,9 @@ use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, Subfl
 use crate::stack::core::cookies::Returned;
 use crate::stack::core::joins::HalfOpenJoins;
 use crate::stack::counters::{Counters, WorkerCounters};
+use crate::stack::fast_open::{FastOpenCache, PendingFastOpens};
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
-use crate::stack::slot::Slot;
+use crate::stack::slot::{FastOpenStage, Slot};
 use crate::stack::stream::{AcceptQueue, Doorbell};
 use crate::stack::timers::Timers;
 use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
@@ -30,6 +31,7 @@ use std::sync::Arc;
 mod commands;
 mod cookies;
 mod events;
+mod fast_open;
 mod joins;
 
 /// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
@@ -119,6 +121,8 @@ pub struct Stack {
     /// SYN cookies are out that may come back until then.
     cookies_until: Option<Instant>,
     half_open_joins: HalfOpenJoins,
+    fast_open_cache: FastOpenCache,
+    pending_fast_opens: PendingFastOpens,
 }
 
 impl Stack {
@@ -150,6 +154,8 @@ impl Stack {
             last: None,
             cookies_until: None,
             half_open_joins: HalfOpenJoins::default(),
+            fast_open_cache: FastOpenCache::default(),
+            pending_fast_opens: PendingFastOpens::default(),
             config,
         }
     }
@@ -238,7 +244,8 @@ impl Stack {
                 if reopened {
                     // Its flow is free once its end was passed on.
                     self.drain_events(now, connection, cache);
-                    self.handle_syn(now, port, packet, cache);
+                    // Its payload is gone with it, and comes again.
+                    self.handle_syn(now, port, packet, &mut None, cache);
                 }
                 return;
             }
@@ -255,11 +262,13 @@ impl Stack {
             }
         }
         let payload_len = packet.payload.len();
-        chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         let flags = packet.tcp.flags;
         if flags.contains(TcpFlags::SYN) && !flags.intersects(TcpFlags::ACK | TcpFlags::RST | TcpFlags::FIN) {
-            self.handle_syn(now, port, packet, cache);
+            let mut payload = chunk;
+            self.handle_syn(now, port, packet, &mut payload, cache);
+            payload.into_iter().for_each(|left| cache.free_chunk(left));
         } else {
+            chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
             self.counters.stray += 1;
             self.answer_stray(port, packet, payload_len, None, cache);
         }
@@ -286,7 +295,15 @@ impl Stack {
         Some(found)
     }
 
-    fn handle_syn(&mut self, now: Instant, port: PortId, packet: &Packet, cache: &mut PoolCache) {
+    /// A SYN. `payload` is taken out where it counts (RFC 7413); otherwise the peer sends it again.
+    fn handle_syn(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        packet: &Packet,
+        payload: &mut Option<Chunk>,
+        cache: &mut PoolCache,
+    ) {
         let join = packet.options.mptcp.iter().find_map(|option| match option {
             MptcpOption::Join(MpJoin::Syn { token, backup, .. }) => Some((*token, *backup)),
             _ => None,
@@ -322,10 +339,17 @@ impl Stack {
             (listener.id, listener.options.connection)
         };
         let setup = self.setup(now, packet.tuple, self.answering_path(port, packet), options);
-        let connection = Connection::accept(now, &setup, packet);
+        let mut connection = Connection::accept(now, &setup, packet);
         self.counted.mptcp.add(Mib::CapableSynRx, u64::from(connection.is_answering()));
         self.counters.accepted += 1;
-        self.insert(Slot::new(connection, None, Some(listener)), setup.tuple);
+        let stage = match options.fast_open {
+            true => self.answer_fast_open(now, &mut connection, packet, payload, cache),
+            // RFC 7413 §4.2: not asked for by the application, it does not exist.
+            false => FastOpenStage::Over,
+        };
+        let mut slot = Slot::new(connection, None, Some(listener));
+        slot.fast_open = stage;
+        self.insert(slot, setup.tuple);
     }
 
     fn handle_join(

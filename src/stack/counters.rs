@@ -32,6 +32,8 @@ pub struct Counters {
     pub cookies_received: u64,
     /// Segments behind no connection that brought no cookie of ours back while some were out.
     pub cookies_failed: u64,
+    /// TCP Fast Open.
+    pub fast_open: FastOpenCounters,
     /// Joins with a token that we don't know.
     pub unknown_tokens: u64,
     /// Joins refused by a limit.
@@ -60,6 +62,7 @@ impl Counters {
             cookies_sent,
             cookies_received,
             cookies_failed,
+            fast_open,
             unknown_tokens,
             refused_joins,
             pin_failures,
@@ -79,11 +82,73 @@ impl Counters {
         self.cookies_sent += cookies_sent;
         self.cookies_received += cookies_received;
         self.cookies_failed += cookies_failed;
+        self.fast_open.add(fast_open);
         self.unknown_tokens += unknown_tokens;
         self.refused_joins += refused_joins;
         self.pin_failures += pin_failures;
         self.closed += closed;
         self.tcp += *tcp;
+    }
+}
+
+/// What became of TCP Fast Open (RFC 7413).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FastOpenCounters {
+    /// Server: SYNs that asked for a cookie.
+    pub requests: u64,
+    /// Server: cookies given.
+    pub cookies_given: u64,
+    /// Server: SYNs with a cookie that is not ours, not the client's, or too old.
+    pub bad_cookies: u64,
+    /// Server: SYNs whose data was taken.
+    pub accepted: u64,
+    /// Server: SYNs with a valid cookie whose data was ignored because too many connections that began with data are not
+    /// confirmed.
+    pub overflows: u64,
+    /// Server: the same because the connection is to become MPTCP, or has no room.
+    pub declined: u64,
+    /// Client: SYNs that asked for a cookie.
+    pub asked: u64,
+    /// Client: cookies that were learned.
+    pub learned: u64,
+    /// Client: SYNs with data of which some was acknowledged.
+    pub sent_accepted: u64,
+    /// Client: SYNs with data of which none was: it was sent again.
+    pub sent_ignored: u64,
+    /// Client: attempts after which the path is left alone for a while.
+    pub failures: u64,
+    /// Client: connections without Fast Open because of that.
+    pub blocked: u64,
+}
+
+impl FastOpenCounters {
+    fn add(&mut self, other: &Self) {
+        let Self {
+            requests,
+            cookies_given,
+            bad_cookies,
+            accepted,
+            overflows,
+            declined,
+            asked,
+            learned,
+            sent_accepted,
+            sent_ignored,
+            failures,
+            blocked,
+        } = other;
+        self.requests += requests;
+        self.cookies_given += cookies_given;
+        self.bad_cookies += bad_cookies;
+        self.accepted += accepted;
+        self.overflows += overflows;
+        self.declined += declined;
+        self.asked += asked;
+        self.learned += learned;
+        self.sent_accepted += sent_accepted;
+        self.sent_ignored += sent_ignored;
+        self.failures += failures;
+        self.blocked += blocked;
     }
 }
 

@@ -24,7 +24,8 @@ pub struct ListenerId(pub u32);
 /// How to accept connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListenOptions {
-    /// What an accepted connection is like; `mptcp: false` answers every SYN as plain TCP.
+    /// What an accepted connection is like; `mptcp: false` answers every SYN as plain TCP, and with `fast_open` a connection may
+    /// be accepted before its handshake is over, with data that a replayed SYN can bring once more.
     pub connection: ConnectOptions,
 }
 

@@ -3,6 +3,7 @@
 
 pub mod core;
 pub mod counters;
+pub mod fast_open;
 pub mod message;
 pub mod owner;
 pub mod slot;
@@ -10,7 +11,7 @@ pub mod stream;
 pub mod timers;
 
 pub use core::{Action, PortConfig, Stack, StackConfig};
-pub use counters::{Counters, WorkerCounters};
+pub use counters::{Counters, FastOpenCounters, WorkerCounters};
 
 pub use message::{
     CloseReason, Command, ConnectOptions, ConnectionId, FallbackReason, ListenOptions, ListenerId, Path,

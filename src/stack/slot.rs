@@ -15,6 +15,17 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a connection that its application has left waits for the peer's end, once all is sent.
 const LINGER: Duration = Duration::from_secs(60);
 
+/// What TCP Fast Open waits for (RFC 7413).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FastOpenStage {
+    /// Nothing, any more or at all.
+    Over,
+    /// Our SYN asked, and has no answer yet.
+    Asked,
+    /// The application has the data of a SYN whose handshake is not over.
+    Unconfirmed,
+}
+
 /// A connection and what the worker keeps with it.
 #[derive(Debug)]
 pub struct Slot {
@@ -34,6 +45,8 @@ pub struct Slot {
     pub closed: Option<CloseReason>,
     /// Packets that it has sent in a row.
     pub burst: usize,
+    /// What Fast Open waits for.
+    pub fast_open: FastOpenStage,
     published_at: Option<Instant>,
     /// Something has changed since; published at this time.
     publish_at: Option<Instant>,
@@ -61,6 +74,7 @@ impl Slot {
             timer: None,
             closed: None,
             burst: 0,
+            fast_open: FastOpenStage::Over,
             published_at: None,
             publish_at: None,
             linger_until: None,

@@ -45,6 +45,18 @@ pub enum StreamState {
     Closed = 2,
 }
 
+/// Whether data went with the SYN of a connection (RFC 7413).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum FastOpenUse {
+    /// None did.
+    Unused = 0,
+    /// Some did, and counted.
+    Accepted = 1,
+    /// Some of ours did, and the server ignored it: it was sent again behind the handshake.
+    Ignored = 2,
+}
+
 /// What worker and application share for one connection.
 #[derive(Debug)]
 pub struct StreamShared {
@@ -74,6 +86,8 @@ pub struct StreamShared {
     chunk_len: AtomicU32,
     /// 0: not known; 1: MPTCP; 2 + n: plain TCP for the n-th reason.
     mptcp: AtomicU8,
+    /// A [`FastOpenUse`].
+    fast_open: AtomicU8,
     /// The worker's doorbell.
     doorbell: Arc<Doorbell>,
     /// Who this is, once the worker has given the connection a name.
@@ -116,6 +130,7 @@ impl StreamShared {
             ring_at: AtomicU64::new(0),
             chunk_len: AtomicU32::new(1400),
             mptcp: AtomicU8::new(MPTCP_UNKNOWN),
+            fast_open: AtomicU8::new(FastOpenUse::Unused as u8),
             doorbell,
             identity: OnceLock::new(),
             info: Figures::default(),
@@ -145,6 +160,15 @@ impl StreamShared {
     /// The connection's name at its worker and its first subflow's ends, once it has them.
     pub fn identity(&self) -> Option<(ConnectionId, FourTuple)> {
         self.identity.get().copied()
+    }
+
+    /// Whether data went with the SYN; settled once the stream is open.
+    pub fn fast_open(&self) -> FastOpenUse {
+        match self.fast_open.load(Ordering::Acquire) {
+            1 => FastOpenUse::Accepted,
+            2 => FastOpenUse::Ignored,
+            _ => FastOpenUse::Unused,
+        }
     }
 
     /// `None` until known; `Some(None)`: MPTCP; `Some(Some(reason))`: plain TCP, and why.
@@ -327,6 +351,11 @@ impl StreamShared {
             }
         };
         self.mptcp.store(code, Ordering::Release);
+    }
+
+    /// Whether data went with the SYN.
+    pub fn set_fast_open(&self, used: FastOpenUse) {
+        self.fast_open.store(used as u8, Ordering::Release);
     }
 
     /// How many payload bytes make one segment.

@@ -2,7 +2,8 @@
 //!
 //! [`Tcb`] composes one struct for each concern and dispatches between them: `handshake` (options), `send` with
 //! `scoreboard` (what is in flight and what of it the peer holds), `recv` with `assembler` (the peer's stream), `window`
-//! (both windows), `ack` (when to acknowledge), `timestamps`, `timer`.
+//! (both windows), `ack` (when to acknowledge), `timestamps`, `timer`, `fast_open` (data in
+//! the handshake).
 //!
 //! What a loss is, and what it costs: `rtt`; `rack` (what is lost, by time) and `loss_probe` (asking when nothing comes);
 //! `recovery` (when loss is being repaired) and `prr` (how fast meanwhile); `undo` and `frto` (whether it was for nothing);
@@ -21,6 +22,7 @@ mod cookie;
 mod delivery;
 mod ecn;
 mod event;
+mod fast_open;
 mod frto;
 mod handshake;
 mod info;
@@ -51,6 +53,7 @@ pub use config::{TcpConfig, WindowOwner};
 pub use cookie::{COOKIE_LIFE, Cookie};
 pub use ecn::{EcnEcho, EcnMode};
 pub use event::TcpEvent;
+pub use fast_open::{CookieAge, FastOpenReport, fast_open_cookie, fast_open_cookie_age};
 pub use info::{AgreedOptions, TcpCounters, TcpInfo};
 pub use keep_alive::KeepAlive;
 pub use listen::{initial_sequence, reset_for};

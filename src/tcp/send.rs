@@ -530,6 +530,19 @@ impl SendQueue {
         segment.chunk.as_mut().map(|chunk| (chunk, segment.data_seq, segment.in_place))
     }
 
+    /// What was sent and not acknowledged counts as never sent.
+    pub(super) fn take_back(&mut self) {
+        for index in 0..self.sent {
+            self.subtract(index);
+            let segment = &mut self.segments[index];
+            (segment.transmissions, segment.sacked, segment.lost, segment.resent) = (0, false, false, false);
+        }
+        self.scoreboard.clear();
+        self.resent.clear();
+        self.sent = 0;
+        (self.nxt, self.cursor, self.judged) = (self.una, self.una, self.una);
+    }
+
     /// Gives all chunks back. Nothing is in flight or queued afterwards.
     pub(super) fn drop_all(&mut self, cache: &mut PoolCache) {
         self.segments.drain(..).for_each(|segment| segment.release(cache));

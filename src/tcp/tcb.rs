@@ -1,12 +1,14 @@
 //! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
 //! between them; `input.rs` has what arrives, `acknowledgment.rs` what is acknowledged by it, `output.rs` what leaves,
-//! `expiry.rs` what time brings, `liveness.rs` how long a silent peer is borne with, `figures.rs` what is told of it all.
+//! `expiry.rs` what time brings, `liveness.rs` how long a silent peer is borne with, `opening.rs` data in the
+//! handshake, `figures.rs` what is told of it all.
 
 mod acknowledgment;
 mod expiry;
 mod figures;
 mod input;
 mod liveness;
+mod opening;
 mod output;
 
 pub use input::Accepted;
@@ -21,6 +23,7 @@ use crate::tcp::chrono::Chrono;
 use crate::tcp::delivery::Delivery;
 use crate::tcp::ecn::Ecn;
 use crate::tcp::event::Events;
+use crate::tcp::fast_open::Opening;
 use crate::tcp::frto::Frto;
 use crate::tcp::handshake::{Agreed, Handshake};
 use crate::tcp::keep_alive::Keeper;
@@ -73,6 +76,7 @@ pub struct Tcb {
     iss: SeqNum,
     agreed: Agreed,
     handshake: Handshake,
+    opening: Opening,
     clock: TimestampClock,
     send: SendQueue,
     rack: Rack,
@@ -123,7 +127,8 @@ impl Tcb {
     }
 
     /// A passive open: SYN-RECEIVED, in answer to a SYN with `options`. The SYN/ACK leaves at the next
-    /// [`Tcb::poll_transmit`]. Payload of the SYN is left to the peer's retransmission.
+    /// [`Tcb::poll_transmit`]. Payload of the SYN is left to the peer's retransmission, unless
+    /// [`Tcb::take_syn_payload`] takes it.
     pub fn accept(now: Instant, config: TcpConfig, iss: SeqNum, syn: &TcpRepr, options: &TcpOptions) -> Self {
         let mut tcb = Self::new(now, config, iss, State::SynReceived);
         tcb.learn_peer(now, syn, options);
@@ -148,6 +153,7 @@ impl Tcb {
             iss,
             agreed,
             handshake: Handshake::new(),
+            opening: Opening::default(),
             clock: TimestampClock::new(config.timestamp_offset),
             send: SendQueue::new(iss + 1),
             rack: Rack::new(iss + 1),
@@ -373,7 +379,7 @@ impl Tcb {
     /// nothing else is queued: it waits here, so that the persist timer runs exactly when there is something to send.
     pub fn send_room(&self) -> usize {
         let lost_first = self.send.has_lost() && !self.holds_back_lost();
-        if !self.state.takes_data() || self.send.has_fin() || lost_first || !self.pacing.allows(self.now) {
+        if !self.takes_data() || self.send.has_fin() || lost_first || !self.pacing.allows(self.now) {
             return 0;
         }
         let congestion = self.window().saturating_sub(u64::from(self.pipe()));
@@ -456,9 +462,10 @@ impl Tcb {
         self.state
     }
 
-    /// Whether data can be sent: the handshake is complete and we have not closed.
+    /// Whether data can be sent: the handshake is complete, or began with data ([`Tcb::take_syn_payload`]), and we have not
+    /// closed.
     pub fn is_established(&self) -> bool {
-        self.state.takes_data()
+        self.takes_data()
     }
 
     /// Our initial sequence number.

@@ -3,6 +3,7 @@
 mod acknowledging;
 mod closing;
 mod ecn;
+mod fast_open;
 mod handshake;
 mod input_rules;
 mod loss;

@@ -6,6 +6,7 @@ pub mod addr;
 pub mod checksum;
 mod cursor;
 pub mod ethernet;
+pub mod fast_open;
 pub mod icmp;
 pub mod ip;
 pub mod ipv4;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use addr::{Endpoint, FourTuple, LinkHeader, MacAddr};
 pub use checksum::ChecksumMode;
+pub use fast_open::{FastOpen, FastOpenCookie};
 pub use icmp::{IcmpError, IcmpErrorKind};
 pub use mptcp::MptcpOption;
 pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, emit_summed, parse};

@@ -3,7 +3,7 @@
 use crate::base::SeqNum;
 use crate::wire::cursor::{Reader, Writer};
 use crate::wire::tcp::TcpOptions;
-use crate::wire::{TcpFlags, Timestamps, mptcp};
+use crate::wire::{FastOpen, TcpFlags, Timestamps, mptcp};
 
 /// End of the list (RFC 9293 §3.1).
 const END: u8 = 0;
@@ -19,6 +19,8 @@ const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
 /// Timestamps (RFC 7323 §3).
 const TIMESTAMPS: u8 = 8;
+/// Fast Open (RFC 7413 §4.1.1).
+const FAST_OPEN: u8 = 34;
 
 /// RFC 7323 §2.3: a larger shift is taken as this.
 const WINDOW_SCALE_MAX: u8 = 14;
@@ -43,6 +45,7 @@ impl TcpOptions {
         if !self.sack.is_empty() {
             len += 4 + 8 * self.sack.len();
         }
+        len += self.fast_open.as_ref().map_or(0, FastOpen::wire_len);
         let mptcp = self.mptcp.iter().map(mptcp::MptcpOption::wire_len).sum::<usize>();
         len + mptcp.next_multiple_of(4)
     }
@@ -74,6 +77,13 @@ impl TcpOptions {
             for (start, end) in &self.sack {
                 out.u32(start.raw());
                 out.u32(end.raw());
+            }
+        }
+        if let Some(fast_open) = &self.fast_open {
+            out.array([FAST_OPEN, fast_open.length_field()]);
+            fast_open.body().iter().for_each(|byte| out.u8(*byte));
+            if fast_open.wire_len() != usize::from(fast_open.length_field()) {
+                out.array([NOP, NOP]);
             }
         }
         for option in &self.mptcp {
@@ -124,12 +134,13 @@ impl TcpOptions {
                     }
                 }
                 (SACK, blocks) => self.parse_sack(blocks),
-                // RFC 9293 §3.2, RFC 7323 §2.2, RFC 2018 §2: these three only mean something on a SYN.
+                // RFC 9293 §3.2, RFC 7323 §2.2, RFC 2018 §2, RFC 7413 §4.1.1: these only mean something on a SYN.
                 (MSS, &[high, low]) if syn => {
                     self.mss = Some(u16::from_be_bytes([high, low])).filter(|mss| *mss != 0);
                 }
                 (WINDOW_SCALE, &[shift]) if syn => self.window_scale = Some(shift.min(WINDOW_SCALE_MAX)),
                 (SACK_PERMITTED, []) if syn => self.sack_permitted = true,
+                (FAST_OPEN, body) if syn => self.fast_open = FastOpen::parse(body),
                 _ => {}
             }
         }

@@ -1,8 +1,8 @@
 //! The TCP header (RFC 9293 §3.1) and its options: maximum segment size, window scale and timestamps (RFC 7323),
-//! SACK (RFC 2018), and those of MPTCP. `options.rs` reads and writes the options.
+//! SACK (RFC 2018), Fast Open (RFC 7413), and those of MPTCP. `options.rs` reads and writes the options.
 
 use crate::base::SeqNum;
-use crate::wire::MptcpOption;
+use crate::wire::{FastOpen, MptcpOption};
 use arrayvec::ArrayVec;
 use std::fmt;
 use std::ops::BitOr;
@@ -193,6 +193,8 @@ pub struct TcpOptions {
     pub window_scale: Option<u8>,
     /// SACK permitted; SYN only.
     pub sack_permitted: bool,
+    /// A Fast Open cookie, or the request for one; SYN only.
+    pub fast_open: Option<FastOpen>,
     /// Timestamps.
     pub timestamps: Option<Timestamps>,
     /// SACK blocks.

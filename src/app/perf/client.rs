@@ -69,11 +69,14 @@ pub fn run(
 ) -> Result<(), PerfError> {
     let remotes = resolve(options)?;
     report.note(&format!("Connecting to host {}, port {}", options.host, options.port))?;
-    let (connection, remote) = connect_any(net, &remotes, options.connect_timeout)?;
+    let cookie = random_cookie();
+    let first = cookie.to_bytes();
+    let (connection, remote) = connect_any(net, &remotes, &first, options.connect_timeout)?;
+    connection
+        .write_first(&first, clock, clock.now() + STEP_TIMEOUT)
+        .map_err(|source| PerfError::control("server", "take the control connection", source))?;
     let (sender, receiver) = events();
     let mut control = Control::new(connection, Role::Client, clock);
-    let cookie = random_cookie();
-    control.send_cookie(cookie)?;
     control.start_reader(sender.clone())?;
     let client =
         Client { net, options, clock, interrupt, remote, cookie, control: &control, events: &receiver };
@@ -114,11 +117,12 @@ fn resolve(options: &ClientOptions) -> Result<Vec<SocketAddr>, PerfError> {
 fn connect_any(
     net: &Net,
     remotes: &[SocketAddr],
+    first: &[u8],
     timeout: Duration,
 ) -> Result<(Connection, SocketAddr), PerfError> {
     let mut failure = None;
     for remote in remotes {
-        match net.connect(*remote, timeout) {
+        match net.connect(*remote, first, timeout) {
             Ok(connection) => return Ok((connection, *remote)),
             // The first one is the address that the user most likely meant.
             Err(error) => failure = failure.or(Some(error)),
@@ -177,11 +181,12 @@ impl Client<'_> {
         let parameters = &self.options.parameters;
         let mut streams = Vec::with_capacity(parameters.streams());
         for index in 0..parameters.streams() {
-            let connection = self.net.connect(self.remote, self.options.connect_timeout)?;
+            let first = self.cookie.to_bytes();
+            let connection = self.net.connect(self.remote, &first, self.options.connect_timeout)?;
             set_options(&connection, parameters)?;
             let deadline = self.clock.now() + STEP_TIMEOUT;
             connection
-                .write_all(&self.cookie.to_bytes(), self.clock, deadline)
+                .write_first(&first, self.clock, deadline)
                 .map_err(|source| PerfError::control("server", "take a data connection", source))?;
             let file = self.options.file.as_deref();
             let work = if parameters.client_sends(index) {
@@ -347,6 +352,7 @@ pub(super) fn end_of(run: &Run, cpu: CpuUse, congestion: Option<String>, remote:
     let streams = (0..totals.streams.len())
         .map(|index| StreamEnd {
             multipath: run.multipath(index),
+            fast_open: run.fast_open(index),
             reinjected_bytes: run.reinjected_bytes(index),
             local_sha256: run.digest(index).map(str::to_owned),
         })

@@ -4,7 +4,7 @@
 use crate::app::perf::error::PerfError;
 use crate::app::perf::net::Connection;
 use crate::app::perf::protocol::{
-    Cookie, RESULTS_MAX, SERVER_ERROR_BYTES, ServerError, State, Violation, frame_json, frame_length,
+    RESULTS_MAX, SERVER_ERROR_BYTES, ServerError, State, Violation, frame_json, frame_length,
 };
 use crate::base::Instant;
 use crate::runtime::Clock;
@@ -134,14 +134,6 @@ impl Control {
     /// The connection is over, or stuck.
     pub fn send_state(&self, state: State) -> Result<(), PerfError> {
         self.send(&[state.to_byte()])
-    }
-
-    /// Introduces us.
-    ///
-    /// # Errors
-    /// The connection is over, or stuck.
-    pub fn send_cookie(&self, cookie: Cookie) -> Result<(), PerfError> {
-        self.send(&cookie.to_bytes())
     }
 
     /// Sends a message.

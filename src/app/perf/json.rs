@@ -9,6 +9,7 @@ use crate::app::perf::parameters::Direction;
 use crate::app::perf::report::{End, Output, Start};
 use crate::app::perf::results::{CpuUse, StreamResult};
 use crate::app::perf::text::{both_ends, rate};
+use crate::stack::stream::FastOpenUse;
 use crate::wire::ChecksumMode;
 use crate::xdp::{Mode, PortInfo};
 use serde_json::{Map, Value, json};
@@ -299,6 +300,11 @@ impl JsonReport {
             "mptcp": {
                 "agreed": agreed,
                 "fallback_reason": reason,
+                "data_in_syn": more.and_then(|stream| stream.fast_open).map(|used| match used {
+                    FastOpenUse::Unused => "none",
+                    FastOpenUse::Accepted => "accepted",
+                    FastOpenUse::Ignored => "ignored",
+                }),
                 "reinjected_bytes": more.and_then(|stream| stream.reinjected_bytes),
                 "subflows": self.subflow_values(figures, end.totals.seconds),
             },

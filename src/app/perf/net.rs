@@ -6,7 +6,7 @@ use crate::app::{Listener as BraidListener, Stream};
 use crate::base::Instant;
 use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Clock, Runtime, Stalls};
-use crate::stack::stream::{ConnectionInfo, SubflowInfo};
+use crate::stack::stream::{ConnectionInfo, FastOpenUse, SubflowInfo};
 use crate::stack::{ConnectOptions, FallbackReason, ListenOptions};
 use crate::xdp::PortInfo;
 use std::io::{self, ErrorKind, Read, Write};
@@ -82,13 +82,21 @@ impl Net {
         }
     }
 
-    /// Connects within `timeout`.
+    /// Connects within `timeout`. Over Braid `first` is written at once; with Fast Open it may go with the SYN. Over the
+    /// kernel's sockets, which want options before data, it is not: [`Connection::write_first`] does that.
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub fn connect(&self, remote: SocketAddr, timeout: Duration) -> Result<Connection, PerfError> {
+    pub fn connect(
+        &self,
+        remote: SocketAddr,
+        first: &[u8],
+        timeout: Duration,
+    ) -> Result<Connection, PerfError> {
         match self {
-            Net::Braid(net) => Ok(Connection::Braid(net.runtime.connect(remote, net.options, timeout)?)),
+            Net::Braid(net) => {
+                Ok(Connection::Braid(net.runtime.connect_with(remote, net.options, first, timeout)?))
+            }
             Net::Kernel(net) => match net.connect(remote, timeout) {
                 Ok(stream) => Ok(Connection::Kernel(stream)),
                 Err(source) => Err(PerfError::Connect { remote, source }),
@@ -223,6 +231,25 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// After [`Net::connect`] with `first`: writes it where that did not.
+    ///
+    /// # Errors
+    /// As [`Connection::write_all`].
+    pub fn write_first(&self, first: &[u8], clock: Clock, deadline: Instant) -> io::Result<()> {
+        match self {
+            Connection::Braid(_) => Ok(()),
+            Connection::Kernel(_) => self.write_all(first, clock, deadline),
+        }
+    }
+
+    /// Whether data went with its SYN; `None` where that was not asked for, or the transport doesn't tell.
+    pub fn fast_open(&self) -> Option<FastOpenUse> {
+        match self {
+            Connection::Braid(stream) => Some(stream.fast_open()),
+            Connection::Kernel(_) => None,
+        }
     }
 
     /// Fills `buffer` by `deadline`, as long as that is `wanted`.

@@ -9,6 +9,7 @@ use crate::app::perf::parameters::Parameters;
 use crate::app::perf::protocol::Cookie;
 use crate::app::perf::results::{CpuUse, Results};
 use crate::app::perf::text::TextReport;
+use crate::stack::stream::FastOpenUse;
 use crate::xdp::PortInfo;
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
@@ -58,6 +59,8 @@ pub struct Start {
 pub struct StreamEnd {
     /// Whether it was MPTCP.
     pub multipath: Multipath,
+    /// Whether data went with its SYN; `None` where nobody tells.
+    pub fast_open: Option<FastOpenUse>,
     /// Bytes sent once more on another subflow, because theirs was late or gone; `None` where nobody counts them.
     pub reinjected_bytes: Option<u64>,
     /// SHA-256 of the file at our end.

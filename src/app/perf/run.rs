@@ -12,6 +12,7 @@ use crate::app::perf::stall_notes::StallNotes;
 use crate::app::perf::stream_task::{Shared, StreamTask, Work};
 use crate::base::Instant;
 use crate::runtime::Clock;
+use crate::stack::stream::FastOpenUse;
 use crossbeam::channel::{Receiver, Sender, after, never, select};
 use std::sync::Arc;
 use std::time::Duration;
@@ -274,6 +275,11 @@ impl Run {
     /// Whether the `index`-th stream is MPTCP.
     pub fn multipath(&self, index: usize) -> Multipath {
         self.tasks.get(index).map_or(Multipath::Unknown, |task| task.connection.multipath())
+    }
+
+    /// Whether data went with the SYN of the `index`-th stream.
+    pub fn fast_open(&self, index: usize) -> Option<FastOpenUse> {
+        self.tasks.get(index).and_then(|task| task.connection.fast_open())
     }
 
     /// Bytes of the `index`-th stream that were sent once more on another subflow.

@@ -8,6 +8,7 @@ use crate::app::perf::parameters::Direction;
 use crate::app::perf::report::{End, Output, Start, StreamEnd};
 use crate::app::perf::results::{Results, StreamResult};
 use crate::app::perf::units;
+use crate::stack::stream::FastOpenUse;
 use crate::wire::ChecksumMode;
 use crate::xdp::{Mode, PortInfo};
 use std::fmt::Write;
@@ -256,10 +257,11 @@ impl TextReport {
             line(
                 text,
                 format_args!(
-                    "{name} {} subflow{}{}{}",
+                    "{name} {} subflow{}{}{}{}",
                     figures.subflows.len(),
                     if figures.subflows.len() == 1 { "" } else { "s" },
                     describe_multipath(stream.multipath),
+                    describe_fast_open(stream.fast_open),
                     describe_reinjections(stream.reinjected_bytes)
                 ),
             );
@@ -362,6 +364,15 @@ fn describe_multipath(multipath: Multipath) -> String {
         Multipath::Agreed => ", MPTCP".to_owned(),
         Multipath::Plain(Some(reason)) => format!(", plain TCP: {reason}"),
         Multipath::Plain(None) => ", plain TCP".to_owned(),
+    }
+}
+
+/// Nothing where no data went with a SYN: that is how it is without Fast Open.
+fn describe_fast_open(used: Option<FastOpenUse>) -> &'static str {
+    match used {
+        None | Some(FastOpenUse::Unused) => "",
+        Some(FastOpenUse::Accepted) => ", data in the SYN",
+        Some(FastOpenUse::Ignored) => ", data in the SYN was ignored and sent again",
     }
 }
 

@@ -28,6 +28,7 @@ impl Connection {
     /// What was written leaves now, whether it fills a segment or not.
     pub fn flush(&mut self) {
         self.batching.flush(self.send.end());
+        self.release_syn();
     }
 
     /// The application has changed its settings.

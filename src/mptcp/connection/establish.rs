@@ -180,6 +180,10 @@ impl Connection {
     /// TCP's handshake of a subflow is over; `packet` ended it.
     pub(super) fn handle_established(&mut self, now: Instant, index: usize, packet: &Packet) {
         match self.subflows[index].role {
+            // It began with data: its application has it already.
+            Role::Initial if self.subflows[index].established => {
+                self.events.push_back(ConnectionEvent::Confirmed);
+            }
             Role::Initial => {
                 match self.mode {
                     Mode::Offering => self.agree_as_initiator(index, packet),

@@ -348,7 +348,7 @@ impl Connection {
         }
     }
 
-    fn deliver_plain(&mut self, index: usize, cache: &mut PoolCache) {
+    pub(super) fn deliver_plain(&mut self, index: usize, cache: &mut PoolCache) {
         let subflow = &mut self.subflows[index];
         while let Some((offset, chunk)) =
             subflow.inbound.poll_unmapped().or_else(|| subflow.tcb.poll_received())

@@ -235,7 +235,7 @@ impl Connection {
     }
 
     /// New data has gone to a subflow: what the pushing flag and the holding back of small segments go by.
-    fn on_new_enqueued(&mut self, index: usize, full: bool) {
+    pub(super) fn on_new_enqueued(&mut self, index: usize, full: bool) {
         let more_behind = self.send.has_unsent() || !self.batching.pushes();
         self.subflows[index].tcb.set_more_behind(more_behind);
         self.batching.on_sent(self.send.next(), full);

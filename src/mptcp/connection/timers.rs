@@ -22,8 +22,14 @@ impl Connection {
         }
         let subflows = self.subflows.iter().flat_map(|subflow| self.subflow_deadlines(subflow)).flatten();
         let failure = self.failure.map(|failure| failure.repeat_at);
-        let own =
-            [self.data_timer, self.orphan_at, self.announce_at(), failure, self.batching.poll_timeout()];
+        let own = [
+            self.data_timer,
+            self.orphan_at,
+            self.announce_at(),
+            failure,
+            self.batching.poll_timeout(),
+            self.awaited_until(),
+        ];
         subflows.chain(own.into_iter().flatten()).min()
     }
 

@@ -30,6 +30,9 @@ impl Connection {
         emitter: &mut Emitter,
         cache: &mut PoolCache,
     ) -> Transmit {
+        if !self.closed && self.waits_for_data(now, cache) {
+            return Transmit::Idle;
+        }
         let room_at = |port: PortId| rooms.get(port.index()).copied().unwrap_or(0);
         let mut blocked = false;
         let count = self.subflows.len();
@@ -129,6 +132,8 @@ impl Connection {
         }
         match self.mode {
             Mode::Offering | Mode::Answering => false,
+            // RFC 9293 §3.10.4 would end a connection in SYN-SENT; but this one has sent data.
+            Mode::Plain(_) if self.is_opening_with_data() => false,
             Mode::Plain(_) => {
                 self.send_side = SendSide::FinSent;
                 self.subflows.iter_mut().for_each(|subflow| subflow.tcb.close(now));

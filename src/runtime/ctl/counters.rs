@@ -2,7 +2,7 @@
 
 use crate::mptcp::{FallbackReason, Mib, Misbehaviour, Tally};
 use crate::pm::PmCounters;
-use crate::stack::{Counters, WorkerCounters};
+use crate::stack::{Counters, FastOpenCounters, WorkerCounters};
 use crate::tcp::TcpCounters;
 use crate::wire::Malformed;
 use serde_json::{Map, Value, json};
@@ -107,6 +107,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
         cookies_sent,
         cookies_received,
         cookies_failed,
+        fast_open,
         unknown_tokens: _,
         refused_joins: _,
         pin_failures,
@@ -128,9 +129,39 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     own("SyncookiesSent", *cookies_sent);
     own("SyncookiesRecv", *cookies_received);
     own("SyncookiesFailed", *cookies_failed);
+    write_fast_open(fast_open, own);
     own("PinFailures", *pin_failures);
     own("Closed", *closed);
     write_tcp(tcp, own);
+}
+
+fn write_fast_open(counters: &FastOpenCounters, own: &mut impl FnMut(&str, u64)) {
+    let FastOpenCounters {
+        requests,
+        cookies_given,
+        bad_cookies,
+        accepted,
+        overflows,
+        declined,
+        asked,
+        learned,
+        sent_accepted,
+        sent_ignored,
+        failures,
+        blocked,
+    } = *counters;
+    own("FastOpenCookieRequests", requests);
+    own("FastOpenCookiesGiven", cookies_given);
+    own("FastOpenBadCookies", bad_cookies);
+    own("FastOpenAccepted", accepted);
+    own("FastOpenOverflows", overflows);
+    own("FastOpenDeclined", declined);
+    own("FastOpenAsked", asked);
+    own("FastOpenLearned", learned);
+    own("FastOpenSentAccepted", sent_accepted);
+    own("FastOpenSentIgnored", sent_ignored);
+    own("FastOpenFailures", failures);
+    own("FastOpenBlocked", blocked);
 }
 
 fn write_tcp(tcp: &TcpCounters, own: &mut impl FnMut(&str, u64)) {

@@ -4,6 +4,7 @@ use super::{JoinRequest, Listener, Slot, Stack};
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::{Command, ConnectionId, Report};
+use crate::stack::slot::FastOpenStage;
 use crate::stack::stream::StreamShared;
 use crate::tcp::{CloseReason, initial_sequence};
 use crate::wire::FourTuple;
@@ -81,8 +82,14 @@ impl Stack {
 
     fn connect(&mut self, now: Instant, setup: &crate::mptcp::Setup, stream: Arc<StreamShared>) {
         self.counters.opened += 1;
-        let connection = Connection::connect(now, setup);
-        let id = self.insert(Slot::new(connection, Some(Arc::clone(&stream)), None), setup.tuple);
+        let mut connection = Connection::connect(now, setup);
+        let stage = match setup.options.fast_open {
+            true => self.ask_fast_open(now, &mut connection),
+            false => FastOpenStage::Over,
+        };
+        let mut slot = Slot::new(connection, Some(Arc::clone(&stream)), None);
+        slot.fast_open = stage;
+        let id = self.insert(slot, setup.tuple);
         self.pin(setup.tuple);
         stream.set_identity(id, setup.tuple);
     }

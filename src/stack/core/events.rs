@@ -4,7 +4,8 @@ use super::{AbortBy, ConnectionEvent, Stack};
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::Mib;
 use crate::stack::message::{ConnectionId, Report};
-use crate::stack::stream::StreamShared;
+use crate::stack::slot::FastOpenStage;
+use crate::stack::stream::{FastOpenUse, StreamShared};
 use crate::tcp::CloseReason;
 use std::sync::Arc;
 
@@ -15,7 +16,11 @@ impl Stack {
             && let Some(event) = slot.connection.poll_event()
         {
             match event {
-                ConnectionEvent::Established => self.handle_established(now, id, cache),
+                ConnectionEvent::Established => {
+                    self.learn_fast_open(now, id);
+                    self.handle_established(now, id, cache);
+                }
+                ConnectionEvent::Confirmed => self.confirm_fast_open(id),
                 ConnectionEvent::FellBack(reason) => {
                     slot.stream.iter().for_each(|stream| stream.set_fallback(Some(reason)));
                     slot.publish(now);
@@ -61,6 +66,8 @@ impl Stack {
                 }
                 ConnectionEvent::Closed(reason) => {
                     slot.closed = Some(reason);
+                    self.end_fast_open(now, id, reason);
+                    let Some(slot) = self.connections.get_mut(id) else { continue };
                     if reason != CloseReason::Finished {
                         // What has arrived can still be read; the rest will not come.
                         slot.stream.iter().for_each(|stream| stream.set_closed(reason));
@@ -92,6 +99,9 @@ impl Stack {
         if accepting.is_some() {
             let stream = StreamShared::with_tuning(Arc::clone(&self.doorbell), slot.connection.tuning());
             stream.set_identity(id, tuple);
+            if slot.fast_open == FastOpenStage::Unconfirmed {
+                stream.set_fast_open(FastOpenUse::Accepted);
+            }
             slot.stream = Some(stream);
         }
         slot.publish(now);

@@ -61,7 +61,7 @@ impl Tcb {
         let mut payload = payload;
         let accepted = match self.state {
             State::Closed => Accepted::NO,
-            State::SynSent => self.handle_in_syn_sent(now, tcp, options),
+            State::SynSent => self.handle_in_syn_sent(now, tcp, options, cache),
             _ => self.handle_synchronized(now, tcp, options, ecn, &mut payload, cache),
         };
         if let Some(left) = payload {
@@ -75,10 +75,16 @@ impl Tcb {
     }
 
     /// RFC 9293 §3.10.7.3.
-    fn handle_in_syn_sent(&mut self, now: Instant, tcp: &TcpRepr, options: &TcpOptions) -> Accepted {
+    fn handle_in_syn_sent(
+        &mut self,
+        now: Instant,
+        tcp: &TcpRepr,
+        options: &TcpOptions,
+        cache: &mut PoolCache,
+    ) -> Accepted {
         let has = |flag| tcp.flags.contains(flag);
-        // First: the ACK bit. All we sent is the SYN.
-        if has(TcpFlags::ACK) && tcp.ack != self.send.nxt() {
+        // First: the ACK bit. All we sent is the SYN, and what went with it.
+        if has(TcpFlags::ACK) && !self.is_ack_of_syn(tcp.ack) {
             if !has(TcpFlags::RST) {
                 self.reset = Some(PendingReset::Answer(tcp.ack));
             }
@@ -116,6 +122,7 @@ impl Tcb {
             return Accepted::YES;
         }
         self.establish(now);
+        self.settle_syn_data(now, tcp, options, cache);
         // The third ACK leaves without payload: MPTCP has options on it.
         self.acks.request();
         Accepted { ack_advanced: true, ..Accepted::YES }
@@ -169,11 +176,15 @@ impl Tcb {
             return Accepted::NO;
         }
         if self.state == State::SynReceived {
-            if tcp.ack != self.send.nxt() {
+            if !self.is_ack_of_syn(tcp.ack) {
                 self.reset = Some(PendingReset::Answer(tcp.ack));
                 return Accepted::NO;
             }
             self.establish(now);
+            match self.is_active {
+                true => self.settle_syn_data(now, tcp, options, cache),
+                false => self.watch_early_data(now),
+            }
             syn_acked = true;
         } else if !self.is_ack_acceptable(tcp.ack) {
             self.challenge(now);
@@ -360,6 +371,7 @@ impl Tcb {
             return;
         }
         match error.kind {
+            IcmpErrorKind::TooBig { .. } if self.shorten_syn() => {}
             IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
             // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
             IcmpErrorKind::Unreachable { code } => {

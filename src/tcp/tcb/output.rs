@@ -55,7 +55,7 @@ pub struct Outgoing<'a> {
     pub tcp: TcpRepr,
     /// Our options. The caller may add as many bytes as it reserved.
     pub options: TcpOptions,
-    /// The payload, for [`OutgoingKind::Data`].
+    /// The payload, for [`OutgoingKind::Data`]; and that of a SYN (RFC 7413).
     pub payload: Option<OutgoingPayload<'a>>,
     /// What it is.
     pub kind: OutgoingKind,
@@ -147,7 +147,7 @@ impl Tcb {
         if ack_due && (self.owes_sack() || self.acks.must_be_pure()) {
             return Some(Next::Ack);
         }
-        if self.state.transmits()
+        if self.transmits()
             && let Some(next) = self.next_segment(now)
         {
             return Some(next);
@@ -173,6 +173,10 @@ impl Tcb {
         let index = self.send.next_new()?;
         let window = self.window_for(index)?;
         let (len, fin) = self.send.shape(index);
+        if fin && self.state == State::SynReceived {
+            // RFC 9293 §3.10.4: a CLOSE in SYN-RECEIVED waits for the end of the handshake.
+            return None;
+        }
         let fits = fits(len.min(u32::try_from(window).unwrap_or(u32::MAX))) && self.pacing.allows(now);
         // The FIN is no payload, and needs no congestion window.
         (fin || fits).then_some(Next::New(index, window))
@@ -237,18 +241,26 @@ impl Tcb {
         }
         self.update_user_timeout();
         let window = self.window.show_on_syn();
-        let timestamps = self.clock.option(now);
-        let (flags, ack, options, kind) = if self.state == State::SynSent {
-            let options = handshake::syn_options(&self.config, timestamps);
-            (TcpFlags::SYN | self.ecn.on_syn_sent(before), SeqNum::default(), options, OutgoingKind::Syn)
+        let mut options = self.handshake_options(now);
+        options.fast_open = self.fast_open_option(before);
+        let mut with_data = None;
+        let (flags, ack, kind) = if self.state == State::SynSent {
+            with_data = self.depart_with_syn(now, options.fast_open);
+            (TcpFlags::SYN | self.ecn.on_syn_sent(before), SeqNum::default(), OutgoingKind::Syn)
         } else {
             self.on_ack_sent(true);
-            let options = handshake::syn_ack_options(&self.config, &self.agreed, timestamps);
             let flags = TcpFlags::SYN | TcpFlags::ACK | self.ecn.syn_ack_flags();
-            (flags, self.receive.nxt(), options, OutgoingKind::SynAck)
+            (flags, self.receive.nxt(), OutgoingKind::SynAck)
         };
         let tcp = TcpRepr { seq: self.iss, ack, flags, window, urgent: 0 };
-        Some(Outgoing { tcp, options, payload: None, kind, retransmission, ecn: 0 })
+        let payload = with_data.and_then(|index| self.send.payload_mut(index));
+        let payload = payload.map(|(chunk, data_seq, in_place)| OutgoingPayload {
+            chunk,
+            data_seq,
+            offset: 0,
+            in_place,
+        });
+        Some(Outgoing { tcp, options, payload, kind, retransmission, ecn: 0 })
     }
 
     fn emit_ack(
@@ -359,7 +371,7 @@ impl Tcb {
             self.send.fin_follows(index)
         } else {
             let next = self.send.next_new().filter(|next| self.send.shape(*next).1);
-            next.is_some_and(|next| self.window_for(next).is_some())
+            self.state != State::SynReceived && next.is_some_and(|next| self.window_for(next).is_some())
         };
         if rides {
             let snapshot = self.delivery.snapshot(now, false);
@@ -407,7 +419,7 @@ impl Tcb {
             self.probe.on_sent(self.send.nxt(), retransmission);
             // RFC 8985 §7.3: the time-out remains the last resort.
             self.timers.set(Timer::Retransmit, now + self.rtt.rto());
-        } else if !retransmission {
+        } else if !retransmission && self.state != State::SynReceived {
             self.rearm_probe(now);
         }
         let pipe = u64::from(self.send.pipe());

@@ -4,8 +4,8 @@ use super::{DATA_V6, SYN_V4, hex};
 use crate::base::SeqNum;
 use crate::wire::tcp::MPTCP_OPTIONS_MAX;
 use crate::wire::{
-    ChecksumMode, LinkHeader, Malformed, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions,
-    Timestamps, checksum, emit, parse,
+    ChecksumMode, FastOpen, FastOpenCookie, LinkHeader, Malformed, MptcpOption, Packet, Parsed, SegmentRepr,
+    TcpFlags, TcpOptions, Timestamps, checksum, emit, parse,
 };
 
 /// Where the IP header of [`SYN_V4`] begins; its tag makes it four more than that of [`DATA_V6`].
@@ -232,6 +232,33 @@ fn options_of_a_syn_count_on_a_syn_only() {
     // RFC 7323 §2.3.
     assert_eq!(read(TcpFlags::SYN, "0303 0f").window_scale, Some(14));
     assert_eq!(read(TcpFlags::SYN, "0204 0000").mss, None);
+}
+
+#[test]
+fn a_fast_open_option_of_a_wrong_length_or_without_syn_is_ignored() {
+    let cookie = |bytes: &[u8]| FastOpenCookie::new(bytes).map(FastOpen::Cookie);
+    let mss = "0204 05b4";
+    for (list, expected) in [
+        ("2202", Some(FastOpen::Request)),
+        ("2206 01020304", cookie(&[1, 2, 3, 4])),
+        ("2212 000102030405060708090a0b0c0d0e0f", cookie(&std::array::from_fn::<u8, 16, _>(|n| n as u8))),
+        // Too short, odd, too long.
+        ("2203 01", None),
+        ("2204 0102", None),
+        ("2205 010203", None),
+        ("2207 0102030405", None),
+        ("2213 000102030405060708090a0b0c0d0e0f10", None),
+        ("2214 000102030405060708090a0b0c0d0e0f1011", None),
+    ] {
+        let options = read(TcpFlags::SYN, &format!("{list} {mss}"));
+        // RFC 7413 §4.1.1: the option is ignored, and what follows it is not.
+        assert_eq!((options.fast_open, options.mss), (expected, Some(1460)), "{list}");
+        assert_eq!(read(TcpFlags::ACK, list), TcpOptions::default());
+    }
+    // A length beyond the list, and one that is none.
+    for list in ["2206 0102", "2200", "2201", "22"] {
+        assert_eq!(read(TcpFlags::SYN, list).fast_open, None, "{list}");
+    }
 }
 
 #[test]

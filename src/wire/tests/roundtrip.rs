@@ -7,8 +7,8 @@ use crate::wire::mptcp::{
 };
 use crate::wire::tcp::{MPTCP_OPTIONS_MAX, OPTIONS_MAX};
 use crate::wire::{
-    ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, Malformed, MptcpOption, Packet, Parsed,
-    SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
+    ChecksumMode, Endpoint, FastOpen, FastOpenCookie, FourTuple, LinkHeader, MacAddr, Malformed, MptcpOption,
+    Packet, Parsed, SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -140,16 +140,23 @@ fn any_mptcp() -> impl Strategy<Value = MptcpOption> {
 }
 
 /// Options as they can be, as many as fit.
+fn any_fast_open() -> impl Strategy<Value = FastOpen> {
+    vec(any::<u16>(), 0..=8).prop_map(|words| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+        FastOpenCookie::new(&bytes).map_or(FastOpen::Request, FastOpen::Cookie)
+    })
+}
+
 fn any_options() -> impl Strategy<Value = (bool, TcpOptions)> {
-    let on_syn = (of(1..=u16::MAX), of(0..=14u8), any::<bool>());
+    let on_syn = (of(1..=u16::MAX), of(0..=14u8), any::<bool>(), of(any_fast_open()));
     let timestamps = of(any::<(u32, u32)>().prop_map(|(value, echo)| Timestamps { value, echo }));
     let sack = vec(any::<(u32, u32)>().prop_map(|(a, b)| (SeqNum::new(a), SeqNum::new(b))), 0..=4);
     let mptcp = vec(any_mptcp(), 0..=MPTCP_OPTIONS_MAX);
     (any::<bool>(), on_syn, timestamps, sack, mptcp).prop_map(
-        |(syn, (mss, window_scale, sack_permitted), timestamps, sack, mptcp)| {
+        |(syn, (mss, window_scale, sack_permitted, fast_open), timestamps, sack, mptcp)| {
             let mut options = TcpOptions { timestamps, ..TcpOptions::default() };
             if syn {
-                options = TcpOptions { mss, window_scale, sack_permitted, ..options };
+                options = TcpOptions { mss, window_scale, sack_permitted, fast_open, ..options };
             }
             for option in mptcp {
                 options.mptcp.push(option);

@@ -7,8 +7,8 @@ use crate::wire::mptcp::{
     MpTcpRst, MptcpOption, RemoveAddr, ResetReason, ShortOrLong, Token, dss_checksum,
 };
 use crate::wire::{
-    ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, Packet, Parsed, SegmentRepr, TcpFlags,
-    TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
+    ChecksumMode, Endpoint, FastOpen, FastOpenCookie, FourTuple, LinkHeader, MacAddr, Packet, Parsed,
+    SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, checksum, emit, parse,
 };
 
 /// `digits` mean `option`, and the other way round.
@@ -228,6 +228,11 @@ fn the_order_of_options_is_that_of_linux() {
     assert_eq!(written(&syn), hex("020405b4 01010402 01030307"));
     let syn = TcpOptions { timestamps, sack_permitted: false, ..syn };
     assert_eq!(written(&syn), hex("020405b4 0101080a 00010203 04050607 01030307"));
+    let fast_open = FastOpenCookie::new(&[1, 2, 3, 4, 5, 6]).map(FastOpen::Cookie);
+    let syn = TcpOptions { fast_open, ..syn };
+    assert_eq!(written(&syn), hex("020405b4 0101080a 00010203 04050607 01030307 22080102 03040506"));
+    let syn = TcpOptions { fast_open: Some(FastOpen::Request), ..syn };
+    assert_eq!(written(&syn), hex("020405b4 0101080a 00010203 04050607 01030307 22020101"));
     let mut ack = TcpOptions { timestamps, ..TcpOptions::default() };
     ack.sack.push((SeqNum::new(0x1112_1314), SeqNum::new(0x2122_2324)));
     ack.mptcp.push(MptcpOption::Prio(MpPrio { backup: true }));

@@ -14,14 +14,14 @@ use std::net::IpAddr;
 /// Who floods.
 const FLOODER: [u8; 4] = [10, 9, 9, 9];
 /// The SYN queue, and the accept queue.
-const BACKLOG: usize = 3;
+pub(super) const BACKLOG: usize = 3;
 
 fn options(mptcp: bool) -> ConnectOptions {
     ConnectOptions { mptcp, ..Default::default() }
 }
 
 /// A segment from the flooder's `port` to the server's port 80.
-fn flood_segment(port: u16, flags: TcpFlags, ack: u32) -> Segment {
+pub(super) fn flood_segment(port: u16, flags: TcpFlags, ack: u32) -> Segment {
     let link = LinkHeader { src: MacAddr([2; 6]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
     let tuple = FourTuple {
         local: Endpoint::new(IpAddr::from(FLOODER), port),
