@@ -80,7 +80,7 @@ impl Host {
         let first = self.streams.len() - last;
         for stream in &self.streams[first..] {
             let frame = self.cache.alloc().expect("a frame");
-            stream.push(Chunk { frame, offset: TX_HEADROOM as u16, len: 100 }).expect("room");
+            stream.push(Chunk::new(frame, TX_HEADROOM, 100)).expect("room");
             stream.ring();
         }
     }

@@ -10,7 +10,7 @@ use crate::stack::stream::{ConnectionInfo, FastOpenUse, StreamState};
 use crate::stack::{
     AcceptQueue, CloseReason, ConnectOptions, FallbackReason, ListenOptions, ListenerId, StreamShared,
 };
-use crate::wire::FourTuple;
+use crate::wire::{FourTuple, checksum};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::Deref;
@@ -359,7 +359,9 @@ impl Stream {
             writer.cache.free(frame);
             return Ok(0);
         }
-        let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: len as u16 };
+        // The bytes are in this processor's cache now; the worker need not look at them any more.
+        let sum = checksum::sum(0, &buffer[..len]);
+        let chunk = Chunk::new(frame, TX_HEADROOM, len).with_sum(Some(sum));
         self.shared.push(chunk).map(|()| len).map_err(|chunk| {
             // There was room, and nobody else pushes: the connection has ended in between.
             writer.cache.free_chunk(chunk);

@@ -55,10 +55,10 @@ const IN_FLIGHT: u32 = 1 << 16;
 
 /// Says that `place` will be needed soon: its memory may come into the cache meanwhile. Nothing depends on it.
 #[inline]
-pub fn prefetch<T>(place: &T) {
+pub fn prefetch<T: ?Sized>(place: &T) {
     const LINE: usize = 64;
     #[cfg(target_arch = "x86_64")]
-    for line in 0..size_of::<T>().div_ceil(LINE) {
+    for line in 0..size_of_val(place).div_ceil(LINE) {
         let address = std::ptr::from_ref(place).cast::<i8>().wrapping_add(line * LINE);
         // SAFETY: every x86_64 processor has this instruction, and it reads nothing that a program could see; an address
         // that leads nowhere is ignored.
@@ -104,23 +104,55 @@ impl Frame {
 pub struct Chunk {
     /// The frame that holds the bytes.
     pub frame: Frame,
-    /// Where they begin in it.
-    pub offset: u16,
-    /// How many.
-    pub len: u16,
+    offset: u16,
+    len: u16,
+    /// The one's complement sum of the bytes, as long as it is known.
+    sum: Option<u16>,
 }
 
 impl Chunk {
+    /// `len` bytes of `frame` from `offset` on.
+    pub fn new(frame: Frame, offset: usize, len: usize) -> Self {
+        debug_assert!(offset + len <= usize::from(u16::MAX), "{len} bytes at {offset}");
+        Self { frame, offset: offset as u16, len: len as u16, sum: None }
+    }
+
+    /// Whose bytes have this one's complement sum. Who puts them there, or has them in its cache, makes it: later, and on
+    /// another processor, the look at them costs a fetch from memory.
+    pub fn with_sum(mut self, sum: Option<u16>) -> Self {
+        self.sum = sum;
+        self
+    }
+
+    /// Notes the one's complement sum of the bytes.
+    pub fn set_sum(&mut self, sum: u16) {
+        self.sum = Some(sum);
+    }
+
+    /// The one's complement sum of the bytes, where it was made and they are still the same.
+    pub fn sum(&self) -> Option<u16> {
+        self.sum
+    }
+
     /// Leaves out the first `bytes` bytes.
     pub fn trim_front(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.len as usize) as u16;
+        let bytes = bytes.min(self.len()) as u16;
         self.offset += bytes;
         self.len -= bytes;
+        self.sum = self.sum.filter(|_| bytes == 0);
     }
 
     /// Keeps only the first `bytes` bytes.
     pub fn truncate(&mut self, bytes: usize) {
-        self.len = self.len.min(bytes.min(usize::from(u16::MAX)) as u16);
+        if bytes < self.len() {
+            self.len = bytes as u16;
+            self.sum = None;
+        }
+    }
+
+    /// Where the bytes begin in the frame.
+    pub fn offset(&self) -> usize {
+        self.offset as usize
     }
 
     /// How many bytes.
@@ -297,7 +329,21 @@ impl FramePool {
     /// One more hold on the same bytes.
     #[track_caller]
     pub fn share_chunk(&self, chunk: &Chunk) -> Chunk {
-        Chunk { frame: self.share(&chunk.frame), offset: chunk.offset, len: chunk.len }
+        Chunk { frame: self.share(&chunk.frame), ..*chunk }
+    }
+
+    /// Copies the first bytes of `more` behind the end of `chunk`: at most `max`, and as many as the frame has room for. How
+    /// many. None where somebody else looks at the frame, as the other part of a split chunk does.
+    pub fn append_to(&self, chunk: &mut Chunk, more: &Chunk, max: usize) -> usize {
+        if !self.is_sole(&chunk.frame) {
+            return 0;
+        }
+        let end = chunk.offset() + chunk.len();
+        let copied = more.len().min(max).min(self.frame_size() - end);
+        self.bytes_mut(&mut chunk.frame)[end..end + copied].copy_from_slice(&self.chunk(more)[..copied]);
+        chunk.len += copied as u16;
+        chunk.sum = chunk.sum.filter(|_| copied == 0);
+        copied
     }
 
     /// Whether a NIC may still be reading the frame: then nobody may write to it.
@@ -380,6 +426,18 @@ impl FramePool {
         }
     }
 
+    /// A whole packet will be read soon.
+    #[inline]
+    pub fn prefetch_packet(&self, packet: &RxFrame) {
+        prefetch(&self.bytes(&packet.frame)[packet.offset as usize..][..packet.len as usize]);
+    }
+
+    /// The bytes of a chunk will be read soon.
+    #[inline]
+    pub fn prefetch_chunk(&self, chunk: &Chunk) {
+        prefetch(self.chunk(chunk));
+    }
+
     /// All bytes of a packet in flight, for a simulated switch that marks it. No host writes to it meanwhile, nor reads its
     /// headers. Only in a pool of one thread ([`FramePool::new_exclusive`]).
     pub fn tx_bytes_mut<'a>(&'a self, tx: &'a mut TxFrame) -> &'a mut [u8] {
@@ -395,7 +453,7 @@ impl FramePool {
 
     /// The bytes of a chunk.
     pub fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        &self.bytes(&chunk.frame)[chunk.offset as usize..chunk.offset as usize + chunk.len as usize]
+        &self.bytes(&chunk.frame)[chunk.offset()..chunk.offset() + chunk.len()]
     }
 
     /// All bytes of the frame, to write to. The caller is the thread that owns all other holds on it, and touches

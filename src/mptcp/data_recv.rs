@@ -106,7 +106,7 @@ impl ReceiveQueue {
     pub fn insert(&mut self, data_seq: DataSeq, mut chunk: Chunk, cache: &mut PoolCache) {
         let mut start = data_seq;
         // RFC 8684 §3.8: data beyond the window is dropped and not acknowledged as data.
-        if (start + chunk.len as u64).after(self.edge) && start.at_or_after(self.edge) {
+        if (start + chunk.len() as u64).after(self.edge) && start.at_or_after(self.edge) {
             self.dropped += 1;
             return cache.free_chunk(chunk);
         }
@@ -131,13 +131,13 @@ impl ReceiveQueue {
             }
             // The part in front of the next run; what lies behind goes round the loop again.
             let room = self.runs.get(index).map_or(u64::MAX, |run| run.start.distance(start) as u64);
-            let rest = (chunk.len as u64 > room).then(|| {
+            let rest = (chunk.len() as u64 > room).then(|| {
                 let mut rest = cache.pool().share_chunk(&chunk);
                 rest.trim_front(room as usize);
                 chunk.truncate(room as usize);
                 rest
             });
-            let after = start + chunk.len as u64;
+            let after = start + chunk.len() as u64;
             self.place(index, start, chunk, cache);
             match rest {
                 None => return,
@@ -190,13 +190,13 @@ impl ReceiveQueue {
     /// The next chunk for the application.
     pub fn pop(&mut self) -> Option<Chunk> {
         let chunk = self.ready.pop_front()?;
-        self.ready_bytes -= chunk.len as u64;
+        self.ready_bytes -= chunk.len() as u64;
         Some(chunk)
     }
 
     /// Puts a chunk back that the application had no room for.
     pub fn push_back(&mut self, chunk: Chunk) {
-        self.ready_bytes += chunk.len as u64;
+        self.ready_bytes += chunk.len() as u64;
         self.ready.push_front(chunk);
     }
 
@@ -208,15 +208,15 @@ impl ReceiveQueue {
     }
 
     fn trim(&mut self, chunk: &mut Chunk, start: &mut DataSeq, bytes: u64) {
-        let bytes = bytes.min(chunk.len as u64);
+        let bytes = bytes.min(chunk.len() as u64);
         self.duplicate_bytes += bytes;
         chunk.trim_front(bytes as usize);
         *start += bytes;
     }
 
     fn append(&mut self, chunk: Chunk, cache: &mut PoolCache) {
-        self.next += chunk.len as u64;
-        self.ready_bytes += chunk.len as u64;
+        self.next += chunk.len() as u64;
+        self.ready_bytes += chunk.len() as u64;
         let tiny = chunk.len() <= TINY;
         let merged = push_or_merge(&mut self.ready, chunk, cache);
         self.loose_ready += usize::from(tiny && !merged);
@@ -241,7 +241,7 @@ impl ReceiveQueue {
         }
         self.out_of_order += 1;
         self.loose += usize::from(chunk.len() <= TINY);
-        let end = start + chunk.len as u64;
+        let end = start + chunk.len() as u64;
         let joins_before = index > 0 && self.runs[index - 1].end == start;
         let joins_after = self.runs.get(index).is_some_and(|run| run.start == end);
         match (joins_before, joins_after) {
@@ -291,19 +291,15 @@ impl ReceiveQueue {
 
 /// Appends a chunk, or copies a tiny one behind the last and gives its frame back: a peer that sends tiny segments would
 /// otherwise fill the pool with frames that hold next to nothing. True when it was copied.
-fn push_or_merge(chunks: &mut VecDeque<Chunk>, chunk: Chunk, cache: &mut PoolCache) -> bool {
+fn push_or_merge(chunks: &mut VecDeque<Chunk>, mut chunk: Chunk, cache: &mut PoolCache) -> bool {
     if chunk.len() <= TINY
         && let Some(last) = chunks.back_mut()
     {
-        let end = last.offset as usize + last.len();
-        // Only where nobody else looks at the frame: a split segment shares it with its other part.
-        if end + chunk.len() <= cache.pool().frame_size() && cache.pool().is_sole(&last.frame) {
-            let pool = cache.pool();
-            pool.bytes_mut(&mut last.frame)[end..end + chunk.len()].copy_from_slice(pool.chunk(&chunk));
-            last.len += chunk.len;
-            cache.free_chunk(chunk);
-            return true;
-        }
+        chunk.trim_front(cache.pool().append_to(last, &chunk, TINY));
+    }
+    if chunk.is_empty() {
+        cache.free_chunk(chunk);
+        return true;
     }
     chunks.push_back(chunk);
     false

@@ -29,7 +29,7 @@ struct Entry {
 
 impl Entry {
     fn end(&self) -> DataSeq {
-        self.data_seq + self.chunk.len as u64
+        self.data_seq + self.chunk.len() as u64
     }
 }
 
@@ -136,7 +136,7 @@ impl SendQueue {
         if chunk.is_empty() {
             return cache.free_chunk(chunk);
         }
-        let len = chunk.len as u64;
+        let len = chunk.len() as u64;
         let (carriers, again) = (SubflowSet::NONE, Again::No);
         self.entries.push_back(Entry { data_seq: self.end, chunk, carriers, again });
         self.end += len;
@@ -173,7 +173,10 @@ impl SendQueue {
         entry.carriers = carriers;
         self.sent += 1;
         self.next = entry.end();
-        Some(Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) })
+        let piece = Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) };
+        // The application has written it on another processor, and the kernel, or the NIC, will read it.
+        self.entries.get(self.sent).into_iter().for_each(|next| pool.prefetch_chunk(&next.chunk));
+        Some(piece)
     }
 
     /// The next piece to send again: the subflows that carry it, and its length. What was acknowledged in the meantime, or
@@ -242,7 +245,7 @@ impl SendQueue {
         let entry = &mut self.entries[index];
         entry.carriers = entry.carriers.union(carriers);
         entry.again = Again::No;
-        self.reinjected_bytes += entry.chunk.len as u64;
+        self.reinjected_bytes += entry.chunk.len() as u64;
         self.reinjections += 1;
         Piece { data_seq: entry.data_seq, chunk: pool.share_chunk(&entry.chunk) }
     }
@@ -312,14 +315,10 @@ impl SendQueue {
 /// Copies the front of `more` behind the end of `piece`. Returns how many bytes.
 fn top_up(piece: &mut Chunk, more: &Chunk, full: usize, gather: bool, pool: &FramePool) -> usize {
     let len = piece.len();
-    if len >= full || !(gather || 2 * len <= full) || !pool.is_sole(&piece.frame) {
+    if len >= full || !(gather || 2 * len <= full) {
         return 0;
     }
-    let end = piece.offset as usize + len;
-    let copied = more.len().min(full - len).min(pool.frame_size() - end);
-    pool.bytes_mut(&mut piece.frame)[end..end + copied].copy_from_slice(&pool.chunk(more)[..copied]);
-    piece.len += copied as u16;
-    copied
+    pool.append_to(piece, more, full - len)
 }
 
 #[cfg(test)]
@@ -339,14 +338,14 @@ mod tests {
         let mut queue = SendQueue::new(DataSeq::new(u64::MAX - 150));
         for _ in 0..pieces {
             let frame = cache.alloc().expect("a frame");
-            queue.push(Chunk { frame, offset: 128, len: 100 }, 100, false, &mut cache);
+            queue.push(Chunk::new(frame, 128, 100), 100, false, &mut cache);
         }
         (queue, cache)
     }
 
-    fn take(queue: &mut SendQueue, cache: &mut PoolCache, carrier: SubflowSlot) -> (u64, u16) {
+    fn take(queue: &mut SendQueue, cache: &mut PoolCache, carrier: SubflowSlot) -> (u64, usize) {
         let piece = queue.take_new(1000, of(&[carrier]), &cache.pool_arc().clone()).expect("unsent");
-        let result = (piece.data_seq.raw(), piece.chunk.len);
+        let result = (piece.data_seq.raw(), piece.chunk.len());
         cache.free_chunk(piece.chunk);
         result
     }
@@ -372,11 +371,11 @@ mod tests {
         cache: &mut PoolCache,
         usable: SubflowSet,
         carrier: SubflowSlot,
-    ) -> Vec<(i64, u16)> {
+    ) -> Vec<(i64, usize)> {
         let (pool, mut again) = (cache.pool_arc().clone(), Vec::new());
         while queue.next_reinjection(usable).is_some() {
             let piece = queue.take_reinjection(60, of(&[carrier]), &pool).expect("it was told of");
-            again.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len));
+            again.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len()));
             cache.free_chunk(piece.chunk);
         }
         again
@@ -449,7 +448,7 @@ mod tests {
         while let Some((data_seq, carriers)) = queue.oldest_elsewhere(FAST, &mut cursor) {
             assert_eq!(carriers, of(&[SLOW]));
             let piece = queue.take_again(data_seq, 70, FAST, &pool).expect("found");
-            given.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len));
+            given.push((piece.data_seq.distance(DataSeq::new(u64::MAX - 150)), piece.chunk.len()));
             cache.free_chunk(piece.chunk);
         }
         assert_eq!(given, [(100, 70), (170, 30), (300, 70), (370, 30)], "not what was never sent");
@@ -466,9 +465,9 @@ mod tests {
     fn a_piece_longer_than_a_segment_is_cut() {
         let (mut queue, mut cache) = queue(1);
         let pool = cache.pool_arc().clone();
-        let lengths: Vec<u16> = std::iter::from_fn(|| {
+        let lengths: Vec<usize> = std::iter::from_fn(|| {
             let piece = queue.take_new(40, of(&[FAST]), &pool)?;
-            let len = piece.chunk.len;
+            let len = piece.chunk.len();
             cache.free_chunk(piece.chunk);
             Some(len)
         })
@@ -490,7 +489,7 @@ mod tests {
                 *byte = written;
                 written = written.wrapping_add(1);
             }
-            queue.push(Chunk { frame, offset: 128, len }, 100, gather, cache);
+            queue.push(Chunk::new(frame, 128, len as usize), 100, gather, cache);
         };
         // Less than half: filled. More than half: left alone, unless pieces are gathered.
         for (len, gather) in [(50, false), (30, false), (40, false), (40, true), (90, true)] {

@@ -39,21 +39,20 @@ impl Emitter {
         self.spare.take().into_iter().for_each(|frame| cache.free(frame));
     }
 
-    /// Writes headers in front of `chunk`, or of nothing; `sum` is that of the chunk's bytes, where it is known. `None` for
-    /// want of a frame.
+    /// Writes headers in front of `chunk`, or of nothing. `None` for want of a frame.
     pub fn write(
         &mut self,
         segment: &SegmentRepr<'_>,
         path: &Path,
         chunk: Option<&mut Chunk>,
-        sum: Option<u16>,
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
         self.sent.count_sent(&segment.options.mptcp);
         let checksum = self.checksums.get(path.port.index()).copied().unwrap_or_default();
         let pool: &FramePool = cache.pool();
         if let Some(chunk) = chunk {
-            let payload = chunk.offset as usize..chunk.offset as usize + chunk.len as usize;
+            let payload = chunk.offset()..chunk.offset() + chunk.len();
+            let sum = chunk.sum();
             // In place only where nothing but headroom lies in front of the payload, and no NIC is reading the frame.
             if payload.start == TX_HEADROOM && !pool.in_flight(&chunk.frame) {
                 let end = payload.end;
@@ -87,6 +86,6 @@ impl Emitter {
         if !self.prepare(cache) {
             return None;
         }
-        self.write(segment, path, None, None, cache)
+        self.write(segment, path, None, cache)
     }
 }

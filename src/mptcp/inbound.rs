@@ -12,8 +12,6 @@ use std::collections::VecDeque;
 struct Held {
     offset: u64,
     chunk: Chunk,
-    /// Their one's complement sum, where TCP's checksum has left it.
-    sum: Option<u16>,
 }
 
 /// What [`Inbound::poll`] gives.
@@ -62,10 +60,10 @@ impl Inbound {
     }
 
     /// TCP gives the next bytes of the subflow.
-    pub fn push(&mut self, offset: u64, chunk: Chunk, sum: Option<u16>) {
+    pub fn push(&mut self, offset: u64, chunk: Chunk) {
         debug_assert_eq!(offset, self.delivered + self.held_bytes as u64, "TCP gives bytes in order");
         self.held_bytes += chunk.len();
-        self.held.push_back(Held { offset, chunk, sum });
+        self.held.push_back(Held { offset, chunk });
     }
 
     /// The next bytes whose place in the data stream is known.
@@ -105,7 +103,7 @@ impl Inbound {
             let mut rest = pool.share_chunk(&held.chunk);
             rest.trim_front(len);
             held.chunk.truncate(len);
-            self.held.push_front(Held { offset: held.offset + len as u64, chunk: rest, sum: None });
+            self.held.push_front(Held { offset: held.offset + len as u64, chunk: rest });
         }
         self.held_bytes -= len;
         self.delivered += len as u64;
@@ -117,7 +115,7 @@ impl Inbound {
         let (mut total, mut done) = (0, 0);
         for held in &self.held {
             let part = held.chunk.len().min(len - done);
-            let sum = match held.sum {
+            let sum = match held.chunk.sum() {
                 Some(sum) if part == held.chunk.len() => sum,
                 _ => checksum::sum(0, &pool.chunk(&held.chunk)[..part]),
             };
@@ -133,7 +131,7 @@ impl Inbound {
     /// The next bytes with their offset, whatever mappings say: on a connection that has fallen back.
     pub fn poll_unmapped(&mut self) -> Option<(u64, Chunk)> {
         self.unmapped_since = None;
-        let Held { offset, chunk, .. } = self.held.pop_front()?;
+        let Held { offset, chunk } = self.held.pop_front()?;
         self.held_bytes -= chunk.len();
         self.delivered += chunk.len() as u64;
         Some((offset, chunk))

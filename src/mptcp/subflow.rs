@@ -468,8 +468,7 @@ impl Subflow {
         let ack_len = simple_len.or(ack_options.as_ref().map(options_len)).unwrap_or_default();
         let pause = self.tcb.srtt().unwrap_or(SIGNAL_PAUSE);
         let segment = self.tcb.poll_transmit(now, ack_len, signalling.data_len())?;
-        let Outgoing { tcp, mut options, payload, kind, retransmission: _, ecn } = segment;
-        let mut sum = None;
+        let Outgoing { tcp, mut options, mut payload, kind, retransmission: _, ecn } = segment;
         match kind {
             OutgoingKind::Syn | OutgoingKind::SynAck => {
                 self.syns += u32::from(kind == OutgoingKind::Syn);
@@ -477,11 +476,13 @@ impl Subflow {
             }
             OutgoingKind::Reset => options.mptcp.extend(signalling.on_reset(&self.reset_words)),
             OutgoingKind::Data => {
-                if let Some(payload) = &payload {
-                    let len = payload.chunk.len;
-                    sum = signalling.wants_sum().then(|| checksum::sum(0, cache.pool().chunk(payload.chunk)));
+                if let Some(payload) = &mut payload {
+                    if signalling.wants_sum() && payload.chunk.sum().is_none() {
+                        payload.chunk.set_sum(checksum::sum(0, cache.pool().chunk(payload.chunk)));
+                    }
                     let (data_seq, offset) = (payload.data_seq, payload.offset);
-                    let data = Data { data_seq, offset, len, sum: sum.unwrap_or_default() };
+                    let (len, sum) = (payload.chunk.len() as u16, payload.chunk.sum().unwrap_or_default());
+                    let data = Data { data_seq, offset, len, sum };
                     options.mptcp.extend(signalling.on_data(&side, &data));
                 }
                 self.signals.on_data_sent();
@@ -496,7 +497,7 @@ impl Subflow {
         self.said = options.dss().and_then(|dss| dss.data_ack).or(self.said);
         let segment = SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn, tcp, options: &options };
         let chunk = payload.map(|payload| payload.chunk);
-        let packet = emitter.write(&segment, &self.path, chunk, sum, cache)?;
+        let packet = emitter.write(&segment, &self.path, chunk, cache)?;
         self.handle_signal_timer(now);
         Some((kind, packet))
     }

@@ -6,6 +6,7 @@ use crate::base::{Chunk, Instant, PoolCache, Prng};
 use crate::sim::pattern::Pattern;
 use crate::stack::stream::{RING_CHUNKS, StreamState};
 use crate::stack::{CloseReason, StreamShared};
+use crate::wire::checksum;
 use std::sync::Arc;
 
 /// The application leaves at most this many chunks in the ring: what it fills without need is missing elsewhere in
@@ -253,8 +254,10 @@ impl SimApp {
             }
             let len = len.min(self.spec.send - self.sent) as usize;
             let pool = Arc::clone(cache.pool_arc());
-            self.outgoing.fill(self.sent, &mut pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + len]);
-            let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: len as u16 };
+            let bytes = &mut pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + len];
+            self.outgoing.fill(self.sent, bytes);
+            let sum = checksum::sum(0, bytes);
+            let chunk = Chunk::new(frame, TX_HEADROOM, len).with_sum(Some(sum));
             if let Err(refused) = self.stream.push(chunk) {
                 cache.free_chunk(refused);
                 break;
@@ -322,7 +325,7 @@ mod tests {
         let mut frame = cache.alloc().expect("free");
         let pool = Arc::clone(cache.pool_arc());
         Pattern::new(2).fill(offset, &mut pool.bytes_mut(&mut frame)[..len]);
-        let chunk = Chunk { frame, offset: 0, len: len as u16 };
+        let chunk = Chunk::new(frame, 0, len);
         assert!(app.stream.deliver(chunk).is_ok());
     }
 

@@ -212,7 +212,7 @@ impl Stack {
                     None
                 } else {
                     let offset = start + packet.payload.start;
-                    Some(Chunk { frame, offset: offset as u16, len: packet.payload.len() as u16 })
+                    Some(Chunk::new(frame, offset, packet.payload.len()).with_sum(packet.payload_sum))
                 };
                 self.handle_packet(now, port, &packet, chunk, cache);
             }

@@ -153,7 +153,7 @@ impl Slot {
     fn pump_to_application(&mut self, now: Instant, stream: &StreamShared) {
         let before = self.delivered;
         while let Some(chunk) = self.connection.read() {
-            let len = chunk.len as u64;
+            let len = chunk.len() as u64;
             match stream.deliver(chunk) {
                 Ok(()) => self.delivered += len,
                 Err(chunk) => {

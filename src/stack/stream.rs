@@ -220,7 +220,7 @@ impl StreamShared {
     /// The next received chunk. To be given back to a pool cache after use.
     pub fn pop(&self) -> Option<Chunk> {
         let chunk = self.to_app.pop()?;
-        let read = self.bytes_read.fetch_add(chunk.len as u64, Ordering::AcqRel) + chunk.len as u64;
+        let read = self.bytes_read.fetch_add(chunk.len() as u64, Ordering::AcqRel) + chunk.len() as u64;
         if read >= self.ring_at.load(Ordering::Acquire) {
             self.ring();
         }
@@ -391,7 +391,7 @@ impl StreamShared {
     /// # Errors
     /// The chunk back when the ring is full.
     pub fn deliver(&self, chunk: Chunk) -> Result<(), Chunk> {
-        let len = u64::from(chunk.len);
+        let len = chunk.len() as u64;
         // Before the chunk can be read: what was read is never more than what was delivered.
         self.bytes_delivered.fetch_add(len, Ordering::AcqRel);
         self.to_app.push(chunk).inspect_err(|_| {

@@ -199,7 +199,7 @@ mod tests {
     fn chunk(cache: &mut PoolCache, bytes: &[u8]) -> Chunk {
         let mut frame = cache.alloc().expect("the pool is large enough");
         cache.pool().bytes_mut(&mut frame)[..bytes.len()].copy_from_slice(bytes);
-        Chunk { frame, offset: 0, len: bytes.len() as u16 }
+        Chunk::new(frame, 0, bytes.len())
     }
 
     /// The runs of `held`, from its first byte.

@@ -612,11 +612,7 @@ impl SendQueue {
         let segment = &mut self.segments[index];
         let Some(front) = &mut segment.chunk else { return };
         let part = len as u32;
-        let chunk = Chunk {
-            frame: front.frame.alias(),
-            offset: front.offset + len as u16,
-            len: front.len - len as u16,
-        };
+        let chunk = Chunk::new(front.frame.alias(), front.offset() + len, front.len() - len);
         front.truncate(len);
         let rest = Segment {
             seq: segment.seq + part,

@@ -192,7 +192,7 @@ impl World {
     fn write(&mut self, len: u16) {
         let Some(stream) = &self.stream else { return };
         let Some(frame) = self.cache.alloc() else { return };
-        let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: len.max(1) };
+        let chunk = Chunk::new(frame, TX_HEADROOM, usize::from(len.max(1)));
         if let Err(chunk) = stream.push(chunk) {
             self.cache.free_chunk(chunk);
         }

@@ -646,7 +646,7 @@ fn filled(cache: &mut PoolCache, bytes: &[u8]) -> Option<Chunk> {
     let mut frame = cache.alloc()?;
     cache.pool_arc().clone().bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + bytes.len()]
         .copy_from_slice(bytes);
-    Some(Chunk { frame, offset: TX_HEADROOM as u16, len: bytes.len() as u16 })
+    Some(Chunk::new(frame, TX_HEADROOM, bytes.len()))
 }
 
 /// An address as its family in the socket's domain has it: IPv4 addresses of an IPv6 socket are mapped.

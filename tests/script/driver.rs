@@ -427,7 +427,7 @@ impl Driver {
             }
             let part = stream.chunk_len().clamp(1, TX_PAYLOAD_MAX).min(len - pushed);
             let frame = self.cache.alloc().ok_or("the pool is exhausted")?;
-            let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: part as u16 };
+            let chunk = Chunk::new(frame, TX_HEADROOM, part);
             if let Err(chunk) = stream.push(chunk) {
                 self.cache.free_chunk(chunk);
                 break;

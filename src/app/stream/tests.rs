@@ -5,6 +5,7 @@ use crate::base::pool::FRAME_SIZE;
 use crate::stack::stream::{NobodySleeps, RING_CHUNKS};
 use crate::stack::{ConnectionId, Doorbell};
 use crate::wire::Endpoint;
+use crate::wire::checksum;
 use std::net::{IpAddr, Ipv4Addr};
 use std::thread;
 
@@ -41,7 +42,7 @@ impl Pair {
         let mut frame = self.worker.alloc().expect("a free frame");
         self.worker.flush();
         self.pool.bytes_mut(&mut frame)[7..7 + bytes.len()].copy_from_slice(bytes);
-        let chunk = Chunk { frame, offset: 7, len: bytes.len() as u16 };
+        let chunk = Chunk::new(frame, 7, bytes.len());
         self.shared.deliver(chunk).expect("room in the ring");
         self.shared.wake_reader();
     }
@@ -50,8 +51,10 @@ impl Pair {
     fn taken(&mut self) -> Vec<Vec<u8>> {
         let mut taken = Vec::new();
         while let Some(chunk) = self.shared.take() {
-            assert!(chunk.offset as usize >= TX_HEADROOM, "room for headers");
-            taken.push(self.pool.chunk(&chunk).to_vec());
+            assert!(chunk.offset() >= TX_HEADROOM, "room for headers");
+            let bytes = self.pool.chunk(&chunk);
+            assert_eq!(chunk.sum(), Some(checksum::sum(0, bytes)), "made while they were in the cache");
+            taken.push(bytes.to_vec());
             self.worker.free_chunk(chunk);
         }
         taken

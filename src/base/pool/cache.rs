@@ -112,8 +112,8 @@ impl PoolCache {
             }
             let mut offset = 0;
             for chunk in group {
-                let packed = Chunk { frame: pool.share(&frame), offset, len: chunk.len };
-                offset += chunk.len;
+                let packed = Chunk::new(pool.share(&frame), offset, chunk.len()).with_sum(chunk.sum());
+                offset += chunk.len();
                 self.free_chunk(std::mem::replace(*chunk, packed));
             }
             self.free(frame);

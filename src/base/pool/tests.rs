@@ -23,7 +23,7 @@ fn tiny_chunks_are_packed_and_others_are_left_alone() {
     let mut chunk = |len: usize, byte: u8| {
         let mut frame = cache.alloc().expect("a frame");
         cache.pool().bytes_mut(&mut frame)[200..200 + len].fill(byte);
-        Chunk { frame, offset: 200, len: len as u16 }
+        Chunk::new(frame, 200, len)
     };
     // Twelve of 400 bytes: ten fit into a frame.
     let mut chunks: Vec<Chunk> = (0..12).map(|n| chunk(400, n)).collect();
@@ -39,6 +39,27 @@ fn tiny_chunks_are_packed_and_others_are_left_alone() {
     assert_eq!(cache.pool().used(), 2 + 2, "those that share a frame are not moved again");
     chunks.into_iter().chain([shared]).for_each(|chunk| cache.free_chunk(chunk));
     assert_eq!(cache.pool().used(), 0);
+}
+
+#[test]
+fn a_sum_is_known_only_for_the_bytes_that_it_was_made_of() {
+    let mut cache = PoolCache::new(FramePool::new_heap(8));
+    let mut chunk = || Chunk::new(cache.alloc().expect("a frame"), 200, 100).with_sum(Some(7));
+    let [mut whole, mut behind, mut ahead, mut longer, more] = [(); 5].map(|()| chunk());
+    whole.trim_front(0);
+    whole.truncate(100);
+    let mut shared = cache.pool().share_chunk(&whole);
+    cache.pack([&mut shared, &mut whole].into_iter());
+    assert_eq!((whole.sum(), shared.sum()), (Some(7), Some(7)));
+    behind.trim_front(1);
+    ahead.truncate(99);
+    assert_eq!(cache.pool().append_to(&mut longer, &more, 0), 0);
+    assert_eq!(longer.sum(), Some(7));
+    assert_eq!(cache.pool().append_to(&mut longer, &more, 30), 30);
+    assert_eq!((behind.sum(), ahead.sum(), longer.sum(), longer.len()), (None, None, None, 130));
+    // The other part of a split chunk would be written over.
+    assert_eq!(cache.pool().append_to(&mut whole, &more, 30), 0);
+    [whole, behind, ahead, longer, more, shared].into_iter().for_each(|chunk| cache.free_chunk(chunk));
 }
 
 #[test]

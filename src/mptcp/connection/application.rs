@@ -55,13 +55,13 @@ impl Connection {
     /// The next received chunk, in order.
     pub fn read(&mut self) -> Option<Chunk> {
         let chunk = self.receive.pop()?;
-        self.unread += chunk.len as u64;
+        self.unread += chunk.len() as u64;
         Some(chunk)
     }
 
     /// Puts a chunk back for which there was no room.
     pub fn unread(&mut self, chunk: Chunk) {
-        self.unread -= chunk.len as u64;
+        self.unread -= chunk.len() as u64;
         self.receive.push_back(chunk);
     }
 

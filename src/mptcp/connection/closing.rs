@@ -227,7 +227,7 @@ impl Connection {
         if self.closed {
             return;
         }
-        self.deliver(now, id, None, cache);
+        self.deliver(now, id, cache);
         if !self.is_multipath() {
             // Plain TCP, or a first handshake that failed: the subflow was the connection.
             return self.finish(reason, cache);

@@ -85,7 +85,7 @@ impl Connection {
         }
         self.data_timer = None;
         self.settle_plain_acknowledgment(index, cache);
-        self.deliver(now, id, None, cache);
+        self.deliver(now, id, cache);
     }
 
     /// Joins that are under way are of a connection that is no more.

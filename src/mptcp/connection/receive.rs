@@ -26,27 +26,6 @@ fn infinite_mapping(packet: &Packet) -> Option<DssMapping> {
     packet.options.dss()?.mapping.filter(|mapping| mapping.len == 0)
 }
 
-/// The sum of a payload that has just arrived: for as long as its chunk is what it was.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Fresh {
-    frame: u32,
-    offset: u16,
-    len: u16,
-    sum: u16,
-}
-
-impl Fresh {
-    fn new(packet: &Packet, chunk: &Chunk) -> Option<Self> {
-        let Chunk { frame, offset, len } = chunk;
-        packet.payload_sum.map(|sum| Self { frame: frame.index(), offset: *offset, len: *len, sum })
-    }
-
-    fn sum_of(&self, chunk: &Chunk) -> Option<u16> {
-        let same = chunk.frame.index() == self.frame && chunk.offset == self.offset && chunk.len == self.len;
-        same.then_some(self.sum)
-    }
-}
-
 impl Connection {
     /// A segment of subflow `id` has arrived, its payload (if any) in `chunk`.
     pub fn handle_packet(
@@ -78,7 +57,6 @@ impl Connection {
             free(chunk, cache);
             return self.handle_fast_close(now, Some(id), cache);
         }
-        let fresh = chunk.as_ref().and_then(|chunk| Fresh::new(packet, chunk));
         let has_payload = chunk.is_some();
         let subflow = &mut self.subflows[index];
         let verdict = subflow.tcb.handle_segment(now, &packet.tcp, &packet.options, packet.ecn, chunk, cache);
@@ -105,7 +83,7 @@ impl Connection {
             }
             Mode::Offering | Mode::Answering => {}
         }
-        self.deliver(now, id, fresh, cache);
+        self.deliver(now, id, cache);
         self.advance_close(now);
     }
 
@@ -332,18 +310,12 @@ impl Connection {
         }
     }
 
-    /// Passes what TCP has in order on to the connection. `fresh` is about the packet that has just come, if one has.
-    pub(super) fn deliver(
-        &mut self,
-        now: Instant,
-        id: SubflowId,
-        fresh: Option<Fresh>,
-        cache: &mut PoolCache,
-    ) {
+    /// Passes what TCP has in order on to the connection.
+    pub(super) fn deliver(&mut self, now: Instant, id: SubflowId, cache: &mut PoolCache) {
         let Some(index) = self.index(id) else { return };
         match self.mode {
             Mode::Plain(_) => self.deliver_plain(index, cache),
-            Mode::Multipath { .. } => self.deliver_mapped(now, index, fresh, cache),
+            Mode::Multipath { .. } => self.deliver_mapped(now, index, cache),
             Mode::Offering | Mode::Answering => {}
         }
     }
@@ -359,14 +331,13 @@ impl Connection {
         }
     }
 
-    fn deliver_mapped(&mut self, now: Instant, index: usize, fresh: Option<Fresh>, cache: &mut PoolCache) {
+    fn deliver_mapped(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
         let subflow = &mut self.subflows[index];
         loop {
             let received = subflow.tcb.poll_received();
             let more = received.is_some();
             if let Some((offset, chunk)) = received {
-                let sum = fresh.and_then(|fresh| fresh.sum_of(&chunk));
-                subflow.inbound.push(offset, chunk, sum);
+                subflow.inbound.push(offset, chunk);
             }
             loop {
                 match subflow.inbound.poll(now, cache.pool()) {
@@ -403,7 +374,7 @@ impl Connection {
         {
             self.handle_infinite_mapping(now, index, &mapping, cache);
         }
-        self.deliver(now, id, None, cache);
+        self.deliver(now, id, cache);
         let Some(index) = self.index(id) else { return };
         if self.is_multipath() {
             // The peer is done with this subflow; we have nothing more to say on it, either. What it still holds is

@@ -11,7 +11,7 @@ fn chunk(cache: &mut PoolCache, start: u64, len: u64) -> Chunk {
     for (index, byte) in pool.bytes_mut(&mut frame)[100..100 + len as usize].iter_mut().enumerate() {
         *byte = (start + index as u64) as u8;
     }
-    Chunk { frame, offset: 100, len: len as u16 }
+    Chunk::new(frame, 100, len as usize)
 }
 
 fn open() -> ReceiveQueue {

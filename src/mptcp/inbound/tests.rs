@@ -41,7 +41,7 @@ impl Bench {
         let bytes = &mut pool.bytes_mut(&mut frame)[..len];
         bytes.iter_mut().zip(self.pushed..).for_each(|(at, offset)| *at = byte(offset));
         let sum = with_sum.then(|| checksum::sum(0, bytes));
-        self.inbound.push(self.pushed, Chunk { frame, offset: 0, len: len as u16 }, sum);
+        self.inbound.push(self.pushed, Chunk::new(frame, 0, len).with_sum(sum));
         self.pushed += len as u64;
     }
 

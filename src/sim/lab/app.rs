@@ -98,7 +98,7 @@ impl App {
                 let pool = Arc::clone(cache.pool_arc());
                 pattern.fill(self.done, &mut pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + len]);
             }
-            let chunk = Chunk { frame, offset: TX_HEADROOM as u16, len: len as u16 };
+            let chunk = Chunk::new(frame, TX_HEADROOM, len);
             if let Err(refused) = self.stream.push(chunk) {
                 cache.free_chunk(refused);
                 break;

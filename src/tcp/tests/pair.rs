@@ -311,5 +311,5 @@ pub(super) fn chunk_of(cache: &mut PoolCache, bytes: &[u8], offset: usize) -> Op
     }
     let mut frame = cache.alloc().expect("the test's pool is large enough");
     cache.pool().bytes_mut(&mut frame)[offset..offset + bytes.len()].copy_from_slice(bytes);
-    Some(Chunk { frame, offset: offset as u16, len: bytes.len() as u16 })
+    Some(Chunk::new(frame, offset, bytes.len()))
 }

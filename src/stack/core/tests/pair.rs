@@ -102,7 +102,7 @@ impl Host {
             let mut frame = self.cache.alloc().expect("a frame");
             let pool = Arc::clone(self.cache.pool_arc());
             pool.bytes_mut(&mut frame)[128..128 + part.len()].copy_from_slice(part);
-            stream.push(Chunk { frame, offset: 128, len: part.len() as u16 }).expect("room");
+            stream.push(Chunk::new(frame, 128, part.len())).expect("room");
         }
         stream.ring();
     }
