@@ -65,6 +65,8 @@ struct Bench {
     sender: Arc<StreamShared>,
     receiver: Option<Arc<StreamShared>>,
     accept: Arc<AcceptQueue>,
+    /// Chunks that the application has filled.
+    written: Vec<Chunk>,
     cost: Cost,
 }
 
@@ -125,6 +127,7 @@ impl Bench {
             sender,
             receiver: None,
             accept,
+            written: Vec::new(),
             cost: Cost::default(),
         };
         bench.join(subflows, |connection, number| Command::OpenSubflow {
@@ -184,19 +187,19 @@ impl Bench {
     /// The application writes as much as there is room for.
     fn write_room(&mut self) {
         let len = self.sender.chunk_len();
-        while self.sender.push_room() > 0 {
+        while self.written.len() < self.sender.push_room() {
             let Some(frame) = self.client.cache.alloc() else { break };
-            let chunk = Chunk::new(frame, TX_HEADROOM, len);
-            let chunk = match self.case.checksum {
-                true => timed(&mut self.cost.sender_ns, || {
-                    let sum = checksum::sum(0, self.client.cache.pool().chunk(&chunk));
-                    chunk.with_sum(Some(sum))
-                }),
-                false => chunk,
-            };
+            self.written.push(Chunk::new(frame, TX_HEADROOM, len));
+        }
+        if self.case.checksum {
+            let pool = self.client.cache.pool();
+            timed(&mut self.cost.sender_ns, || {
+                self.written.iter_mut().for_each(|chunk| chunk.set_sum(checksum::sum(0, pool.chunk(chunk))));
+            });
+        }
+        for chunk in self.written.drain(..) {
             if let Err(refused) = self.sender.push(chunk) {
                 self.client.cache.free_chunk(refused);
-                break;
             }
         }
         self.sender.ring();

@@ -205,7 +205,8 @@ impl Stack {
             self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum);
         let start = offset as usize;
         let parsed = parse(&cache.pool().bytes(&frame)[start..start + len as usize], checksum);
-        match parsed {
+        // By reference: a packet with its options is large, and would be moved.
+        match &parsed {
             Ok(Parsed::Tcp(packet)) => {
                 let chunk = if packet.payload.is_empty() {
                     cache.free(frame);
@@ -214,14 +215,14 @@ impl Stack {
                     let offset = start + packet.payload.start;
                     Some(Chunk::new(frame, offset, packet.payload.len()).with_sum(packet.payload_sum))
                 };
-                self.handle_packet(now, port, &packet, chunk, cache);
+                self.handle_packet(now, port, packet, chunk, cache);
             }
             Ok(Parsed::Icmp(error)) => {
                 cache.free(frame);
-                self.handle_icmp(now, &error, cache);
+                self.handle_icmp(now, error, cache);
             }
             Err(reason) => {
-                self.counters.malformed[reason as usize] += 1;
+                self.counters.malformed[*reason as usize] += 1;
                 cache.free(frame);
             }
         }

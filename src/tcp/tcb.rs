@@ -398,6 +398,14 @@ impl Tcb {
         room.saturating_sub(u64::from(unsent)) as usize
     }
 
+    /// Bytes of new data that a loss probe which is due would take (RFC 8985 §7.3): neither the congestion window nor pacing is
+    /// asked. 0 where nothing is to be probed, or the queue has new data itself.
+    pub fn probe_room(&self) -> usize {
+        let asks =
+            self.probe.is_due() && self.takes_data() && !self.send.has_fin() && self.send.unsent() == 0;
+        if asks { self.usable_window() as usize } else { 0 }
+    }
+
     /// RFC 9293 §3.8.6.2.1: the usable window, SND.UNA + SND.WND - SND.NXT.
     fn usable_window(&self) -> u32 {
         self.peer_window.bytes().saturating_sub(self.send.flight())

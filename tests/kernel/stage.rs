@@ -176,8 +176,17 @@ impl Stage {
     #[track_caller]
     pub fn await_crossing(&self, path: u8, bytes: u64) {
         let before = self.crossed(path);
-        let what = format!("{bytes} bytes cross path {path}");
-        eventually(&what, LIMIT, || self.crossed(path) >= before + bytes);
+        let deadline = Instant::now() + LIMIT;
+        while self.crossed(path) < before + bytes {
+            assert!(
+                Instant::now() < deadline,
+                "{} of {bytes} bytes have crossed path {path} in {LIMIT:?}\n{:#}\n{}",
+                self.crossed(path) - before,
+                self.ctl("connections"),
+                Host::ENDS.map(|host| self.at(host, "ss -H -t -n -i")).join("\n"),
+            );
+            sleep(Duration::from_millis(20));
+        }
     }
 
     /// Puts a middlebox into a path: rules of nft for what crosses the bridge. Without rules it is taken away.

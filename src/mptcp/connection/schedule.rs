@@ -75,8 +75,26 @@ impl Connection {
         if room_at(subflow.path.port) == 0 {
             return Scheduled::Blocked;
         }
+        self.put_plain(now, limit, cache);
+        Scheduled::On(0)
+    }
+
+    /// RFC 8985 §7.3: a loss probe brings new data where there is some, which TCP does not know of. On plain TCP only: a subflow
+    /// that may be dead is given nothing that no other carries.
+    pub(super) fn feed_loss_probe(&mut self, now: Instant, cache: &mut PoolCache) {
+        let (Mode::Plain(_), Some(len)) = (self.mode, self.send.unsent_len()) else { return };
+        let Some(subflow) = self.subflows.first() else { return };
+        let wanted = len.min(subflow.payload_max(false));
+        if subflow.tcb.probe_room() >= wanted {
+            self.put_plain(now, wanted, cache);
+        }
+    }
+
+    /// Puts at most `limit` new bytes onto the only subflow.
+    fn put_plain(&mut self, now: Instant, limit: usize, cache: &mut PoolCache) {
+        let Some(subflow) = self.subflows.first_mut() else { return };
         let Some(piece) = self.send.take_new(limit, SubflowSet::of(subflow.slot), cache.pool()) else {
-            return Scheduled::Nothing;
+            return;
         };
         let full = piece.chunk.len() >= subflow.payload_max(false);
         subflow.tcb.enqueue(piece.chunk, piece.data_seq);
@@ -86,7 +104,6 @@ impl Connection {
             self.send_side = SendSide::FinSent;
             self.subflows[0].tcb.close(now);
         }
-        Scheduled::On(0)
     }
 
     fn schedule_multipath(
@@ -107,7 +124,8 @@ impl Connection {
         if again.is_none() && new.is_none() && !outstanding {
             return Scheduled::Nothing;
         }
-        let seats = self.seats(room_at);
+        let mut seats = Seats::new();
+        self.seat(room_at, &mut seats);
         let mut blocked = false;
         if let Some((carriers, len)) = again
             && let Some(index) = self.schedule_again(now, &seats, carriers, len, &mut blocked, cache)
@@ -148,13 +166,14 @@ impl Connection {
         self.subflows.iter().filter(|subflow| !subflow.is_usable()).map(|subflow| subflow.slot).collect()
     }
 
-    fn seats(&self, room_at: impl Fn(PortId) -> usize) -> Seats {
+    /// Seats who may carry data. In place: there is room for many, and to give them back would move all of it.
+    fn seat(&self, room_at: impl Fn(PortId) -> usize, seats: &mut Seats) {
         // Pitfall 31: a primary subflow that has no room at this moment is still usable.
         let usable = || self.subflows.iter().enumerate().filter(|(_, subflow)| subflow.is_usable());
         let backups = usable().all(|(_, subflow)| subflow.is_backup());
         let seated =
             usable().filter(|(_, subflow)| subflow.is_backup() == backups && subflow.settles_at().is_none());
-        seated.map(|(index, subflow)| seat(index, subflow, room_at(subflow.path.port) == 0)).collect()
+        seats.extend(seated.map(|(index, subflow)| seat(index, subflow, room_at(subflow.path.port) == 0)));
     }
 
     /// Has the scheduler mark who takes a piece of `len` bytes within `window`. The marked subflows, and how many bytes of

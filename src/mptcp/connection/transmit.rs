@@ -33,6 +33,7 @@ impl Connection {
         if !self.closed && self.waits_for_data(now, cache) {
             return Transmit::Idle;
         }
+        self.feed_loss_probe(now, cache);
         let room_at = |port: PortId| rooms.get(port.index()).copied().unwrap_or(0);
         let mut blocked = false;
         let count = self.subflows.len();
