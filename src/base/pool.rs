@@ -15,6 +15,7 @@ use shadow::{Shadow, Step};
 use std::any::Any;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -153,6 +154,11 @@ impl Chunk {
     /// Where the bytes begin in the frame.
     pub fn offset(&self) -> usize {
         self.offset as usize
+    }
+
+    /// The place of the bytes in the frame.
+    pub fn range(&self) -> Range<usize> {
+        self.offset()..self.offset() + self.len()
     }
 
     /// How many bytes.
@@ -338,7 +344,7 @@ impl FramePool {
         if !self.is_sole(&chunk.frame) {
             return 0;
         }
-        let end = chunk.offset() + chunk.len();
+        let end = chunk.range().end;
         let copied = more.len().min(max).min(self.frame_size() - end);
         self.bytes_mut(&mut chunk.frame)[end..end + copied].copy_from_slice(&self.chunk(more)[..copied]);
         chunk.len += copied as u16;
@@ -418,6 +424,12 @@ impl FramePool {
         &all[tx.offset as usize..tx.offset as usize + tx.len as usize]
     }
 
+    /// All bytes of a received packet.
+    #[inline]
+    pub fn rx_bytes(&self, packet: &RxFrame) -> &[u8] {
+        &self.bytes(&packet.frame)[packet.offset as usize..][..packet.len as usize]
+    }
+
     /// The headers of a packet will be read soon.
     #[inline]
     pub fn prefetch_headers(&self, packet: &RxFrame) {
@@ -429,7 +441,7 @@ impl FramePool {
     /// A whole packet will be read soon.
     #[inline]
     pub fn prefetch_packet(&self, packet: &RxFrame) {
-        prefetch(&self.bytes(&packet.frame)[packet.offset as usize..][..packet.len as usize]);
+        prefetch(self.rx_bytes(packet));
     }
 
     /// The bytes of a chunk will be read soon.
@@ -453,7 +465,7 @@ impl FramePool {
 
     /// The bytes of a chunk.
     pub fn chunk(&self, chunk: &Chunk) -> &[u8] {
-        &self.bytes(&chunk.frame)[chunk.offset()..chunk.offset() + chunk.len()]
+        &self.bytes(&chunk.frame)[chunk.range()]
     }
 
     /// All bytes of the frame, to write to. The caller is the thread that owns all other holds on it, and touches

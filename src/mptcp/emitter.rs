@@ -51,8 +51,7 @@ impl Emitter {
         let checksum = self.checksums.get(path.port.index()).copied().unwrap_or_default();
         let pool: &FramePool = cache.pool();
         if let Some(chunk) = chunk {
-            let payload = chunk.offset()..chunk.offset() + chunk.len();
-            let sum = chunk.sum();
+            let (payload, sum) = (chunk.range(), chunk.sum());
             // In place only where nothing but headroom lies in front of the payload, and no NIC is reading the frame.
             if payload.start == TX_HEADROOM && !pool.in_flight(&chunk.frame) {
                 let end = payload.end;

@@ -101,6 +101,12 @@ impl Host {
         self.report(Report::JoinsAllowed { connection: connection(1) });
     }
 
+    /// The same, opened by the peer.
+    fn accept(&mut self) {
+        self.establish(1, false, false);
+        self.report(Report::JoinsAllowed { connection: connection(1) });
+    }
+
     fn announced(&mut self, id: u8, remote: &str) {
         let remote = end(remote, 80);
         self.report(Report::AddressAnnounced { connection: connection(1), id: AddressId(id), remote });
@@ -296,8 +302,7 @@ fn no_more_addresses_are_announced_than_a_peer_would_keep() {
     for n in 0..100 {
         host.address(C, &format!("10.0.2.{}", n + 100), true);
     }
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     assert_eq!(host.announcing().len(), crate::mptcp::addr::ADDRESSES_MAX);
 }
 
@@ -436,8 +441,7 @@ fn a_link_that_comes_back_ends_the_wait_of_its_pairs() {
 #[test]
 fn an_address_is_announced_again_when_its_link_comes_back() {
     let mut host = Host::new(Limits::default());
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.commands();
     host.link(B, false);
     host.commands();

@@ -200,11 +200,10 @@ impl Stack {
     /// A frame has arrived at `port`.
     pub fn handle_frame(&mut self, now: Instant, port: PortId, received: RxFrame, cache: &mut PoolCache) {
         self.counters.received += 1;
-        let RxFrame { frame, offset, len } = received;
         let checksum =
             self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum);
-        let start = offset as usize;
-        let parsed = parse(&cache.pool().bytes(&frame)[start..start + len as usize], checksum);
+        let parsed = parse(cache.pool().rx_bytes(&received), checksum);
+        let RxFrame { frame, offset, .. } = received;
         // By reference: a packet with its options is large, and would be moved.
         match &parsed {
             Ok(Parsed::Tcp(packet)) => {
@@ -212,7 +211,7 @@ impl Stack {
                     cache.free(frame);
                     None
                 } else {
-                    let offset = start + packet.payload.start;
+                    let offset = usize::from(offset) + packet.payload.start;
                     Some(Chunk::new(frame, offset, packet.payload.len()).with_sum(packet.payload_sum))
                 };
                 self.handle_packet(now, port, packet, chunk, cache);

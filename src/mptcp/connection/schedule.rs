@@ -125,7 +125,7 @@ impl Connection {
             return Scheduled::Nothing;
         }
         let mut seats = Seats::new();
-        self.seat(room_at, &mut seats);
+        self.fill(&mut seats, room_at);
         let mut blocked = false;
         if let Some((carriers, len)) = again
             && let Some(index) = self.schedule_again(now, &seats, carriers, len, &mut blocked, cache)
@@ -166,8 +166,8 @@ impl Connection {
         self.subflows.iter().filter(|subflow| !subflow.is_usable()).map(|subflow| subflow.slot).collect()
     }
 
-    /// Seats who may carry data. In place: there is room for many, and to give them back would move all of it.
-    fn seat(&self, room_at: impl Fn(PortId) -> usize, seats: &mut Seats) {
+    /// Gives a seat to each that may carry data. In place: there is room for many, and to give them back would move all of it.
+    fn fill(&self, seats: &mut Seats, room_at: impl Fn(PortId) -> usize) {
         // Pitfall 31: a primary subflow that has no room at this moment is still usable.
         let usable = || self.subflows.iter().enumerate().filter(|(_, subflow)| subflow.is_usable());
         let backups = usable().all(|(_, subflow)| subflow.is_backup());

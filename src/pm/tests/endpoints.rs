@@ -272,8 +272,7 @@ fn what_a_policy_uses_is_shown_and_what_it_does_not_use_is_not() {
 fn an_address_on_two_nics_is_withdrawn_only_when_both_have_lost_it() {
     let mut host = Host::new(Limits::default());
     host.address(C, "10.0.1.1", true);
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.commands();
     host.address(C, "10.0.1.1", false);
     assert_eq!(host.commands(), []);

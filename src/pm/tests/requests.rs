@@ -177,8 +177,7 @@ fn an_application_adds_and_removes_addresses_of_its_connection() {
 #[test]
 fn an_acceptor_announces_the_address_that_its_application_adds() {
     let mut host = Host::with(PmConfig { policy: Policy::Endpoints, ..PmConfig::default() });
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     let added = host.manager.add_address(host.now, WORKER, connection(1), ip("10.0.1.1"));
     assert_eq!((added, host.announcing()), (Ok(()), vec![(B_ID.0, "10.0.1.1".to_owned())]));
 }

@@ -5,8 +5,7 @@ use super::*;
 #[test]
 fn a_link_that_goes_down_is_withdrawn_and_announced_again() {
     let mut host = Host::new(Limits::default());
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.joined(SECOND.0, SECOND.1);
     host.commands();
     let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
@@ -49,8 +48,7 @@ fn an_address_that_goes_is_withdrawn_from_those_who_know_it() {
 #[test]
 fn the_only_path_whose_link_fails_is_kept_and_nothing_is_said_of_it() {
     let mut host = Host::new(Limits::default());
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.commands();
     host.joined(SECOND.0, SECOND.1);
     let withdraw = |id| PmCommand::Withdraw { worker: WORKER, connection: connection(1), id: AddressId(id) };
@@ -68,8 +66,7 @@ fn the_only_path_whose_link_fails_is_kept_and_nothing_is_said_of_it() {
 #[test]
 fn a_path_that_the_peer_has_withdrawn_is_not_what_the_last_other_one_is_given_up_for() {
     let mut host = Host::new(Limits::default());
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.joined_with(SECOND.0, SECOND.1, (B_ID, AddressId(4)));
     host.commands();
     host.report(Report::AddressWithdrawn { connection: connection(1), id: AddressId(0) });
@@ -123,8 +120,7 @@ fn the_only_path_is_not_given_up_for_one_whose_peer_has_withdrawn_its_end() {
 #[test]
 fn ids_of_lost_addresses_are_given_to_others_once_all_were_used() {
     let mut host = Host::new(Limits::default());
-    host.establish(1, false, false);
-    host.report(Report::JoinsAllowed { connection: connection(1) });
+    host.accept();
     host.commands();
     let mut ids = Vec::new();
     for n in 0..300u32 {

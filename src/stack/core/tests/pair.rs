@@ -56,6 +56,21 @@ impl Host {
         Path { port: PortId(port as u16), link, mtu: 1500 }
     }
 
+    /// Opens a subflow with these ends, through the NIC `port`, whose number is the id of both addresses.
+    pub(super) fn open(
+        &mut self,
+        now: Instant,
+        stream: &StreamShared,
+        tuple: FourTuple,
+        port: usize,
+        backup: bool,
+    ) {
+        let (connection, path) = (name_of(stream), self.path(port));
+        let (local_id, remote_id) = (AddressId(port as u8), AddressId(port as u8));
+        let command = Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup };
+        self.stack.handle_command(now, command, &mut self.cache);
+    }
+
     pub(super) fn listen(&mut self, port: u16, connection: ConnectOptions) {
         let options = ListenOptions { connection };
         let accept = Arc::clone(&self.accept);
@@ -229,10 +244,7 @@ impl Pair {
 
     /// The client opens a subflow with these ends, through its NIC `port`, whose number is the id of both addresses.
     pub(super) fn open(&mut self, stream: &StreamShared, tuple: FourTuple, port: usize, backup: bool) {
-        let (connection, path) = (name_of(stream), self.client.path(port));
-        let (local_id, remote_id) = (AddressId(port as u8), AddressId(port as u8));
-        let command = Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup };
-        self.client.stack.handle_command(self.now, command, &mut self.client.cache);
+        self.client.open(self.now, stream, tuple, port, backup);
     }
 
     /// Sends `bytes` from the client to the server, in pieces that the rings hold.

@@ -52,15 +52,8 @@ fn removal(ids: &[u8]) -> MptcpOption {
 }
 
 /// A server with a confirmed connection from a peer.
-fn confirmed() -> (Host, Peer, std::sync::Arc<crate::stack::StreamShared>) {
-    let mut host = server(options());
-    let mut peer = client_of(0);
-    let stream = peer.connect(&mut host, NOW, H);
-    peer.send_data(&mut host, NOW, 0, b"x");
-    peer.receive(&mut host, NOW);
-    assert_eq!(host.read(&stream), b"x");
-    reports(&mut host);
-    (host, peer, stream)
+fn confirmed() -> (Host, Peer, Arc<StreamShared>) {
+    confirmed_by(b"x")
 }
 
 /// An announcement by the peer, with a good HMAC.
@@ -321,10 +314,7 @@ fn pitfall_27_nothing_is_signalled_on_the_path_that_dies() {
 #[test]
 fn pitfall_28_a_removal_asks_first_and_a_path_that_answers_stays() {
     for answers in [true, false] {
-        let (mut host, mut peer, _stream) = confirmed();
-        let mut joined = second_of(&peer);
-        joined.join(&mut host, NOW, 1);
-        reports(&mut host);
+        let (mut host, mut peer, mut joined, _stream) = two_subflows();
         let mut now = NOW + Duration::from_millis(10);
         peer.send(&mut host, now, ACK, &[removal(&[1])], b"");
         let asked = joined.receive(&mut host, now);
@@ -349,9 +339,7 @@ fn pitfall_28_a_removal_asks_first_and_a_path_that_answers_stays() {
 #[test]
 fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_whose_nic_fails() {
     for withdrawn in [true, false] {
-        let (mut host, peer, _stream) = confirmed();
-        let mut joined = second_of(&peer);
-        joined.join(&mut host, NOW, 1);
+        let (mut host, _peer, mut joined, _stream) = two_subflows();
         let gone = if withdrawn { vec![removal(&[0])] } else { vec![] };
         joined.send(&mut host, NOW, ACK, &gone, b"");
         reports(&mut host);
@@ -367,9 +355,7 @@ fn pitfall_28_a_path_that_the_peer_has_just_withdrawn_does_not_stand_in_for_one_
 #[test]
 fn pitfall_28_a_link_that_fails_ends_no_subflow_in_favour_of_one_that_is_being_asked_whether_it_lives() {
     for answers in [true, false] {
-        let (mut host, mut peer, _stream) = confirmed();
-        let mut joined = second_of(&peer);
-        joined.join(&mut host, NOW, 1);
+        let (mut host, mut peer, mut joined, _stream) = two_subflows();
         let mut now = NOW + Duration::from_millis(10);
         peer.send(&mut host, now, ACK, &[removal(&[1])], b"");
         joined.receive(&mut host, now);

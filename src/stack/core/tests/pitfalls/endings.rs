@@ -3,11 +3,10 @@
 use super::*;
 use crate::base::time::Duration;
 use crate::mptcp::SubflowId;
-use crate::stack::StreamShared;
 use crate::stack::message::Command;
 use crate::stack::stream::StreamState;
 use crate::tcp::CloseReason;
-use crate::wire::mptcp::{AddressId, DssMapping, Key, MpFastClose, MpTcpRst, ShortOrLong};
+use crate::wire::mptcp::{DssMapping, Key, MpFastClose, MpTcpRst, ShortOrLong};
 
 fn fast_close(key: Key) -> MptcpOption {
     MptcpOption::FastClose(MpFastClose { receiver_key: key })
@@ -17,20 +16,6 @@ fn fast_closes(segments: &[Segment]) -> usize {
     let has =
         |segment: &&Segment| segment.option(|option| matches!(option, MptcpOption::FastClose(_))).is_some();
     segments.iter().filter(has).count()
-}
-
-/// A server with two subflows from a peer.
-fn two_subflows() -> (Host, Peer, Peer, std::sync::Arc<StreamShared>) {
-    let mut host = server(options());
-    let mut peer = client_of(0);
-    let stream = peer.connect(&mut host, NOW, H);
-    peer.send_data(&mut host, NOW, 0, b"hello");
-    peer.receive(&mut host, NOW);
-    let mut joined = second_of(&peer);
-    joined.join(&mut host, NOW, 1);
-    assert_eq!(host.read(&stream), b"hello");
-    reports(&mut host);
-    (host, peer, joined, stream)
 }
 
 #[test]
@@ -459,15 +444,7 @@ fn pitfall_49_a_peer_that_seems_gone_is_waited_for_longer_where_a_join_is_not_an
         }
         let mut again =
             peer.another(Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), 40_002), 2);
-        let command = Command::OpenSubflow {
-            connection: name_of(&stream),
-            tuple: again.tuple.reversed(),
-            path: host.path(2),
-            local_id: AddressId(2),
-            remote_id: AddressId(2),
-            backup: false,
-        };
-        host.stack.handle_command(NOW, command, &mut host.cache);
+        host.open(NOW, &stream, again.tuple.reversed(), 2, false);
         assert!(again.receive(&mut host, NOW).iter().any(|segment| segment.has(SYN)));
         let late = NOW + Duration::from_secs(20);
         host.turn(late);

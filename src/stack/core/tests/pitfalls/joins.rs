@@ -182,21 +182,13 @@ fn pitfall_15_a_wrong_hmac_is_reset_with_its_reason_and_the_connection_goes_on()
 }
 
 /// A client whose peer has sent a byte, so that it may join; it has begun to, and here is the other end of that.
-fn joining_client() -> (Host, Peer, Peer, std::sync::Arc<crate::stack::StreamShared>, u32) {
+fn joining_client() -> (Host, Peer, Peer, Arc<StreamShared>, u32) {
     let (mut host, mut peer, stream) = connected_client(options());
     peer.send_data(&mut host, NOW, 0, b"x");
     peer.receive(&mut host, NOW);
     let mut joined =
         peer.another(Endpoint::new(address(9, 1), PORT), Endpoint::new(address(1, 1), 40_001), 1);
-    let command = Command::OpenSubflow {
-        connection: name_of(&stream),
-        tuple: joined.tuple.reversed(),
-        path: host.path(1),
-        local_id: AddressId(1),
-        remote_id: AddressId(1),
-        backup: false,
-    };
-    host.stack.handle_command(NOW, command, &mut host.cache);
+    host.open(NOW, &stream, joined.tuple.reversed(), 1, false);
     let syns = joined.receive(&mut host, NOW);
     let Some(MptcpOption::Join(MpJoin::Syn { nonce, .. })) = syns[0].options.mptcp.first() else {
         panic!("no join")

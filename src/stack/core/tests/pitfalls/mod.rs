@@ -11,9 +11,11 @@ use super::pair::*;
 use super::peer::*;
 use crate::base::Instant;
 use crate::mptcp::{ChecksumPolicy, ConnectOptions, FallbackReason};
+use crate::stack::StreamShared;
 use crate::stack::message::Report;
 use crate::wire::mptcp::{MptcpOption, ResetReason};
 use crate::wire::{Endpoint, FourTuple};
+use std::sync::Arc;
 
 const PORT: u16 = 80;
 const NOW: Instant = Instant::from_millis(1);
@@ -44,6 +46,27 @@ fn second_of(peer: &Peer) -> Peer {
     peer.another(Endpoint::new(address(9, 1), 50_001), Endpoint::new(address(2, 1), PORT), 1)
 }
 
+/// A server and a client that has sent these bytes, so that either may join subflows.
+fn confirmed_by(bytes: &[u8]) -> (Host, Peer, Arc<StreamShared>) {
+    let mut host = server(options());
+    let mut peer = client_of(0);
+    let stream = peer.connect(&mut host, NOW, H);
+    peer.send_data(&mut host, NOW, 0, bytes);
+    peer.receive(&mut host, NOW);
+    assert_eq!(host.read(&stream), bytes);
+    reports(&mut host);
+    (host, peer, stream)
+}
+
+/// A server with two subflows from a peer, which has sent five bytes.
+fn two_subflows() -> (Host, Peer, Peer, Arc<StreamShared>) {
+    let (mut host, peer, stream) = confirmed_by(b"hello");
+    let mut joined = second_of(&peer);
+    joined.join(&mut host, NOW, 1);
+    reports(&mut host);
+    (host, peer, joined, stream)
+}
+
 /// The host with the number 1, which opens connections, and a peer that it opens them to.
 fn client() -> (Host, Peer) {
     let host = Host::new(1);
@@ -52,7 +75,7 @@ fn client() -> (Host, Peer) {
 }
 
 /// [`client`] with an established MPTCP connection to its peer, and without a DSS so far.
-fn connected_client(options: ConnectOptions) -> (Host, Peer, std::sync::Arc<crate::stack::StreamShared>) {
+fn connected_client(options: ConnectOptions) -> (Host, Peer, Arc<StreamShared>) {
     let (mut host, mut peer) = client();
     let answer = peer.syn_ack(crate::wire::mptcp::VERSION, H);
     let stream = peer.accept(&mut host, NOW, options, &[answer]);
