@@ -41,6 +41,7 @@ mod inspect;
 mod opening;
 mod paths;
 mod receive;
+mod run;
 mod schedule;
 mod timers;
 mod transmit;
@@ -52,6 +53,7 @@ pub use transmit::Transmit;
 
 use closing::FastClose;
 use opening::AwaitedData;
+use run::Run;
 
 /// Subflows of one connection, those in their handshake included. More are refused.
 pub const SUBFLOWS_MAX: usize = 32;
@@ -130,6 +132,8 @@ pub struct Connection {
     receive_limit: u64,
     autotune: Autotune,
     scheduler: ActiveScheduler,
+    /// The scheduler's last decision, as far as it holds for what follows.
+    run: Option<Run>,
     /// When subflows are coupled next; `None`: their windows know nothing of each other.
     couple_at: Option<Instant>,
     addresses: Addresses,
@@ -221,6 +225,7 @@ impl Connection {
             receive_limit,
             autotune,
             scheduler: ActiveScheduler::new(setup.options.scheduler),
+            run: None,
             couple_at: setup.options.congestion.is_coupled().then_some(Instant::ZERO),
             addresses: Addresses::default(),
             data_timer: None,

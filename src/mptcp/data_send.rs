@@ -179,6 +179,11 @@ impl SendQueue {
         Some(piece)
     }
 
+    /// Whether something waits to be sent again.
+    pub fn has_reinjections(&self) -> bool {
+        !self.reinject.is_empty()
+    }
+
     /// The next piece to send again: the subflows that carry it, and its length. What was acknowledged in the meantime, or
     /// has a carrier among the `usable` ones again, is left out.
     pub fn next_reinjection(&mut self, usable: SubflowSet) -> Option<(SubflowSet, usize)> {

@@ -76,6 +76,7 @@ impl Connection {
             return Scheduled::Blocked;
         }
         self.put_plain(now, limit, cache);
+        self.begin_run(now, 0);
         Scheduled::On(0)
     }
 
@@ -250,6 +251,9 @@ impl Connection {
         let index = self.enqueue(seats, marks, piece, cache);
         let full = len >= self.subflows[index].payload_max(true);
         self.on_new_enqueued(index, full);
+        if marks.len() == 1 && full {
+            self.begin_run(now, index);
+        }
         Some(index)
     }
 

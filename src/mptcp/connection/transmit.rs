@@ -33,8 +33,13 @@ impl Connection {
         if !self.closed && self.waits_for_data(now, cache) {
             return Transmit::Idle;
         }
-        self.feed_loss_probe(now, cache);
         let room_at = |port: PortId| rooms.get(port.index()).copied().unwrap_or(0);
+        if !self.closed
+            && let Some(index) = self.go_on(now, room_at, cache)
+        {
+            return self.emit_scheduled(now, index, emitter, cache);
+        }
+        self.feed_loss_probe(now, cache);
         let mut blocked = false;
         let count = self.subflows.len();
         for step in 0..count {
@@ -57,14 +62,7 @@ impl Connection {
             return if blocked { Transmit::Blocked } else { Transmit::Idle };
         }
         match self.schedule(now, room_at, cache) {
-            Scheduled::On(index) => {
-                self.activity.sent = Some(now);
-                let port = self.subflows[index].path.port;
-                match self.emit(now, index, emitter, cache) {
-                    Some(packet) => Transmit::Packet(port, packet),
-                    None => Transmit::Blocked,
-                }
-            }
+            Scheduled::On(index) => self.emit_scheduled(now, index, emitter, cache),
             Scheduled::Blocked => Transmit::Blocked,
             Scheduled::Nothing if blocked => Transmit::Blocked,
             Scheduled::Nothing => {
@@ -74,6 +72,22 @@ impl Connection {
                 }
                 Transmit::Idle
             }
+        }
+    }
+
+    /// A piece was put onto this subflow.
+    fn emit_scheduled(
+        &mut self,
+        now: Instant,
+        index: usize,
+        emitter: &mut Emitter,
+        cache: &mut PoolCache,
+    ) -> Transmit {
+        self.activity.sent = Some(now);
+        let port = self.subflows[index].path.port;
+        match self.emit(now, index, emitter, cache) {
+            Some(packet) => Transmit::Packet(port, packet),
+            None => Transmit::Blocked,
         }
     }
 

@@ -12,6 +12,10 @@ impl Scheduler for LowestRtt {
     fn mark(&mut self, _work: &Work, candidates: &[Candidate]) -> SubflowSet {
         one(lowest_with_room(candidates))
     }
+
+    fn runs(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -80,6 +80,12 @@ pub trait Scheduler {
         true
     }
 
+    /// Whether the next few pieces may go where it has marked one, without asking again: it looks at figures that change
+    /// little meanwhile.
+    fn runs(&self) -> bool {
+        false
+    }
+
     /// Data that only `slot` carries keeps the peer's window closed.
     fn on_blocked(&mut self, _now: Instant, _slot: SubflowSlot) {}
 }
@@ -203,6 +209,18 @@ impl Scheduler for ActiveScheduler {
             Self::Blest(it) => it.takes_over(),
             Self::Ecf(it) => it.takes_over(),
             Self::BackupOnly(it) => it.takes_over(),
+        }
+    }
+
+    fn runs(&self) -> bool {
+        match self {
+            Self::LowestRtt(it) => it.runs(),
+            Self::RoundRobin(it) => it.runs(),
+            Self::Weighted(it) => it.runs(),
+            Self::Redundant(it) => it.runs(),
+            Self::Blest(it) => it.runs(),
+            Self::Ecf(it) => it.runs(),
+            Self::BackupOnly(it) => it.runs(),
         }
     }
 

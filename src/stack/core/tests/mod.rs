@@ -6,4 +6,5 @@ mod flood;
 mod pair;
 mod peer;
 mod pitfalls;
+mod runs;
 mod whole;

@@ -1,0 +1,86 @@
+//! A run: one decision of the scheduler that holds for several segments of new data, sent in a row. To ask for each what the
+//! subflows have to send by themselves, and which of them is to carry it, costs as much as to write it.
+//!
+//! Nothing depends on a run going on. What another subflow has to send meanwhile waits for a few packets; and whatever is
+//! not as usual ends it, so that the next segment is decided upon as a first one is.
+
+use super::{Connection, Mode, SendSide};
+use crate::base::{Instant, PoolCache, PortId};
+use crate::mptcp::sched::Scheduler;
+use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
+
+/// Segments of one run at most: what Linux's scheduler gives at once, 64 KiB, is some more.
+const RUN_MAX: u64 = 32;
+/// A run takes this part of the congestion window at most, so that the flight, by which subflows are compared, grows in
+/// small steps; and of what waits to be sent, so that the end of it is spread as finely as it was.
+const RUN_PART: u64 = 16;
+
+/// What is left of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run {
+    index: usize,
+    slot: SubflowSlot,
+    /// It does not outlast the point in time that it began at.
+    at: Instant,
+    left: u32,
+}
+
+impl Connection {
+    /// A segment of new data was given to the subflow at `index`, and to no other: more may follow it there.
+    pub(super) fn begin_run(&mut self, now: Instant, index: usize) {
+        let subflow = &self.subflows[index];
+        let multipath = self.is_multipath();
+        let segment = subflow.payload_max(multipath) as u64;
+        let waiting = self.send.unsent_bytes() / RUN_PART;
+        // With a single subflow there is nothing to compare.
+        let part = match self.subflows.len() {
+            1 => self.send.unsent_bytes(),
+            _ => waiting.min(subflow.tcb.congestion_window() / RUN_PART),
+        };
+        let left = (part / segment).min(RUN_MAX) as u32;
+        let runs = left > 0 && (!multipath || self.scheduler.runs()) && self.send_side == SendSide::Open;
+        self.run = runs.then_some(Run { index, slot: subflow.slot, at: now, left });
+    }
+
+    /// Puts the next segment of the run onto its subflow; that one's index. `None` where there is no run, or it has to end.
+    pub(super) fn go_on(
+        &mut self,
+        now: Instant,
+        room_at: impl Fn(PortId) -> usize,
+        cache: &mut PoolCache,
+    ) -> Option<usize> {
+        let Run { index, slot, at, left } = self.run.take()?;
+        let multipath = match self.mode {
+            Mode::Multipath { .. } => true,
+            Mode::Plain(_) => false,
+            Mode::Offering | Mode::Answering => return None,
+        };
+        let subflow =
+            self.subflows.get(index).filter(|subflow| subflow.slot == slot && subflow.is_usable())?;
+        let segment = subflow.payload_max(multipath);
+        // A segment's worth in one piece: nothing that might be held back.
+        let is_usual = at == now
+            && self.send_side == SendSide::Open
+            && self.fast_close.is_none()
+            && self.send.unsent_len()? >= segment
+            && self.send.unsent_bytes() > segment as u64
+            && !self.send.has_reinjections();
+        if !is_usual || room_at(subflow.path.port) == 0 || subflow.tcb.send_room() < segment {
+            return None;
+        }
+        if multipath {
+            // RFC 8684 §3.3.5: the one window, and what this subflow has shown of it.
+            let window = self.send_edge.distance(self.send.next()).max(0) as usize;
+            let queued = subflow.tcb.in_flight() + subflow.tcb.unsent();
+            if window.min((subflow.tcb.peer_window() as usize).saturating_sub(queued)) < segment {
+                return None;
+            }
+            self.arm_data_timer(now);
+        }
+        let piece = self.send.take_new(segment, SubflowSet::of(slot), cache.pool())?;
+        self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
+        self.on_new_enqueued(index, true);
+        self.run = (left > 1).then_some(Run { index, slot, at, left: left - 1 });
+        Some(index)
+    }
+}
