@@ -132,14 +132,8 @@ impl Slot {
         }
         // The flag first: it is about what was pushed before it was set, and no harm to what comes behind.
         let more = stream.has_more();
-        while self.connection.write_room() > 0
-            && let Some(chunk) = stream.take()
-        {
-            if chunk.is_empty() {
-                cache.free_chunk(chunk);
-            } else {
-                self.connection.write(chunk, more, cache);
-            }
+        if self.connection.write(more, cache, || stream.take()) {
+            stream.wake_writer();
         }
         if stream.take_flush() {
             self.connection.flush();

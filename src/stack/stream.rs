@@ -374,11 +374,14 @@ impl StreamShared {
 
     /// The next chunk to send.
     pub fn take(&self) -> Option<Chunk> {
-        let chunk = self.to_stack.pop()?;
-        if self.to_stack.len() == RING_CHUNKS / 2 || self.to_stack.is_empty() {
+        self.to_stack.pop()
+    }
+
+    /// Wakes the writer, after a batch of [`StreamShared::take`], where there is room for a batch of its own.
+    pub fn wake_writer(&self) {
+        if self.to_stack.len() <= RING_CHUNKS / 2 {
             self.writer.wake();
         }
-        Some(chunk)
     }
 
     /// Whether [`StreamShared::take`] would give a chunk.

@@ -17,12 +17,32 @@ impl Connection {
         }
     }
 
-    /// Takes data to send. `more`: the rest of a message follows.
-    pub fn write(&mut self, chunk: Chunk, more: bool, cache: &mut PoolCache) {
-        debug_assert!(self.send_side == SendSide::Open, "nothing is written after the end");
-        self.batching.set_more(more);
+    /// Takes data to send, so long as there is room, and `next` gives any; false if it gave none. `more`: the rest of a
+    /// message follows.
+    pub fn write(
+        &mut self,
+        more: bool,
+        cache: &mut PoolCache,
+        mut next: impl FnMut() -> Option<Chunk>,
+    ) -> bool {
+        let (mut room, mut any) = (self.write_room(), false);
+        if room == 0 {
+            return false;
+        }
         let full = self.chunk_len();
-        self.send.push(chunk, full, self.batching.gathers(), cache);
+        while room > 0
+            && let Some(chunk) = next()
+        {
+            any = true;
+            if chunk.is_empty() {
+                cache.free_chunk(chunk);
+                continue;
+            }
+            room = room.saturating_sub(chunk.len() as u64);
+            self.batching.set_more(more);
+            self.send.push(chunk, full, self.batching.gathers(), cache);
+        }
+        any
     }
 
     /// What was written leaves now, whether it fills a segment or not.

@@ -33,8 +33,9 @@ impl<T> Ring<T> {
                 Err(item) => (self.many.get_or_init(|| Box::new(ArrayQueue::new(self.capacity))), item),
             },
         };
-        // From now on nothing is put into `few`: what is in it comes before all that is in `many`.
-        if self.few.len() + many.len() >= self.capacity {
+        // From now on nothing is put into `few`: what is in it comes before all that is in `many`. Once it is empty `many` knows
+        // by itself when it is full, and how far the other end is need not be fetched from its processor.
+        if !self.few.is_empty() && self.few.len() + many.len() >= self.capacity {
             return Err(item);
         }
         many.push(item)
