@@ -217,9 +217,12 @@ impl Tcb {
         let timestamps = self.agreed.timestamps.then(|| self.clock.option(now));
         let (seq, ack, flags) = match reset {
             PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
-            PendingReset::Abort => {
+            PendingReset::Abort(expected) => {
                 self.events.push(TcpEvent::Closed(CloseReason::Aborted));
-                (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
+                match expected {
+                    Some(seq) => (seq, SeqNum::default(), TcpFlags::RST),
+                    None => (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK),
+                }
             }
         };
         Some(Outgoing {
