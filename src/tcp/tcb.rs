@@ -94,6 +94,8 @@ pub struct Tcb {
     delivered_marked: u64,
     /// Bytes delivered that the window may yet grow by: they lie beyond something that is missing.
     growth: u64,
+    /// When data left last.
+    data_sent_at: Instant,
     pacing: Pacing,
     chrono: Chrono,
     rtt: RttEstimator,
@@ -169,6 +171,7 @@ impl Tcb {
             delivery: Delivery::new(now),
             delivered_marked: 0,
             growth: 0,
+            data_sent_at: now,
             pacing: Pacing::new(config.mss.get() as u64),
             chrono: Chrono::new(now),
             rtt: RttEstimator::new(config.initial_rto, config.min_rto, config.max_rto),

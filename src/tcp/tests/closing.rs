@@ -172,7 +172,11 @@ fn an_abort_behind_what_was_lost_goes_by_the_peers_word() {
     }
     script.tcb.abort(script.now);
     let reset = script.sent_one();
-    assert_eq!((reset.kind, reset.flags, reset.seq), (OutgoingKind::Reset, RST, 101), "what the peer expects");
+    assert_eq!(
+        (reset.kind, reset.flags, reset.seq),
+        (OutgoingKind::Reset, RST, 101),
+        "what the peer expects"
+    );
     assert_eq!(script.events().last(), Some(&TcpEvent::Closed(CloseReason::Aborted)));
 
     // Once something is acknowledged, what is in flight counts as on its way again.
