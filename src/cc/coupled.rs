@@ -142,6 +142,10 @@ impl Controller for Coupled {
         self.window.decay();
     }
 
+    fn on_restart(&mut self, _now: Instant) {
+        self.window.restart();
+    }
+
     fn on_penalty(&mut self, _now: Instant) {
         self.window.penalise();
         self.fraction = 0.0;

@@ -200,6 +200,11 @@ impl Controller for Cubic {
         self.epoch = None;
     }
 
+    fn on_restart(&mut self, _now: Instant) {
+        self.window.restart();
+        self.epoch = None;
+    }
+
     fn on_penalty(&mut self, _now: Instant) {
         self.window.penalise();
         self.epoch = None;

@@ -98,6 +98,9 @@ pub trait Controller {
     /// For five minutes less than half of the window was used (RFC 7661 §4.4.3).
     fn on_idle(&mut self, now: Instant);
 
+    /// Nothing was sent for a whole time-out, and sending begins anew (RFC 5681 §4.1).
+    fn on_restart(&mut self, now: Instant);
+
     /// The subflow holds up the others of its connection (Raiciu et al., NSDI 2012, §4.2): half the window, and half the
     /// threshold outside of slow start.
     fn on_penalty(&mut self, now: Instant);
@@ -199,6 +202,10 @@ impl Controller for CongestionControl {
 
     fn on_idle(&mut self, now: Instant) {
         dispatch!(self, controller => controller.on_idle(now))
+    }
+
+    fn on_restart(&mut self, now: Instant) {
+        dispatch!(self, controller => controller.on_restart(now))
     }
 
     fn on_penalty(&mut self, now: Instant) {

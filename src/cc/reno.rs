@@ -84,6 +84,10 @@ impl Controller for Reno {
         self.window.decay();
     }
 
+    fn on_restart(&mut self, _now: Instant) {
+        self.window.restart();
+    }
+
     fn on_penalty(&mut self, _now: Instant) {
         self.window.penalise();
         self.credit_bytes = 0;

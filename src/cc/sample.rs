@@ -31,8 +31,8 @@ impl RateSample {
 pub struct AckSample {
     /// Bytes that were delivered and that we did not know of, cumulatively or selectively acknowledged.
     pub acked_bytes: u64,
-    /// What a window that goes by loss may grow by. Not by what lies beyond something that is missing before that has
-    /// come, too (RFC 3042 §2), and by nothing while loss or a mark is answered.
+    /// What a window that goes by loss may grow by. By what lies beyond something that is missing only when that has come,
+    /// too, and where the path is known to reorder (RFC 3042 §2); by nothing while loss or a mark is answered.
     pub growth_bytes: u64,
     /// Those of the acknowledged bytes that an ACK with ECN-Echo acknowledged (RFC 8257 §3.3's BytesMarked).
     pub marked_bytes: u64,

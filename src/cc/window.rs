@@ -107,4 +107,9 @@ impl Window {
         self.ssthresh = self.ssthresh.max(self.cwnd / 4 * 3);
         self.cwnd = (self.cwnd / 2).max(Self::initial(self.segment_bytes)).min(self.cwnd);
     }
+
+    /// RFC 5681 §4.1: the restart window is min(IW, cwnd).
+    pub fn restart(&mut self) {
+        self.cwnd = self.cwnd.min(Self::initial(self.segment_bytes));
+    }
 }

@@ -58,6 +58,9 @@ pub struct TcpConfig {
     pub ecn: EcnMode,
     /// How marks are echoed to the peer.
     pub ecn_echo: EcnEcho,
+    /// Begin anew with the initial window after a pause of a time-out (RFC 5681 §4.1). Without it the window is kept for
+    /// minutes (RFC 7661), and pacing sees to it that no burst leaves.
+    pub restart_after_idle: bool,
     /// Pace segments on paths whose shortest round trip is at least this long; `None`: never. On shorter ones a timer's
     /// delay is a good part of a round trip, and acknowledgments space segments well enough.
     pub pacing: Option<Duration>,
@@ -85,6 +88,7 @@ impl Default for TcpConfig {
             time_wait: Duration::from_secs(60),
             ecn: EcnMode::default(),
             ecn_echo: EcnEcho::default(),
+            restart_after_idle: false,
             pacing: Some(Duration::from_micros(500)),
         }
     }

@@ -112,6 +112,10 @@ impl Recovery {
     /// RFC 9937 §5 (DeliveredData), without SACK: a duplicate stands for a segment, and an advance is counted without
     /// those that stood for it. `bytes` were acknowledged.
     pub(super) fn presume_delivered(&mut self, bytes: u32, duplicate: bool, segment_bytes: u32) -> u32 {
+        if self.phase == Phase::Timeout {
+            // All is sent again, and duplicates tell of what had arrived before: of nothing new.
+            return bytes;
+        }
         if duplicate {
             self.presumed += segment_bytes;
             return segment_bytes;
@@ -147,7 +151,7 @@ impl Recovery {
     /// The episode was for nothing. `una` is SND.UNA: loss may be detected from there on (RFC 5682 §2.1 step 3b).
     pub(super) fn on_undone(&mut self, una: SeqNum) {
         (self.phase, self.point) = (Phase::Open, Some(una));
-        (self.duplicates, self.left, self.forced) = (0, 0, false);
+        (self.duplicates, self.left, self.forced, self.presumed) = (0, 0, false, 0);
     }
 
     /// SND.UNA advanced to `una` over `segments` segments.
@@ -165,6 +169,8 @@ impl Recovery {
                 self.phase = Phase::Open;
                 self.left = 0;
                 self.forced = false;
+                // What duplicates told of is acknowledged by now.
+                self.presumed = 0;
                 Progress::Recovered
             }
             Phase::Reducing => {

@@ -49,8 +49,9 @@ use crate::wire::{Mss, TcpFlags, TcpOptions, TcpRepr};
 enum PendingReset {
     /// In answer to a segment; the connection goes on. With this sequence number.
     Answer(SeqNum),
-    /// The connection is aborted, and is over when the RST has left.
-    Abort,
+    /// The connection is aborted, and is over when the RST has left. With this sequence number, where the peer is not
+    /// thought to get what is in flight.
+    Abort(Option<SeqNum>),
 }
 
 /// Probing a window that holds us back (RFC 9293 §3.8.6.1).
@@ -93,6 +94,8 @@ pub struct Tcb {
     delivered_marked: u64,
     /// Bytes delivered that the window may yet grow by: they lie beyond something that is missing.
     growth: u64,
+    /// When data left last.
+    data_sent_at: Instant,
     pacing: Pacing,
     chrono: Chrono,
     rtt: RttEstimator,
@@ -168,6 +171,7 @@ impl Tcb {
             delivery: Delivery::new(now),
             delivered_marked: 0,
             growth: 0,
+            data_sent_at: now,
             pacing: Pacing::new(config.mss.get() as u64),
             chrono: Chrono::new(now),
             rtt: RttEstimator::new(config.initial_rto, config.min_rto, config.max_rto),
@@ -316,8 +320,13 @@ impl Tcb {
         match self.state {
             // RFC 9293 §3.10.5.
             SynReceived | Established | FinWait1 | FinWait2 | CloseWait => {
+                // RFC 5961 §3.2: a RST is believed at once only where the peer expects the next byte. What is on its way
+                // gets there before it; what has timed out does not, and the peer is taken at its word: RFC 9293
+                // §3.5.2 has the number of a reset from the ACK field of what it answers.
+                let is_stuck = self.timeouts > 0 && self.send.flight() > 0;
+                let expected = is_stuck.then_some(self.send.una());
                 self.stop();
-                self.reset = Some(PendingReset::Abort);
+                self.reset = Some(PendingReset::Abort(expected));
             }
             SynSent | Closing | LastAck | TimeWait => self.finish(CloseReason::Aborted),
             Closed => {}

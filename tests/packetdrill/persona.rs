@@ -60,6 +60,7 @@ impl Persona {
             delayed_ack: Duration::from_millis(40),
             // Linux's loss probe for a lone segment waits for its shortest time-out on top of two round trips.
             peer_ack_delay: Duration::from_millis(200),
+            restart_after_idle: true,
             // Without the queueing discipline that does it.
             pacing: None,
             ..TcpConfig::default()
@@ -126,7 +127,7 @@ impl Persona {
                     _ => return false,
                 };
             }
-            "net.ipv4.tcp_slow_start_after_idle" => return value == "1",
+            "net.ipv4.tcp_slow_start_after_idle" => self.tcp.restart_after_idle = value != "0",
             name => {
                 return INDIFFERENT.contains(&name)
                     || DEFAULTS.iter().any(|(default, usual)| *default == name && *usual == value);

@@ -16,6 +16,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
+/// Linux's largest super-segment: 64 KiB, headers included.
+const SUPER_SEGMENT_MAX: u64 = 65_536 - 321;
+
 /// A system call's error: an `errno`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub c_int);
@@ -43,6 +46,10 @@ pub struct Connected {
     pub left: Option<Chunk>,
     /// Bytes written so far.
     pub written: u64,
+    /// Bytes of the super-segment that was begun last.
+    begun: u64,
+    /// The largest window that the peer has offered.
+    largest_window: u64,
     /// A writer found no room (Linux's `SOCK_NOSPACE`): tell when there is some again.
     pub starved: bool,
 }
@@ -214,6 +221,8 @@ impl Connected {
             error_told: false,
             left: None,
             written: 0,
+            begun: 0,
+            largest_window: 0,
             starved: false,
         }
     }
@@ -237,6 +246,30 @@ impl Connected {
             Some(connection) => self.written.saturating_sub(connection.acknowledged_bytes()),
             None => 0,
         }
+    }
+
+    /// How many bytes Linux takes from a writer who finds `limit` bytes of send buffer. It fills one super-segment after
+    /// the other, as long as half of the largest window that the peer has offered, and asks for room only where one
+    /// begins (`tcp_sendmsg`): a buffer may hold more than its size.
+    fn takes(&mut self, host: &Host, limit: u64) -> u64 {
+        let connection = self.id().and_then(|id| host.stack.connection(id));
+        let Some((connection, figures)) =
+            connection.and_then(|it| it.figures().next().map(|first| (it, first)))
+        else {
+            return limit.saturating_sub(self.written);
+        };
+        self.largest_window = self.largest_window.max(u64::from(figures.tcp.peer_window));
+        let segment = connection.chunk_len().max(1) as u64;
+        let goal = (self.largest_window / 2).min(SUPER_SEGMENT_MAX) / segment * segment;
+        let queued = self.queued(host);
+        // What has left of it does not count.
+        self.begun = self.begun.min(queued.saturating_sub(u64::from(figures.tcp.in_flight)));
+        let rest = if self.begun > 0 { goal.saturating_sub(self.begun) } else { 0 };
+        if rest == 0 && queued < limit {
+            self.begun = 0;
+            return goal.max(segment);
+        }
+        rest
     }
 
     /// Linux's `sk_stream_is_writeable`: a third of the buffer is free.
@@ -597,22 +630,45 @@ impl World {
             return Err(AGAIN);
         }
         let shared = Arc::clone(&connected.shared);
-        let mut queued = 0;
-        if let Some(host) = self.view() {
-            queued = self.sockets.peek(fd).map_or(0, |socket| match &socket.state {
-                State::Connected(connected) => connected.queued(host),
-                _ => 0,
-            });
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let room = self.takes(fd, limit);
+            let part = &bytes[taken..bytes.len().min(taken + room)];
+            // The rest of this call's bytes follows, too.
+            let follows = more || taken + part.len() < bytes.len();
+            let pushed = self.push(&shared, part, follows);
+            if let Ok(Socket { state: State::Connected(connected), .. }) = self.sockets.socket(fd) {
+                connected.written += pushed as u64;
+                connected.begun += pushed as u64;
+            }
+            self.settle();
+            taken += pushed;
+            if pushed == 0 || pushed < part.len() {
+                break;
+            }
         }
-        let room = limit.saturating_sub(queued) as usize;
-        let taken = self.push(&shared, &bytes[..bytes.len().min(room)], more);
         let short = taken < bytes.len();
+        if short {
+            // Who waits for room holds nothing back.
+            shared.set_more(more);
+            shared.ring();
+        }
         if let Ok(Socket { state: State::Connected(connected), .. }) = self.sockets.socket(fd) {
-            connected.written += taken as u64;
             connected.starved |= short;
         }
         self.settle();
         if taken == 0 && !bytes.is_empty() { Err(AGAIN) } else { Ok(taken) }
+    }
+
+    /// How many bytes a writer may give now.
+    fn takes(&mut self, fd: RawFd, limit: u64) -> usize {
+        let Self { sockets, host, .. } = self;
+        match (sockets.socket(fd), host) {
+            (Ok(Socket { state: State::Connected(connected), .. }), Some(host)) => {
+                connected.takes(host, limit) as usize
+            }
+            _ => 0,
+        }
     }
 
     /// Gives bytes to the worker, a segment's worth at a time.

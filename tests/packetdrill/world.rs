@@ -68,7 +68,8 @@ pub struct World {
     pub wants: Wants,
     /// What descriptors stand for.
     pub sockets: Sockets,
-    host: Option<Host>,
+    /// The stack, from the first socket on.
+    pub host: Option<Host>,
     /// Addresses of the NIC.
     addresses: Vec<IpAddr>,
     endpoints: Vec<EndpointSpec>,

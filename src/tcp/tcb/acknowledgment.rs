@@ -190,8 +190,9 @@ impl Tcb {
         if ack.marked {
             self.answer_mark(now, ack.before);
         }
-        self.reduce(ack, losses, entered);
-        self.tell_controller(ack, losses, was_reducing);
+        let delivered = self.delivered_by(ack);
+        self.reduce(ack, delivered, losses, entered);
+        self.tell_controller(ack, delivered, losses, was_reducing);
         self.recovery.forget_far_point(self.send.una());
         if ack.news.advanced || ack.news.bytes > 0 || answered {
             self.rearm_probe(now);
@@ -412,17 +413,18 @@ impl Tcb {
         }
     }
 
-    /// RFC 9937: how much may be in the network while the window comes down.
-    fn reduce(&mut self, ack: &Ack, losses: Losses, entered: bool) {
-        if !self.recovery.is_reducing() {
-            return;
+    /// RFC 9937 §5 (DeliveredData): bytes whose delivery is news. Without SACK duplicates have told of some before.
+    fn delivered_by(&mut self, ack: &Ack) -> u32 {
+        if self.agreed.sack {
+            return ack.news.bytes;
         }
         let segment_bytes = self.payload_max(0) as u32;
-        let delivered = match self.agreed.sack {
-            true => ack.news.bytes,
-            false => self.recovery.presume_delivered(ack.news.bytes, ack.repeats, segment_bytes),
-        };
-        if delivered > 0 || entered {
+        self.recovery.presume_delivered(ack.news.bytes, ack.repeats, segment_bytes)
+    }
+
+    /// RFC 9937: how much may be in the network while the window comes down.
+    fn reduce(&mut self, ack: &Ack, delivered: u32, losses: Losses, entered: bool) {
+        if self.recovery.is_reducing() && (delivered > 0 || entered) {
             let safe = ack.news.advanced && losses.segments == 0;
             self.update_prr(u64::from(delivered), safe);
         }
@@ -438,7 +440,20 @@ impl Tcb {
         });
     }
 
-    fn tell_controller(&mut self, ack: &Ack, losses: Losses, was_reducing: bool) {
+    /// RFC 3042 §2, RFC 5681 §3.2: duplicates, and blocks beyond a gap, change no window. When the gap is filled, what they
+    /// had told of counts only on a path that is known to reorder, whose window would be held down otherwise: elsewhere a
+    /// gap means loss, and they would come as a burst (RFC 5681 §3.1 has a segment for an ACK; RFC 4653 §3.3 has none).
+    fn grow_by(&mut self, advanced: bool, delivered: u32, recovering: bool) -> u64 {
+        let counts = advanced || self.rack.reorderings() > 0;
+        match (recovering, counts) {
+            (true, _) => self.growth = 0,
+            (false, true) => self.growth += u64::from(delivered),
+            (false, false) => {}
+        }
+        if advanced { std::mem::take(&mut self.growth) } else { 0 }
+    }
+
+    fn tell_controller(&mut self, ack: &Ack, delivered: u32, losses: Losses, was_reducing: bool) {
         let bytes = ack.news.bytes;
         if bytes == 0 {
             return;
@@ -448,8 +463,7 @@ impl Tcb {
         self.delivered_marked += if ack.marked { u64::from(bytes) } else { 0 };
         // Neither in fast recovery nor by what ends it.
         let recovering = was_reducing || self.recovery.is_reducing();
-        self.growth = if recovering { 0 } else { self.growth + u64::from(bytes) };
-        let growth_bytes = if ack.news.advanced { std::mem::take(&mut self.growth) } else { 0 };
+        let growth_bytes = self.grow_by(ack.news.advanced, delivered, recovering);
         let flight_bytes = self.validation.peak();
         let round_start = self.validation.on_ack(RoundAck {
             now,

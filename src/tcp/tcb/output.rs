@@ -217,9 +217,12 @@ impl Tcb {
         let timestamps = self.agreed.timestamps.then(|| self.clock.option(now));
         let (seq, ack, flags) = match reset {
             PendingReset::Answer(seq) => (seq, SeqNum::default(), TcpFlags::RST),
-            PendingReset::Abort => {
+            PendingReset::Abort(expected) => {
                 self.events.push(TcpEvent::Closed(CloseReason::Aborted));
-                (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK)
+                match expected {
+                    Some(seq) => (seq, SeqNum::default(), TcpFlags::RST),
+                    None => (self.send.nxt(), self.receive.nxt(), TcpFlags::RST | TcpFlags::ACK),
+                }
             }
         };
         Some(Outgoing {
@@ -385,6 +388,10 @@ impl Tcb {
         let is_new = self.send.next_new() == Some(index);
         if is_new && self.send.flight() == 0 {
             self.check_validation(now);
+            // RFC 5681 §4.1: by when data was sent last, not by when something arrived.
+            if self.config.restart_after_idle && now.since(self.data_sent_at) > self.rtt.rto() {
+                self.congestion.on_restart(now);
+            }
         }
         self.persist.cut &= !is_new;
         !is_new
@@ -408,6 +415,7 @@ impl Tcb {
         } else {
             self.validation.on_sent(u64::from(self.send.flight()), self.send.nxt());
         }
+        self.data_sent_at = now;
         self.prr.on_sent(bytes.max(1));
         // RFC 6298 §5.1. The first retransmission of a hole gets a whole time-out of its own.
         if !self.timers.is_running(Timer::Retransmit) || (retransmission && is_first) {

@@ -161,6 +161,38 @@ fn an_abort_resets_where_the_peer_knows_of_us() {
 }
 
 #[test]
+fn an_abort_behind_what_was_lost_goes_by_the_peers_word() {
+    let mut script = Script::established(plain());
+    script.queue(2, 100);
+    script.sent();
+    script.arrive(arriving(ACK, 1, 101));
+    while script.tcb.consecutive_timeouts() == 0 {
+        script.pass_to_timer().expect("a timer runs");
+        script.sent();
+    }
+    script.tcb.abort(script.now);
+    let reset = script.sent_one();
+    assert_eq!(
+        (reset.kind, reset.flags, reset.seq),
+        (OutgoingKind::Reset, RST, 101),
+        "what the peer expects"
+    );
+    assert_eq!(script.events().last(), Some(&TcpEvent::Closed(CloseReason::Aborted)));
+
+    // Once something is acknowledged, what is in flight counts as on its way again.
+    let mut script = Script::established(plain());
+    script.queue(2, 100);
+    script.sent();
+    while script.tcb.consecutive_timeouts() == 0 {
+        script.pass_to_timer().expect("a timer runs");
+        script.sent();
+    }
+    script.arrive(arriving(ACK, 1, 101));
+    script.tcb.abort(script.now);
+    assert_eq!(script.sent_one().seq, 201);
+}
+
+#[test]
 fn a_reset_leaves_even_after_the_chunks_are_gone() {
     let mut script = Script::established(plain());
     script.queue(2, 100);

@@ -240,6 +240,25 @@ fn limited_transmit_sends_new_data_on_the_first_duplicates() {
     assert_eq!(script.sent_data(), [(14_601, 1460)]);
     script.arrive(arriving(ACK, 1, 1));
     assert_eq!(script.sent_data(), [(16_061, 1460)]);
+    // It was reordering. What the two duplicates stood for does not grow the window.
+    script.arrive(arriving(ACK, 1, 4_381));
+    assert_eq!(script.tcb.info().cwnd, 14_600 + 1460);
+    // Nor is it taken off what comes next.
+    script.arrive(arriving(ACK, 1, 7_301));
+    assert_eq!(script.tcb.info().cwnd, 14_600 + 3 * 1460);
+}
+
+#[test]
+fn duplicates_before_a_time_out_take_nothing_from_slow_start_behind_it() {
+    let mut script = ten_in_flight(without_sack());
+    script.arrive_times(2, arriving(ACK, 1, 1));
+    while script.tcb.info().counters.timeouts == 0 {
+        script.pass_to_timer().expect("a timer runs");
+        script.sent();
+    }
+    script.arrive_times(2, arriving(ACK, 1, 1));
+    script.arrive(arriving(ACK, 1, 1461));
+    assert_eq!(script.tcb.info().cwnd, 2 * 1460);
 }
 
 #[test]

@@ -34,6 +34,25 @@ fn one_later_segment_is_enough_after_a_quarter_of_a_round_trip() {
 }
 
 #[test]
+fn blocks_beyond_a_gap_grow_the_window_only_on_a_path_that_reorders() {
+    // RFC 3042 §2, and RFC 5681 §3.1.
+    let mut script = Script::established(plain());
+    script.queue(40, 1460);
+    assert_eq!(script.sent_data().len(), 10);
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 4381)]));
+    script.sent();
+    assert_eq!(script.tcb.info().cwnd, 14_600, "no duplicate changes it");
+    script.arrive(arriving(ACK, 1, 4381));
+    assert_eq!(script.tcb.info().cwnd, 14_600 + 1460, "what was news is one segment");
+    script.sent();
+    script.arrive(arriving(ACK, 1, 4381).sack(&[(5841, 8761)]));
+    assert_eq!(script.tcb.info().cwnd, 14_600 + 1460);
+    script.arrive(arriving(ACK, 1, 8761));
+    assert_eq!(script.tcb.info().cwnd, 14_600 + 4 * 1460, "it reorders: all counts, once the gap is filled");
+}
+
+#[test]
 fn what_reordering_waits_for_puts_the_time_out_off() {
     // §8: of the two timers one runs. A path that reorders: RACK waits for a quarter of a round trip, in recovery, too.
     let mut script = Script::established(plain());

@@ -2,6 +2,7 @@
 
 use super::script::{ACK, Script, arriving, modern, plain};
 use crate::base::time::Duration;
+use crate::cc::CongestionAlgorithm;
 use crate::tcp::{CloseReason, OutgoingKind, TcpConfig, TcpEvent, WindowOwner};
 
 #[test]
@@ -79,6 +80,34 @@ fn an_idle_connection_keeps_its_window_for_five_minutes() {
     script.sent();
     assert_eq!(script.tcb.info().cwnd, 14_600, "RFC 7661 §4.4.3: halved after the non-validated period");
     assert_eq!(script.tcb.info().ssthresh, u64::MAX);
+}
+
+#[test]
+fn a_restart_after_a_pause_begins_with_the_initial_window_where_that_is_wanted() {
+    // RFC 5681 §4.1, for each algorithm: whoever does not keep the window.
+    for (name, congestion) in CongestionAlgorithm::ALL {
+        let config = TcpConfig { restart_after_idle: true, congestion: *congestion, ..plain() };
+        let mut script = Script::established(config);
+        script.queue(10, 1460);
+        script.sent();
+        script.pass(20);
+        script.arrive(arriving(ACK, 1, 14_601));
+        let grown = script.tcb.info().cwnd;
+        assert!(grown > 14_600, "{name}");
+        let rto = script.tcb.info().rto.as_millis() as u64;
+        // Not quite a time-out since data was sent; what arrives meanwhile says nothing.
+        script.pass(rto - 25);
+        script.queue(1, 1000);
+        script.sent();
+        assert_eq!(script.tcb.info().cwnd, grown, "{name}");
+        script.pass(20);
+        script.arrive(arriving(ACK, 1, 15_601));
+        script.pass(rto);
+        script.arrive(arriving(ACK, 1, 15_601).payload(100));
+        script.queue(20, 1000);
+        assert_eq!(script.sent_data().len(), 14, "{name}: 14600 bytes");
+        assert_eq!((script.tcb.info().cwnd, script.tcb.info().ssthresh), (14_600, u64::MAX), "{name}");
+    }
 }
 
 #[test]
