@@ -144,6 +144,8 @@ pub struct Connection {
     asked_at: Option<Instant>,
     /// No subflow is left: the end, unless one comes.
     orphan_at: Option<Instant>,
+    /// The peer has joined a subflow when none was left.
+    came_back: bool,
     /// The end at the latest, where the peer seems to be gone and does not say so.
     orphan_latest_at: Option<Instant>,
     fast_close: Option<FastClose>,
@@ -232,6 +234,7 @@ impl Connection {
             data_backoff: 0,
             asked_at: None,
             orphan_at: None,
+            came_back: false,
             orphan_latest_at: None,
             fast_close: None,
             awaited_data: None,

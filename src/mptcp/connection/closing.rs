@@ -265,9 +265,10 @@ impl Connection {
             return self.finish(CloseReason::Finished, cache);
         }
         // Pitfall 49: break before make. A peer that resets or refuses is most likely gone, unless its reset says what only
-        // one says that has the connection (RFC 8684 §3.6). A join that fails gives the connection no more time than it had.
+        // one says that has the connection (RFC 8684 §3.6), or it has come back before: what it says may be stripped on the way,
+        // with the options for want of which it resets. A join that fails gives the connection no more time than it had.
         let alive = words.is_some_and(|words| words.reason.is_of_a_subflow());
-        let gone = matches!(reason, CloseReason::Reset | CloseReason::Refused) && !alive;
+        let gone = matches!(reason, CloseReason::Reset | CloseReason::Refused) && !alive && !self.came_back;
         let patience = if gone { ORPHAN_RESET_TIMEOUT } else { ORPHAN_TIMEOUT };
         let end = now + patience;
         self.orphan_at = Some(self.orphan_at.map_or(end, |at| at.min(end)));

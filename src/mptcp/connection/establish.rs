@@ -285,9 +285,11 @@ impl Connection {
     /// A join is through: it can carry data.
     pub(super) fn join_is_ready(&mut self, index: usize) {
         self.ever_joined = true;
+        let was_orphan = self.orphan_at.is_some();
         (self.orphan_at, self.orphan_latest_at) = (None, None);
         self.note_addresses(index);
         let subflow = &mut self.subflows[index];
+        self.came_back |= was_orphan && matches!(subflow.role, Role::JoinPassive { .. });
         subflow.phase = Phase::Ready;
         subflow.established = true;
         self.events.push_back(ConnectionEvent::SubflowEstablished(subflow.id));

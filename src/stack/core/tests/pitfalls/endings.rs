@@ -466,6 +466,37 @@ fn pitfall_49_a_peer_that_seems_gone_is_waited_for_longer_where_a_join_is_not_an
 }
 
 #[test]
+fn pitfall_49_a_peer_that_has_come_back_once_is_expected_to_come_again() {
+    for by_join in [true, false] {
+        let (mut host, mut peer, mut joined, stream) = two_subflows();
+        for subflow in [&mut peer, &mut joined] {
+            subflow.send(&mut host, NOW, RST | ACK, &[], b"");
+        }
+        host.turn(NOW);
+        let (local, remote) = (Endpoint::new(address(9, 2), 50_002), Endpoint::new(address(2, 2), PORT));
+        let mut again = peer.another(local, remote, 2);
+        let mut now = NOW + Duration::from_secs(2);
+        if by_join {
+            again.join(&mut host, now, 2);
+            again.data_ack(&mut host, now, 0);
+        } else {
+            // A SYN that nothing follows shows little: anybody can have heard the token.
+            again.send(&mut host, now, SYN, &[again.join_syn(2, 77)], b"");
+        }
+        // Something strips what its reset says.
+        again.seq = again.seq + u32::from(!by_join);
+        again.send(&mut host, now, RST | ACK, &[], b"");
+        host.turn(now);
+        now += Duration::from_secs(20);
+        host.turn(now);
+        assert_eq!(stream.state() == StreamState::Open, by_join);
+        host.turn(now + Duration::from_secs(60));
+        assert_eq!(stream.close_reason(), Some(CloseReason::TimedOut), "in the end");
+        host.finish();
+    }
+}
+
+#[test]
 fn the_only_subflow_is_reset_where_options_end_and_tcp_cannot_take_over() {
     let (mut host, mut peer, mut joined, stream) = two_subflows();
     joined.data_ack(&mut host, NOW, 0);
