@@ -316,7 +316,13 @@ impl Subflow {
                     self.reset(now, ResetReason::UnacceptablePerformance.into());
                 }
             }
-            Some(_) => {}
+            // Nothing has been asked yet.
+            Some(doubt) if doubt.unanswered == 0 => {}
+            // Another sign of it: the next question does not wait out its back-off.
+            Some(doubt) => {
+                let next_at = doubt.next_at.min((doubt.asked_at + self.tcb.rto()).max(now));
+                self.doubt = Some(Doubt { next_at, ..doubt });
+            }
         }
     }
 

@@ -247,6 +247,28 @@ fn a_question_whether_a_subflow_lives_is_asked_again_until_it_is_answered() {
 }
 
 #[test]
+fn another_reset_brings_the_next_question_forward() {
+    let (mut host, mut peer, mut joined, _stream) = two_subflows();
+    joined.send(&mut host, NOW, RST | ACK, &[], b"");
+    let (mut now, mut times) = (NOW, Vec::new());
+    for tenth in 0..60 {
+        if tenth == 40 {
+            let local = Endpoint::new(address(9, 1), 50_002);
+            let mut third = peer.another(local, Endpoint::new(address(2, 1), PORT), 1);
+            third.join(&mut host, now, 1);
+            third.send(&mut host, now, RST | ACK, &[], b"");
+        }
+        let said = peer.receive(&mut host, now);
+        if asks(&peer, &said) {
+            times.push(tenth / 10);
+        }
+        now += Duration::from_millis(100);
+    }
+    assert_eq!(times, [1, 3, 4], "and not after 7 s");
+    host.finish();
+}
+
+#[test]
 fn where_the_peer_resets_a_subflow_the_others_are_asked_too() {
     let (mut host, mut peer, mut joined, _stream) = two_subflows();
     joined.send(&mut host, NOW, RST | ACK, &[], b"");
