@@ -8,14 +8,14 @@ CARGO ?= cargo
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-long test-zerocopy packetdrill demo bench bench-quick lint fmt clean
+.PHONY: help deps build test test-long test-zerocopy fuzz packetdrill demo bench bench-quick lint fmt clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## Install the Debian packages that are missing (needs root only then)
 	@missing=; \
-	for package in $(BUILD_PACKAGES) $(TEST_PACKAGES); do \
+	for package in $(BUILD_PACKAGES) $(TEST_PACKAGES) $(EXTRA_PACKAGES); do \
 		status=$$(dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null) || true; \
 		[ "$$status" = installed ] || missing="$$missing $$package"; \
 	done; \
@@ -35,11 +35,17 @@ build: deps ## Build the release binary, target/release/braid
 test: deps ## Check the format, lint, and run every test (as root: those on real veth pairs too)
 	@tests/run short
 
-test-long: deps ## The same with the long forms: more seeds, 1 GiB transfers
+# libFuzzer is written in C++.
+test-long fuzz: EXTRA_PACKAGES := g++
+
+test-long: deps ## The same with the long forms: more seeds, 1 GiB transfers, hours of fuzzing
 	@tests/run long
 
 test-zerocopy: deps ## Only the zero-copy suite: virtio_net and igb in an emulated guest (part of test, too)
 	$(CARGO) test --locked --test zerocopy -- --nocapture
+
+fuzz: deps ## Have a fuzzer look for packets that do harm: [SECONDS=3600] for each target
+	@tests/fuzz/run $(SECONDS)
 
 # PACKETDRILL: the binary. SCRIPTS: a folder of scripts. JSON=1: everything as JSON. DRILL: further words (-v, --filter).
 packetdrill: ## Run packetdrill's scripts against Braid: PACKETDRILL=binary SCRIPTS=folder [JSON=1] (needs root)
