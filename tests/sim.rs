@@ -188,6 +188,11 @@ fn slow_reader() {
 }
 
 #[test]
+fn hostile() {
+    suite(Kind::Hostile);
+}
+
+#[test]
 fn everything() {
     suite(Kind::Everything);
 }

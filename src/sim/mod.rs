@@ -7,6 +7,7 @@
 //! [`check`] (every packet sent), [`progress`] (no transfer stalls), [`trace`], [`host`]; [`scenario`] (what is simulated), [`simulation`] (the loop).
 
 pub mod app;
+pub mod attacker;
 pub mod check;
 pub mod control;
 pub mod event;

@@ -3,6 +3,7 @@
 
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
+use crate::sim::attacker::Attacker;
 use crate::sim::event::EventHeap;
 use crate::sim::losses::SegmentLosses;
 use crate::sim::middlebox::{End, Middlebox, Passed, Station};
@@ -41,6 +42,8 @@ pub struct Link {
     pub b_to_a: PipeConfig,
     /// What stands in the middle and changes packets, in both directions.
     pub middlebox: Middlebox,
+    /// The part of all packets behind which an attacker forges one.
+    pub attacks: f64,
     /// At most how long after the last bit of a packet its completion comes.
     pub completion_delay: Duration,
 }
@@ -103,6 +106,8 @@ pub struct Network {
     wires: Vec<Wire>,
     /// The middlebox of each link.
     stations: Vec<Station>,
+    /// The attacker at each link.
+    attackers: Vec<Option<Attacker>>,
     out: BTreeMap<Nic, PipeId>,
     prng: Prng,
 }
@@ -130,7 +135,11 @@ impl Network {
             }
         }
         let stations = links.iter().map(|link| Station::new(link.middlebox)).collect();
-        Self { wires, stations, out, prng }
+        let attacker = |link: &Link| {
+            (link.attacks > 0.0).then(|| Attacker::new(link.attacks, Prng::new(prng.next_u64())))
+        };
+        let attackers = links.iter().map(attacker).collect();
+        Self { wires, stations, attackers, out, prng }
     }
 
     /// A host transmits a packet. Its completion comes back as an event, also when it is dropped.
@@ -242,9 +251,18 @@ impl Network {
             if self.wires[pipe.0].losses.takes(&packet) {
                 continue;
             }
-            for arrival in fate.iter().filter(|arrival| arrival.damage == damage) {
+            let forged = match &mut self.attackers[pipe.0 / 2] {
+                Some(attacker) if !damaged => attacker.answer(&packet),
+                _ => None,
+            };
+            let arrivals = || fate.iter().filter(|arrival| arrival.damage == damage);
+            for arrival in arrivals() {
                 let packet = packet.clone().into_boxed_slice();
                 events.push(arrival.at, NetworkEvent::Arrived { pipe, packet, damaged }.into());
+            }
+            if let Some((first, forged)) = arrivals().map(|arrival| arrival.at).min().zip(forged) {
+                let packet = forged.into_boxed_slice();
+                events.push(first, NetworkEvent::Arrived { pipe, packet, damaged: false }.into());
             }
         }
         for packet in passed.back {

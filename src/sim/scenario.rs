@@ -55,6 +55,8 @@ pub enum Kind {
     Flaps,
     /// All of it at random, with middleboxes, on up to eight paths.
     Chaos,
+    /// Loss, reordering, duplication and corruption, and an attacker who forges segments of every flow that it sees.
+    Hostile,
 }
 
 impl Kind {
@@ -76,6 +78,7 @@ impl Kind {
         ("policies", Kind::Policies),
         ("flaps", Kind::Flaps),
         ("chaos", Kind::Chaos),
+        ("hostile", Kind::Hostile),
     ];
 
     /// The name.
@@ -210,6 +213,7 @@ impl Scenario {
             a_to_b: PipeConfig::default(),
             b_to_a: PipeConfig::default(),
             middlebox: Middlebox::None,
+            attacks: 0.0,
             completion_delay: Duration::from_micros(50),
         });
         for (side, host) in hosts.iter_mut().enumerate() {
@@ -260,7 +264,7 @@ impl Scenario {
         let bytes = (down_rate / 16).clamp(50_000, 1_500_000);
         let bytes = bytes / 2 + prng.below(bytes);
         scenario.draw_connection(&mut prng, bytes);
-        let everything = kind == Kind::Everything;
+        let everything = matches!(kind, Kind::Everything | Kind::Hostile);
         if kind == Kind::Loss || everything {
             scenario.each_pipe(&mut prng, |pipe, prng| pipe.loss = prng.unit() * 0.05);
         }
@@ -290,6 +294,7 @@ impl Scenario {
             Kind::Everything => scenario.draw_everything(&mut prng, bytes),
             Kind::NicStalls => scenario.draw_stop(&mut prng),
             Kind::Policies => scenario.draw_paths(&mut prng),
+            Kind::Hostile => scenario.draw_attacks(&mut prng),
             Kind::Flaps => scenario.draw_flaps(&mut prng),
             Kind::Chaos
             | Kind::Clean
@@ -505,6 +510,15 @@ impl Scenario {
         }
         for host in &mut self.hosts {
             host.frames = 1024 + prng.below(1024) as usize;
+        }
+    }
+
+    fn draw_attacks(&mut self, prng: &mut Prng) {
+        if prng.chance(0.3) {
+            self.make_plain_tcp();
+        }
+        for link in &mut self.links {
+            link.attacks = prng.unit() * 0.1;
         }
     }
 

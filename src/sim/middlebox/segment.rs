@@ -53,6 +53,20 @@ impl Segment {
         Some(Self { head: frame[..start].to_vec(), ip, tcp, options, payload: bytes[data..].to_vec() })
     }
 
+    /// Control bits.
+    pub const SYN: u8 = 0x02;
+    /// Reset.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgment field counts.
+    pub const ACK: u8 = 0x10;
+
+    /// Leaves nothing of it but its header, with these control bits.
+    pub fn make_bare(&mut self, flags: u8) {
+        self.payload.clear();
+        self.options.clear();
+        self.tcp[13] = flags;
+    }
+
     /// The frame.
     ///
     /// # Panics

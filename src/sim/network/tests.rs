@@ -17,8 +17,15 @@ impl Bench {
     fn new(a_to_b: PipeConfig, completion_delay: Duration) -> Self {
         let nic = |host| Nic { host: HostId(host), port: PortId(0) };
         let b_to_a = a_to_b.clone();
-        let link =
-            Link { a: nic(0), b: nic(1), a_to_b, b_to_a, middlebox: Middlebox::None, completion_delay };
+        let link = Link {
+            a: nic(0),
+            b: nic(1),
+            a_to_b,
+            b_to_a,
+            middlebox: Middlebox::None,
+            attacks: 0.0,
+            completion_delay,
+        };
         let mut caches: Vec<_> = (0..2).map(|_| PoolCache::new(FramePool::new_heap(512))).collect();
         let ports =
             caches.iter_mut().map(|cache| SimPort::new(PortId(0), RingSizes::default(), cache)).collect();
