@@ -46,6 +46,8 @@
 //! - Zero-copy is one choice for the process: one memory region has one mode, so a NIC without it puts all into copy mode.
 //! - The lowest round trip that the scheduler looks for is the one that a segment sent now can expect
 //!   ([`tcp::Tcb::expected_rtt`]), not the smoothed one, which stays as it was on a path that fell idle.
+//! - A decision of that scheduler holds for a run of segments where windows are wide: to decide on each costs as much as to
+//!   write it. The others are asked for each.
 //! - Where there is no core to spare a worker does not spin but sleeps at once, and naps while data arrives in bulk: on a
 //!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
