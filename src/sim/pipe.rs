@@ -46,6 +46,8 @@ pub struct PipeConfig {
     pub queue: QueueLimit,
     /// Probability that a packet is lost.
     pub loss: f64,
+    /// Before that nothing is lost by chance.
+    pub loss_from: Instant,
     /// Probability that a packet arrives late, behind others.
     pub reorder: f64,
     /// How much later at most.
@@ -68,6 +70,7 @@ impl Default for PipeConfig {
             delay: Duration::from_millis(5),
             queue: QueueLimit::Packets(100),
             loss: 0.0,
+            loss_from: Instant::ZERO,
             reorder: 0.0,
             reorder_delay: Duration::from_millis(5),
             duplicate: 0.0,
@@ -228,7 +231,7 @@ impl<T> Pipe<T> {
 
     fn decide(&mut self, leaves: Instant, len: usize) -> Fate {
         // Every choice is drawn for every packet, so that one fault does not shift the others' dice.
-        let lost = self.prng.chance(self.config.loss);
+        let lost = self.prng.chance(self.config.loss) && leaves >= self.config.loss_from;
         let late = self.prng.chance(self.config.reorder);
         let late_by = self.prng.below(self.config.reorder_delay.as_nanos() as u64 + 1);
         let twice = self.prng.chance(self.config.duplicate);

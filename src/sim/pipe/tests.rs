@@ -109,3 +109,15 @@ fn a_seed_repeats() {
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
 }
+
+#[test]
+fn nothing_is_lost_before_losses_begin() {
+    let begin = Instant::from_millis(10);
+    let config = PipeConfig { loss: 1.0, loss_from: begin, ..PipeConfig::default() };
+    let mut pipe = Pipe::new(config, Prng::new(1));
+    for (at, arrives) in [(Instant::from_millis(1), true), (begin, false)] {
+        pipe.offer((), 1_000).expect("room");
+        assert_eq!(!pipe.start(at).expect("the line is free").fate.is_empty(), arrives);
+        pipe.line_free();
+    }
+}
