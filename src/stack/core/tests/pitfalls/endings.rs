@@ -506,7 +506,7 @@ fn pitfall_49_a_peer_that_has_come_back_once_is_expected_to_come_again() {
             again.send(&mut host, now, SYN, &[again.join_syn(2, 77)], b"");
         }
         // Something strips what its reset says.
-        again.seq = again.seq + u32::from(!by_join);
+        again.seq += u32::from(!by_join);
         again.send(&mut host, now, RST | ACK, &[], b"");
         host.turn(now);
         now += Duration::from_secs(20);
