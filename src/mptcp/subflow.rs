@@ -220,7 +220,7 @@ impl Subflow {
 
     /// Nothing is sent and not acknowledged, nor queued.
     pub fn is_idle(&self) -> bool {
-        self.tcb.in_flight() == 0 && self.tcb.unsent() == 0
+        self.queued() == 0
     }
 
     /// It has lately shown life: no time-out has expired, nor has the peer said that its address is gone.
@@ -382,6 +382,17 @@ impl Subflow {
     /// Payload bytes of a full data segment.
     pub fn payload_max(&self, multipath: bool) -> usize {
         self.tcb.payload_max(if multipath { DATA_OPTIONS } else { 0 })
+    }
+
+    /// Bytes that are sent and not acknowledged, or queued.
+    pub fn queued(&self) -> usize {
+        self.tcb.in_flight() + self.tcb.unsent()
+    }
+
+    /// Bytes that the peer's window has left, as it was shown on this subflow. RFC 8684 §3.3.5: a middlebox may show less than
+    /// the peer did.
+    pub fn window_left(&self) -> usize {
+        (self.tcb.peer_window() as usize).saturating_sub(self.queued())
     }
 
     /// Sends `signal` on an ACK soon.

@@ -126,9 +126,10 @@ impl Slot {
 
     fn pump_to_connection(&mut self, stream: &StreamShared, cache: &mut PoolCache) {
         if self.connection.is_closed() {
-            return while let Some(chunk) = stream.take() {
+            while let Some(chunk) = stream.take() {
                 cache.free_chunk(chunk);
-            };
+            }
+            return stream.wake_writer();
         }
         // The flag first: it is about what was pushed before it was set, and no harm to what comes behind.
         let more = stream.has_more();

@@ -69,10 +69,8 @@ impl Connection {
             return None;
         }
         if multipath {
-            // RFC 8684 §3.3.5: the one window, and what this subflow has shown of it.
-            let window = self.send_edge.distance(self.send.next()).max(0) as usize;
-            let queued = subflow.tcb.in_flight() + subflow.tcb.unsent();
-            if window.min((subflow.tcb.peer_window() as usize).saturating_sub(queued)) < segment {
+            // The one window, and what this subflow has shown of it.
+            if self.window_left().min(subflow.window_left()) < segment {
                 return None;
             }
             self.arm_data_timer(now);

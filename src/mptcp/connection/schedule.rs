@@ -114,8 +114,7 @@ impl Connection {
         cache: &mut PoolCache,
     ) -> Scheduled {
         let again = self.send.next_reinjection(self.usable());
-        // RFC 8684 §3.3.5: up to the right edge of the one window, counted from the DATA_ACK.
-        let window = self.send_edge.distance(self.send.next()).max(0) as usize;
+        let window = self.window_left();
         let held = self.holds_back(now);
         let new = self.send.unsent_len().filter(|_| window > 0 && !held);
         let outstanding = self.subflows.len() > 1 && self.send.una().before(self.send.next());
@@ -202,6 +201,11 @@ impl Connection {
             candidates.iter().filter(|candidate| marks.contains(candidate.slot) && candidate.room > 0);
         let limit = marked.map(|candidate| candidate.room).min()?;
         Some((marks, limit))
+    }
+
+    /// RFC 8684 §3.3.5: bytes up to the right edge of the one window, counted from the DATA_ACK.
+    pub(super) fn window_left(&self) -> usize {
+        self.send_edge.distance(self.send.next()).max(0) as usize
     }
 
     fn work(&self, now: Instant, len: usize, reinjection: bool) -> Work {
@@ -359,9 +363,7 @@ impl Connection {
 
 fn seat(index: usize, subflow: &Subflow, port_full: bool) -> Seat {
     let Subflow { tcb, slot, id, .. } = subflow;
-    let queued = tcb.in_flight() + tcb.unsent();
-    // RFC 8684 §3.3.5: what the peer shows on a subflow holds for it, too: a middlebox may show less than the peer did.
-    let shown = (tcb.peer_window() as usize).saturating_sub(queued);
+    let shown = subflow.window_left();
     let idle = subflow.is_idle();
     let segment = subflow.payload_max(true);
     let candidate = Candidate {
@@ -372,7 +374,7 @@ fn seat(index: usize, subflow: &Subflow, port_full: bool) -> Seat {
         srtt: tcb.srtt().unwrap_or_default(),
         rttvar: tcb.rttvar().unwrap_or_default(),
         cwnd: tcb.congestion_window(),
-        in_flight: queued as u64,
+        in_flight: subflow.queued() as u64,
         segment,
     };
     // A window of 0 that was shown here, while another subflow has shown one since, is found out by a segment.

@@ -169,17 +169,17 @@ impl Segment {
 
     /// SYN, with or without ACK.
     pub fn is_syn(&self) -> bool {
-        self.tcp[13] & 0x02 != 0
+        self.tcp[13] & Self::SYN != 0
     }
 
     /// RST.
     pub fn is_reset(&self) -> bool {
-        self.tcp[13] & 0x04 != 0
+        self.tcp[13] & Self::RST != 0
     }
 
     /// ACK.
     pub fn is_ack(&self) -> bool {
-        self.tcp[13] & 0x10 != 0
+        self.tcp[13] & Self::ACK != 0
     }
 
     /// Takes FIN and PSH away: they are for the last of several segments.
