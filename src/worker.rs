@@ -7,6 +7,7 @@
 //! A port that gives back nothing of what it was given for a while has *stalled*: it is a dead path. Control is told, and
 //! what is sent there meanwhile is lost as on any dead path, so that nobody waits for room that never comes.
 
+use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::port::{Port, Steering};
 use crate::stack::stream::{Doorbell, Wake};
@@ -15,7 +16,6 @@ use crate::tcp::TcpConfig;
 use crate::wire::{ChecksumMode, FourTuple};
 use crossbeam::queue::ArrayQueue;
 use std::sync::Arc;
-use std::time::Duration;
 use watch::Watch;
 
 mod watch;

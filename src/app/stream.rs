@@ -550,7 +550,7 @@ impl Runtime {
         first: &[u8],
         timeout: Duration,
     ) -> Result<Stream, ConnectError> {
-        let opening = self.control().open(remote, options, timeout)?;
+        let opening = self.control().open(remote, options, timeout.into())?;
         let stream = Stream::new(opening.stream, opening.tuple, self.pool(), self.control().clone());
         stream.set_write_timeout(Some(timeout));
         let written = (&stream).write_all(first);

@@ -21,7 +21,7 @@ pub struct RateSample {
 impl RateSample {
     /// Bytes a second.
     pub fn bytes_per_second(&self) -> u64 {
-        let nanos = self.interval.as_nanos().max(1);
+        let nanos = u128::from(self.interval.as_nanos()).max(1);
         u64::try_from(u128::from(self.delivered_bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
     }
 }

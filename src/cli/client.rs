@@ -6,13 +6,13 @@ use crate::app::perf::{
     self, ClientOptions, Direction, Family, Net, Output, Parameters, PerfError, Report, Timing,
     error_document, units,
 };
+use crate::base::time::Duration;
 use crate::cli::net::NetArguments;
 use crate::cli::{signals, wrong_usage};
 use crate::runtime::Clock;
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// Seconds of a test when nothing else ends it.
 const TIME_DEFAULT_SECS: u32 = 10;

@@ -4,6 +4,7 @@
 //! Whatever ends it (its own end, an error, Ctrl-C, SIGTERM, a panic), it ends its children and removes lab and files.
 
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::lab::{self, Host, Lab, LabOptions, Rate};
 use crate::runtime::Clock;
 use anyhow::{Context, bail, ensure};
@@ -18,7 +19,6 @@ use std::process::{Child, ExitCode, ExitStatus, Stdio, id};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
-use std::time::Duration;
 
 /// Names of the demo's labs and folders, before the process id.
 const PREFIX: &str = "braid-demo-";
@@ -225,7 +225,7 @@ impl Demo {
         let mut meter = Meter::new(self.clock.now(), self.crossed()?);
         let mut progress = (0, self.clock.now());
         while self.status(client)?.is_none() {
-            sleep(PAUSE);
+            sleep(PAUSE.into());
             let there = fs::metadata(copy).map_or(0, |file| file.len());
             let now = self.clock.now();
             if there > progress.0 {
@@ -269,7 +269,7 @@ impl Demo {
                 "the server does not listen:\n{}",
                 self.folder.read_log(name)
             );
-            sleep(PAUSE);
+            sleep(PAUSE.into());
         }
         Ok(server)
     }
@@ -307,7 +307,7 @@ impl Demo {
         let status = loop {
             match self.status(child)? {
                 Some(status) => break status,
-                None => sleep(PAUSE),
+                None => sleep(PAUSE.into()),
             }
         };
         let logs = || {
@@ -322,7 +322,7 @@ impl Demo {
         let deadline = self.clock.now() + SERVER_LIMIT;
         while self.status(child)?.is_none() {
             ensure!(self.clock.now() < deadline, "the server does not end:\n{}", self.folder.read_log(log));
-            sleep(PAUSE);
+            sleep(PAUSE.into());
         }
         self.finish(child, "server", &[log])
     }

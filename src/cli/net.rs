@@ -3,6 +3,7 @@
 use crate::app::perf::net::congestion_algorithm;
 use crate::app::perf::units::parse_bytes;
 use crate::app::perf::{BraidNet, KernelNet, Net};
+use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::cli::paths::PathArguments;
 use crate::mptcp::{ChecksumPolicy, SchedulerKind};
@@ -13,7 +14,6 @@ use crate::xdp::ZeroCopy;
 use anyhow::anyhow;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use std::time::Duration;
 
 /// The kernel's stacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -38,7 +38,8 @@ impl Autotune {
         if elapsed < round_trip.max(INTERVAL_MIN) {
             return;
         }
-        let product = u128::from(self.bytes) * round_trip.as_nanos() / elapsed.as_nanos().max(1);
+        let product = u128::from(self.bytes) * u128::from(round_trip.as_nanos())
+            / u128::from(elapsed.as_nanos()).max(1);
         let wanted = u64::try_from(product).unwrap_or(u64::MAX).saturating_mul(PRODUCTS);
         // It only grows: what has been promised to the peer holds anyway.
         self.grown = self.grown.max(wanted);

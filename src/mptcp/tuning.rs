@@ -34,10 +34,6 @@ const CORK: u64 = 2;
 const KEEP_ALIVE: u64 = 4;
 const USER_TIMEOUT: u64 = 8;
 
-fn to_nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl Words<TUNING_WORDS> for Tuning {
     fn to_words(&self) -> [u64; TUNING_WORDS] {
         let Self { nodelay, cork, keep_alive, user_timeout } = *self;
@@ -47,8 +43,8 @@ impl Words<TUNING_WORDS> for Tuning {
             | flag(keep_alive.is_some(), KEEP_ALIVE)
             | flag(user_timeout.is_some(), USER_TIMEOUT);
         let KeepAlive { idle, interval, probes } = keep_alive.unwrap_or_default();
-        let user_timeout = to_nanos(user_timeout.unwrap_or_default());
-        [flags, to_nanos(idle), to_nanos(interval), u64::from(probes), user_timeout]
+        let user_timeout = user_timeout.unwrap_or_default().as_nanos();
+        [flags, idle.as_nanos(), interval.as_nanos(), u64::from(probes), user_timeout]
     }
 
     fn from_words(&[flags, idle, interval, probes, user_timeout]: &[u64; TUNING_WORDS]) -> Self {

@@ -3,13 +3,13 @@
 //! may never come.
 
 use super::Limits;
+use crate::base::time::Duration;
 use crate::base::{Instant, Prng};
 use crate::mptcp::addr::ADDRESSES_MAX;
 use crate::stack::{CloseReason, SubflowId};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// The wait after a first failure; it doubles with each further one.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::stack::{CloseReason, Report};
 use crate::wire::FourTuple;
 use crate::wire::mptcp::Token;
 use slotmap::KeyData;
-use std::time::Duration;
 
 mod endpoints;
 mod policies;

@@ -5,12 +5,12 @@ use super::ctl::protocol::{Answer, CONNECTIONS_MAX};
 use super::info::ConnectionStatus;
 use super::local_ports::Key;
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::mptcp::ConnectionDetails;
 use crate::pm::RequestError;
 use crate::stack::WorkerCounters;
 use crossbeam::channel::Sender;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// How long workers have to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);

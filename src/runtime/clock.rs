@@ -19,7 +19,7 @@ impl Clock {
     #[allow(clippy::disallowed_methods)] // As above.
     pub fn now(&self) -> Instant {
         let elapsed = std::time::Instant::now().saturating_duration_since(self.origin);
-        Instant::ZERO + elapsed
+        Instant::ZERO + elapsed.into()
     }
 }
 

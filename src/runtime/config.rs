@@ -2,9 +2,9 @@
 
 use super::ctl::CtlPath;
 use super::paths::PathConfig;
+use crate::base::time::Duration;
 use crate::wire::ChecksumMode;
 use crate::xdp::ZeroCopy;
-use std::time::Duration;
 
 /// How to start a [`super::Runtime`].
 #[derive(Debug, Clone)]

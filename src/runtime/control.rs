@@ -13,6 +13,7 @@ use super::openings::{RESOLVE_TIMEOUT, WAITING_MAX, Waiting, Wanted};
 use super::paths::EndpointConfig;
 use super::stalls::Stalls;
 use super::wake::{WakeFd, readable, sleep};
+use crate::base::time::Duration;
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
 use crate::pm::{LinkEvent, Manager, PmCommand, PortHealth};
@@ -28,7 +29,6 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 mod manage;
 mod observe;

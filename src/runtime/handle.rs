@@ -4,6 +4,7 @@ use super::asks::AskError;
 use super::ctl::protocol::{Answer, CtlRequest, Refusal};
 use super::error::{ConnectError, ListenError};
 use super::info::ConnectionStatus;
+use crate::base::time::Duration;
 use crate::mptcp::SubflowId;
 use crate::pm::SubflowRequest;
 use crate::stack::{AcceptQueue, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
@@ -11,7 +12,6 @@ use crate::wire::FourTuple;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Requests that may wait for the control thread; who comes later waits at the channel.
 const REQUESTS_MAX: usize = 256;
@@ -122,7 +122,7 @@ impl ControlHandle {
         let (done, answer) = bounded(1);
         // A runtime that is shut down has no listeners any more.
         if self.send(Request::Unlisten { id, done }).is_some() {
-            let _ = answer.recv_timeout(UNLISTEN_TIMEOUT);
+            let _ = answer.recv_timeout(UNLISTEN_TIMEOUT.into());
         }
     }
 

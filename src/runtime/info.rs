@@ -1,10 +1,10 @@
 //! What an application, or a user, is told of a connection: the kernel's MPTCP_INFO and more.
 
+use crate::base::time::Duration;
 use crate::mptcp::{ConnectionDetails, FallbackReason, SubflowDetails};
 use crate::pm::{ConnectionView, Limits};
 use crate::wire::FourTuple;
 use crate::wire::mptcp::Token;
-use std::time::Duration;
 
 /// The fields of the kernel's `struct mptcp_info`, with its names (`mptcpi_` left out). All zero but for the bytes where
 /// the connection is plain TCP.
@@ -86,7 +86,7 @@ fn small(count: usize) -> u32 {
 }
 
 fn millis(since: Option<Duration>) -> Option<u64> {
-    since.map(|since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map(Duration::as_millis)
 }
 
 impl ConnectionStatus {

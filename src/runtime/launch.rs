@@ -11,6 +11,7 @@ use super::paths::PathConfig;
 use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
+use crate::base::time::Duration;
 use crate::base::{FramePool, PoolCache, PortId, WorkerId};
 use crate::pm::{Limits, Manager, PmConfig};
 use crate::stack::Doorbell;
@@ -21,7 +22,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// How long a worker spins before it sleeps, where it has a core of its own.
 const IDLE_SPELL: Duration = Duration::from_micros(50);

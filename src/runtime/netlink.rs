@@ -1,5 +1,6 @@
 //! The kernel's links, addresses, routes and neighbours by rtnetlink: [`Netlink`] asks, [`Monitor`] listens.
 
+use crate::base::time::Duration;
 use crate::pm::Prefix;
 use crate::wire::MacAddr;
 use netlink_packet_core::{
@@ -19,7 +20,6 @@ use rustix::net::{RecvFlags, recv};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 /// Room for the longest datagram that the kernel makes of a dump.
 const BUFFER: usize = 64 << 10;

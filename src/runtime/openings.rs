@@ -5,12 +5,12 @@ use super::handle::Opening;
 use super::local_ports::Key;
 use super::network::Way;
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::stack::ConnectOptions;
 use crate::wire::Endpoint;
 use crate::wire::mptcp::AddressId;
 use crossbeam::channel::Sender;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 /// How long a next hop has to answer.
 pub(super) const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);

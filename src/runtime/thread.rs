@@ -3,6 +3,7 @@
 use super::clock::Clock;
 use super::wake::{WakeFd, readable, sleep};
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::stack::Doorbell;
 use crate::worker::{Worker, WorkerHandle};
 use crate::xdp::{XdpPort, XdpSteering};
@@ -10,7 +11,6 @@ use rustix::event::{PollFd, PollFlags};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// How soon to look at transmissions that have not completed: their completion wakes nobody.
 const RECLAIM: Duration = Duration::from_millis(1);
@@ -68,7 +68,7 @@ impl WorkerThread {
                 continue;
             }
             if bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL) {
-                std::thread::sleep(turn.next.map_or(NAP, |next| next.since(now).min(NAP)));
+                std::thread::sleep(turn.next.map_or(NAP, |next| next.since(now).min(NAP)).into());
             } else {
                 self.rest(turn.next);
             }

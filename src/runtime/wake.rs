@@ -1,11 +1,11 @@
 //! Waking a thread that sleeps in poll(2).
 
+use crate::base::time::Duration;
 use crate::stack::stream::Wake;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// An eventfd: whoever polls it returns once it is woken, before or after it began to poll.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Wake for WakeFd {
 
 /// Sleeps until one of `fds` is readable or `timeout` has passed; for ever without one.
 pub(super) fn sleep(fds: &mut [PollFd<'_>], timeout: Option<Duration>) {
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(std::time::Duration::from(timeout)).ok());
     // An error is an interruption by a signal: the caller looks at everything again anyway.
     let _ = poll(fds, timeout.as_ref());
 }

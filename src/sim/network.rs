@@ -298,7 +298,7 @@ impl Network {
         events: &mut EventHeap<E>,
     ) {
         let wire = &mut self.wires[pipe.0];
-        let late = self.prng.below(wire.completion_delay.as_nanos() as u64 + 1);
+        let late = self.prng.below(wire.completion_delay.as_nanos() + 1);
         let at = (leaves + Duration::from_nanos(late)).max(wire.last_completion);
         wire.last_completion = at;
         events.push(at, NetworkEvent::Completed { nic: wire.from, tx }.into());

@@ -233,9 +233,9 @@ impl<T> Pipe<T> {
         // Every choice is drawn for every packet, so that one fault does not shift the others' dice.
         let lost = self.prng.chance(self.config.loss) && leaves >= self.config.loss_from;
         let late = self.prng.chance(self.config.reorder);
-        let late_by = self.prng.below(self.config.reorder_delay.as_nanos() as u64 + 1);
+        let late_by = self.prng.below(self.config.reorder_delay.as_nanos() + 1);
         let twice = self.prng.chance(self.config.duplicate);
-        let twice_after = self.prng.below(self.config.delay.as_nanos() as u64 + 1);
+        let twice_after = self.prng.below(self.config.delay.as_nanos() + 1);
         let damaged = self.prng.chance(self.config.corrupt);
         let corruptible = len.saturating_sub(FIRST_CORRUPTIBLE_BYTE) as u64;
         let at = FIRST_CORRUPTIBLE_BYTE + self.prng.below(corruptible) as usize;

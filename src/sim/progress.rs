@@ -76,7 +76,7 @@ impl ProgressCheck {
                 let allowed = transfer.allowed;
                 let waited = now.since(transfer.since);
                 let percent = waited.as_micros() * 100 / allowed.as_micros().max(1);
-                self.longest_percent = self.longest_percent.max(percent as u64);
+                self.longest_percent = self.longest_percent.max(percent);
                 if waited > allowed {
                     return Err(format!(
                         "connection {number} has stalled for {waited:?}: {} bytes have come, and a path is usable \

@@ -347,7 +347,7 @@ impl<'a> Simulation<'a> {
                 let nic = self.network.destination(pipe);
                 self.hosts[nic.host.0].deliver(nic.port, &packet);
                 // A worker finds packets in batches: it looks a little later than they come.
-                let late = self.prng.below(self.scenario.poll_delay.as_nanos() as u64 + 1);
+                let late = self.prng.below(self.scenario.poll_delay.as_nanos() + 1);
                 self.wake(nic.host, self.now + Duration::from_nanos(late));
             }
         }

@@ -87,7 +87,7 @@ impl Cookie {
 }
 
 fn period_of(now: Instant) -> u64 {
-    now.as_nanos() / PERIOD.as_nanos() as u64
+    now.as_nanos() / PERIOD.as_nanos()
 }
 
 /// The first bytes of the digest: three for the code, one to cover the data with.

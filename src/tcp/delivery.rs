@@ -112,7 +112,7 @@ impl Delivery {
 }
 
 fn ticks(duration: Duration) -> u32 {
-    u32::try_from(duration.as_nanos() / u128::from(TICK_NANOS)).unwrap_or(u32::MAX)
+    u32::try_from(duration.as_nanos() / TICK_NANOS).unwrap_or(u32::MAX)
 }
 
 fn span(ticks: u32) -> Duration {

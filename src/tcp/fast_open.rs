@@ -56,7 +56,7 @@ pub fn fast_open_cookie_age(
 }
 
 fn period_of(now: Instant) -> u64 {
-    now.as_nanos() / PERIOD.as_nanos() as u64
+    now.as_nanos() / PERIOD.as_nanos()
 }
 
 fn code(secret: &[u8; 16], period: u64, client: IpAddr) -> Hmac<Sha256> {

@@ -81,7 +81,7 @@ impl Pacing {
 /// start, where the window doubles in a round trip, and 1.2 times in congestion avoidance (as Linux does it).
 pub(super) fn window_rate(window: u64, ssthresh: u64, srtt: Duration) -> u64 {
     let tenths = if window < ssthresh / 2 { 20 } else { 12 };
-    let nanos = u64::try_from(srtt.as_nanos()).unwrap_or(u64::MAX).max(1);
+    let nanos = srtt.as_nanos().max(1);
     // The window is below 2^31: the product fits.
     window * tenths * 100_000_000 / nanos
 }

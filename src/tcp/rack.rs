@@ -166,7 +166,7 @@ mod tests {
 
     fn window(rack: &mut Rack, recovering: bool, held: u32) -> u64 {
         rack.update_window(recovering, held, RTT, SRTT);
-        rack.window().as_millis() as u64
+        rack.window().as_millis()
     }
 
     /// Tells of reordering.

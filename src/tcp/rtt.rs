@@ -172,7 +172,7 @@ impl RttEstimator {
 }
 
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).min(NANOS_MAX)
+    duration.as_nanos().min(NANOS_MAX)
 }
 
 fn fine(duration: Duration) -> u64 {

@@ -601,7 +601,7 @@ impl Tcb {
     pub fn expected_rtt(&self) -> Option<Duration> {
         let (prompt, shortest) = (self.rtt.prompt()?, self.rtt.shortest()?);
         let window = self.congestion.window().max(1);
-        let queue = prompt.as_nanos() * u128::from(self.send.flight()) / u128::from(window);
+        let queue = u128::from(prompt.as_nanos()) * u128::from(self.send.flight()) / u128::from(window);
         Some(shortest + Duration::from_nanos(u64::try_from(queue).unwrap_or(u64::MAX)))
     }
 

@@ -2,7 +2,7 @@
 //! its path would hang where any other dead path is noticed.
 
 use crate::base::Instant;
-use std::time::Duration;
+use crate::base::time::Duration;
 
 /// How long a NIC may give back nothing of what it was given. The slowest path that is of any use, 64 kbit/s behind a
 /// shaper, takes a fifth of a second over a packet; and after a second TCP has noticed a path that died otherwise.

@@ -23,7 +23,7 @@
 //! `sack FROM TO`, `port N` (of the peer). What leaves is compared in flags, numbers and length; in the rest only where the
 //! line says so. `psh` too is compared only where it is said, or `nopsh`.
 
-use std::time::Duration;
+use braid::base::time::Duration;
 
 /// A packet as a line says it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,12 +13,12 @@ use crate::app::perf::results::{CpuUse, Results};
 use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, prefer_control, wait};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crate::runtime::clock::since_epoch;
 use crossbeam::channel::Receiver;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// How long a server may take from one step of the protocol to the next.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -7,13 +7,13 @@ use crate::app::perf::protocol::{
     RESULTS_MAX, SERVER_ERROR_BYTES, ServerError, State, Violation, frame_json, frame_length,
 };
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crossbeam::channel::{Receiver, Sender, bounded, never};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// How long a write on the control connection may take, and the reading of one message once it has begun.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);

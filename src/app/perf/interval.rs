@@ -2,8 +2,8 @@
 //! counters are inputs.
 
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::stack::stream::SubflowInfo;
-use std::time::Duration;
 
 /// A rest of an interval shorter than this share of it gets no line of its own.
 const SMALLEST_REST: f64 = 0.1;

@@ -4,6 +4,7 @@ use crate::app::perf::error::PerfError;
 use crate::app::perf::kernel::{self, KernelNet, KernelStream};
 use crate::app::{Listener as BraidListener, Stream};
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Clock, Runtime, Stalls};
 use crate::stack::stream::{ConnectionInfo, FastOpenUse, SubflowInfo};
@@ -11,7 +12,6 @@ use crate::stack::{ConnectOptions, FallbackReason, ListenOptions};
 use crate::xdp::PortInfo;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
 
 /// How long a thread that only waits for the end looks away.
 const SLICE: Duration = Duration::from_millis(100);
@@ -93,6 +93,7 @@ impl Net {
         first: &[u8],
         timeout: Duration,
     ) -> Result<Connection, PerfError> {
+        let timeout = timeout.into();
         match self {
             Net::Braid(net) => {
                 Ok(Connection::Braid(net.runtime.connect_with(remote, net.options, first, timeout)?))
@@ -145,6 +146,7 @@ impl Listener {
     /// # Errors
     /// The listener is of no more use, or (the kernel) out of resources for now.
     pub fn accept(&self, timeout: Duration) -> io::Result<Option<Connection>> {
+        let timeout = timeout.into();
         match self {
             Listener::Braid(listener) => Ok(listener.accept(Some(timeout))?.map(Connection::Braid)),
             Listener::Kernel(listener) => Ok(kernel::accept(listener, timeout)?.map(Connection::Kernel)),
@@ -194,6 +196,7 @@ impl Connection {
     /// # Errors
     /// The connection is over.
     pub fn read(&self, buffer: &mut [u8], timeout: Option<Duration>) -> io::Result<Option<usize>> {
+        let timeout = timeout.map(Into::into);
         match self {
             Connection::Braid(stream) => {
                 stream.set_read_timeout(timeout);
@@ -208,6 +211,7 @@ impl Connection {
     /// # Errors
     /// The connection is over.
     pub fn write(&self, bytes: &[u8], timeout: Option<Duration>) -> io::Result<Option<usize>> {
+        let timeout = timeout.map(Into::into);
         match self {
             Connection::Braid(stream) => {
                 stream.set_write_timeout(timeout);
@@ -298,7 +302,7 @@ impl Connection {
     /// kernel's sockets don't tell, so there is nothing to wait for.
     pub fn wait_sent(&self, mut give_up: impl FnMut() -> bool) {
         if let Connection::Braid(stream) = self {
-            while matches!(stream.wait_sent(Some(SLICE)), Ok(false)) && !give_up() {}
+            while matches!(stream.wait_sent(Some(SLICE.into())), Ok(false)) && !give_up() {}
         }
     }
 
@@ -307,7 +311,7 @@ impl Connection {
         if let Connection::Braid(stream) = self {
             stream.close_send();
             // Best effort: a peer that is gone acknowledges nothing.
-            let _ = stream.wait_sent(Some(LINGER));
+            let _ = stream.wait_sent(Some(LINGER.into()));
         }
     }
 

@@ -11,11 +11,11 @@ use crate::app::perf::results::{Results, StreamResult};
 use crate::app::perf::stall_notes::StallNotes;
 use crate::app::perf::stream_task::{Shared, StreamTask, Work};
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crate::stack::stream::FastOpenUse;
 use crossbeam::channel::{Receiver, Sender, after, never, select};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// How long senders may take to hand over their last block, and, where they half-close, to see it acknowledged.
 pub const SENDERS_PATIENCE: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub fn wait(
     clock: Clock,
     deadline: Option<Instant>,
 ) -> Wake {
-    let timeout = deadline.map_or_else(never, |deadline| after(deadline.since(clock.now())));
+    let timeout = deadline.map_or_else(never, |deadline| after(deadline.since(clock.now()).into()));
     select! {
         recv(events) -> event => event.map_or(Wake::Interrupted, Wake::Event),
         recv(interrupt.channel()) -> _ => Wake::Interrupted,
@@ -231,7 +231,7 @@ impl Run {
         let now = self.clock.now();
         self.shared.stop();
         while !self.have_ended(true) && self.clock.now().since(now) < patience {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1).into());
         }
         let (last, totals) = self.meter.finish(now, &self.samples());
         self.totals = Some(totals);

@@ -8,6 +8,7 @@ use crate::app::perf::protocol::{COOKIE_BYTES, Cookie, State};
 use crate::app::perf::report::{Output, Report, print};
 use crate::app::perf::run::Timing;
 use crate::app::perf::session::Session;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crossbeam::channel::{Sender, bounded};
 use std::collections::HashMap;
@@ -16,7 +17,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
-use std::time::Duration;
 
 /// Tests that run at the same time; one more client is told to try again later.
 const TESTS_MAX: usize = 64;
@@ -123,7 +123,7 @@ pub fn serve(net: Net, options: ServerOptions, clock: Clock, interrupt: Interrup
                 Ok(None) => {}
                 Err(error) => {
                     complain(&format!("cannot accept a connection: {error}"));
-                    std::thread::sleep(ACCEPT_RETRY);
+                    std::thread::sleep(ACCEPT_RETRY.into());
                 }
             }
         }

@@ -14,10 +14,10 @@ use crate::app::perf::run::{Run, SENDERS_HASTE, SENDERS_PATIENCE, Timing, Wake, 
 use crate::app::perf::server::{Arrived, FileLease, Shared};
 use crate::app::perf::stream_task::Work;
 use crate::base::Instant;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crate::runtime::clock::since_epoch;
 use crossbeam::channel::{Receiver, select};
-use std::time::Duration;
 
 /// How long a client may take from one step of the protocol to the next.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -145,7 +145,7 @@ impl Session<'_> {
         parameters: &Parameters,
     ) -> Result<Vec<Connection>, PerfError> {
         let mut arrived: Vec<Arrived> = Vec::with_capacity(parameters.streams());
-        let timeout = crossbeam::channel::after(STEP_TIMEOUT);
+        let timeout = crossbeam::channel::after(STEP_TIMEOUT.into());
         while arrived.len() < parameters.streams() {
             select! {
                 recv(self.arrivals) -> connection => match connection {

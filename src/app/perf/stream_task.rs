@@ -8,13 +8,13 @@ use crate::app::perf::parameters::Parameters;
 use crate::app::perf::payload::{Sink, Source};
 use crate::base::Instant;
 use crate::base::pool::FRAME_SIZE;
+use crate::base::time::Duration;
 use crate::runtime::Clock;
 use crossbeam::channel::Sender;
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 /// How long a thread waits for data or room before it looks whether the test is still on.
 const SLICE: Duration = Duration::from_millis(100);
@@ -301,7 +301,7 @@ impl Worker {
     /// whoever used it, and is not the peer's to see.
     fn send_in_place(&self, stream: &Stream, mut source: Option<&mut Source>) -> Result<(), PerfError> {
         let mut pace = Pace::new(&self.shared);
-        stream.set_write_timeout(Some(SLICE));
+        stream.set_write_timeout(Some(SLICE.into()));
         let pattern: [u8; FRAME_SIZE] = std::array::from_fn(|place| place as u8);
         let mut allowance = 0;
         loop {
@@ -379,7 +379,7 @@ impl Worker {
     }
 
     fn receive_chunks(&self, stream: &Stream, mut sink: Option<&mut Sink>) -> Result<(), PerfError> {
-        stream.set_read_timeout(Some(SLICE));
+        stream.set_read_timeout(Some(SLICE.into()));
         while !self.shared.closing() {
             match in_time(stream, stream.recv_chunk()).map_err(|error| self.broken(error))? {
                 None => {}
@@ -436,7 +436,7 @@ impl Pace {
             if shared.stopped() {
                 return false;
             }
-            std::thread::sleep(PACE);
+            std::thread::sleep(PACE.into());
         }
         true
     }

@@ -181,7 +181,7 @@ impl Server {
         let mut fds: Vec<PollFd<'_>> = [listener, wake].into_iter().chain(clients).collect();
         // A line that has come whole already is not announced again.
         let timeout = self.clients.iter().any(|client| client.is_open() && client.input.contains(&b'\n'));
-        crate::runtime::wake::sleep(&mut fds, timeout.then_some(std::time::Duration::ZERO));
+        crate::runtime::wake::sleep(&mut fds, timeout.then_some(crate::base::time::Duration::ZERO));
         (!fds[0].revents().is_empty(), fds[2..].iter().map(PollFd::revents).collect())
     }
 

@@ -1,10 +1,10 @@
 //! Against the kernel, in network namespaces of the test's own.
 
 use super::*;
+use crate::base::time::Duration;
 use crate::pm::Prefix;
 use crate::runtime::netns::{Host, ip, joined};
 use crate::runtime::wake::{readable, sleep};
-use std::time::Duration;
 
 const PORT: PortId = PortId(0);
 

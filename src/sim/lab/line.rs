@@ -160,7 +160,7 @@ impl Line {
             free_at: 0,
             backlog_max: 0,
             mark_above: 0,
-            delay: delay.as_nanos() as u64,
+            delay: delay.as_nanos(),
             nanos_a_byte: 0,
             is_special: false,
             queue_drops: 0,
@@ -272,7 +272,7 @@ impl Line {
 
     /// Another delay from now on. Packets may overtake those that were sent before.
     pub fn set_delay(&mut self, delay: Duration) {
-        self.delay = delay.as_nanos() as u64;
+        self.delay = delay.as_nanos();
     }
 
     /// Another rate for what comes from now on; `rate_bps` is at least 1.

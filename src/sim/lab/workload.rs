@@ -19,7 +19,7 @@ pub fn permutation(hosts: usize, subflows: usize, starts_within: Duration, seed:
     assert!(hosts > 1, "a permutation needs at least two hosts");
     let mut prng = Prng::new(seed);
     let to = derangement(hosts, &mut prng);
-    let within = starts_within.as_nanos().max(1) as u64;
+    let within = starts_within.as_nanos().max(1);
     let flow = |(from, to)| bulk(from, to, subflows, Instant::from_nanos(prng.below(within)));
     to.into_iter().enumerate().map(flow).collect()
 }
@@ -31,7 +31,7 @@ pub fn permutation(hosts: usize, subflows: usize, starts_within: Duration, seed:
 pub fn random(hosts: usize, subflows: usize, starts_within: Duration, seed: u64) -> Vec<FlowSpec> {
     assert!(hosts > 1, "a flow needs two hosts");
     let mut prng = Prng::new(seed);
-    let within = starts_within.as_nanos().max(1) as u64;
+    let within = starts_within.as_nanos().max(1);
     let flow = |from| {
         let other = prng.below(hosts as u64 - 1) as usize;
         let to = if other < from { other } else { other + 1 };

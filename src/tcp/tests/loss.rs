@@ -331,7 +331,7 @@ fn a_time_out_spares_what_was_sent_lately() {
     script.sent();
     script.pass_to_timer();
     assert!(script.sent_one().retransmission, "the loss probe");
-    let left = script.tcb.poll_timeout().expect("the time-out").since(script.now).as_millis() as u64;
+    let left = script.tcb.poll_timeout().expect("the time-out").since(script.now).as_millis();
     script.pass(left - 1);
     script.queue(2, 1000);
     assert_eq!(script.sent_data().len(), 2);

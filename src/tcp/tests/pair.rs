@@ -270,7 +270,7 @@ impl Pair {
                 1 + usize::from(self.prng.chance(self.link.duplication))
             };
             for _ in 0..copies {
-                let jitter = self.prng.below(self.link.jitter.as_nanos() as u64 + 1);
+                let jitter = self.prng.below(self.link.jitter.as_nanos() + 1);
                 segment.at = self.now + self.link.delay + Duration::from_nanos(jitter);
                 self.flying.push(segment.clone());
             }

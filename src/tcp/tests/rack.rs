@@ -65,7 +65,7 @@ fn what_reordering_waits_for_puts_the_time_out_off() {
     script.arrive(arriving(ACK, 1, 2001).sack(&[(3001, 10_001)]));
     assert_eq!(script.pass_to_timer(), Some(ms(5)));
     assert_eq!(script.sent_data(), [(2001, 1000)]);
-    let rto = script.tcb.info().rto.as_millis() as u64;
+    let rto = script.tcb.info().rto.as_millis();
     // For each that arrives another may leave (RFC 9937).
     script.arrive(arriving(ACK, 1, 2001).sack(&[(3001, 12_001)]));
     // The retransmission is lost, too. Shortly before the time-out two more leave, of which only the second arrives.

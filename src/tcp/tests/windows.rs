@@ -94,7 +94,7 @@ fn a_restart_after_a_pause_begins_with_the_initial_window_where_that_is_wanted()
         script.arrive(arriving(ACK, 1, 14_601));
         let grown = script.tcb.info().cwnd;
         assert!(grown > 14_600, "{name}");
-        let rto = script.tcb.info().rto.as_millis() as u64;
+        let rto = script.tcb.info().rto.as_millis();
         // Not quite a time-out since data was sent; what arrives meanwhile says nothing.
         script.pass(rto - 25);
         script.queue(1, 1000);

@@ -145,7 +145,7 @@ fn pitfall_40_a_data_fin_alone_is_repeated_after_one_time_out() {
         times.extend(said.iter().any(ends).then(|| (now - NOW).as_millis()));
         now += Duration::from_millis(10);
     }
-    let waits: Vec<u128> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let waits: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
     // With nothing measured the time-out is the first one, of a second.
     assert_eq!(waits, [waits[0], waits[0], 2 * waits[0]], "{times:?}");
     host.finish();
