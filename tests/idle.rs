@@ -165,9 +165,12 @@ fn cost(count: usize, mptcp: bool) -> usize {
             run(&mut now, &mut hosts, 4);
             hosts[1 - asking].read(BATCH);
         }
+        // A thousand a second: the others rest by then.
+        run(&mut now, &mut hosts, 90);
     }
-    // Delayed acknowledgments and the last figures.
-    run(&mut now, &mut hosts, 300);
+    // Delayed acknowledgments, the last figures, and the second after which they are put to sleep.
+    run(&mut now, &mut hosts, 2500);
+    assert!(hosts.iter().all(|host| host.stack.asleep_count() == count), "all rest");
     let grown = resident().saturating_sub(before);
     let [client, server] = &hosts;
     assert_eq!((client.stack.connection_count(), server.stack.connection_count()), (count, count));

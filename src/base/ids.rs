@@ -1,9 +1,10 @@
 //! Small identifiers, each of its own type so that they cannot be mixed up.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A NIC that Braid is attached to: its place in the list of ports that the process was started with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortId(pub u16);
 
 /// A worker thread (or, in the simulator, a worker of a host).

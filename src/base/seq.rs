@@ -1,15 +1,16 @@
 //! Sequence numbers: [`SeqNum`], TCP's 32 bits that wrap (RFC 9293 §3.4), and [`DataSeq`], MPTCP's 64 bits
 //! (RFC 8684 §3.3). Both compare by signed distance, so that a wrap is nothing special.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
 /// A TCP sequence number. Ordered by signed distance: meaningful for numbers within 2^31 of each other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct SeqNum(u32);
 
 /// An MPTCP data sequence number, always 64 bits here; [`DataSeq::expand`] makes one from 32 bits on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct DataSeq(u64);
 
 impl SeqNum {

@@ -4,12 +4,13 @@
 //! A [`Duration`] is eight bytes, half of the standard library's, and so is an `Option<Instant>`: a connection has some
 //! eighty of them, and rests most of its life.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::{Add, AddAssign, Div, Mul, Sub, SubAssign};
 
 /// A span of time, in nanoseconds. 584 years are the most: what is longer is that long, and means "never".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Duration(u64);
 
 impl Duration {
@@ -169,7 +170,7 @@ impl fmt::Debug for Duration {
 
 /// A point in time, in nanoseconds since the caller's origin.
 // One more than that, so that zero is left to say `None`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Instant(NonZeroU64);
 
 impl Instant {

@@ -7,9 +7,10 @@
 //! for each acknowledged byte.
 
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// A congestion control algorithm that couples a connection's subflows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CoupledAlgorithm {
     /// Linked increases (RFC 6356).
     Lia,
@@ -39,7 +40,7 @@ pub struct PathSnapshot {
 }
 
 /// What a subflow's window goes by.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Coupling {
     /// Growth for each acknowledged byte, whatever the window is.
     pub growth: f64,

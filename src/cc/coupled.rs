@@ -4,9 +4,10 @@
 use crate::base::Instant;
 use crate::cc::couple::{CoupledAlgorithm, Coupling};
 use crate::cc::{AckSample, Controller, Window, slow_start};
+use serde::{Deserialize, Serialize};
 
 /// Bytes that were acknowledged since the last loss, and between the last two: OLIA's l.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LossHistory {
     /// Since the last loss.
     pub since_bytes: u64,
@@ -15,7 +16,7 @@ pub struct LossHistory {
 }
 
 /// A coupled window.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Coupled {
     algorithm: CoupledAlgorithm,
     window: Window,

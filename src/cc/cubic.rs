@@ -5,6 +5,7 @@ use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::cc::hystart::HyStart;
 use crate::cc::{AckSample, Controller, Window};
+use serde::{Deserialize, Serialize};
 
 /// RFC 9438 §4.6: the multiplicative decrease; seven tenths where bytes are counted.
 const BETA: f64 = 0.7;
@@ -14,7 +15,7 @@ const C: f64 = 0.4;
 const ALPHA: f64 = 3.0 * (1.0 - BETA) / (1.0 + BETA);
 
 /// A stage of congestion avoidance, from one congestion event to the next.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Epoch {
     start: Instant,
     /// Seconds until the curve is back at `w_max`.
@@ -26,7 +27,7 @@ struct Epoch {
 }
 
 /// What a congestion event changes, to go back to when it was none (RFC 9438 §4.9.2).
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Saved {
     cwnd_prior: f64,
     w_max: Option<f64>,
@@ -34,7 +35,7 @@ struct Saved {
 }
 
 /// CUBIC.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Cubic {
     window: Window,
     slow_start: HyStart,

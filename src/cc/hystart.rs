@@ -3,6 +3,7 @@
 
 use crate::base::time::Duration;
 use crate::cc::{AckSample, Window, slow_start};
+use serde::{Deserialize, Serialize};
 
 /// RFC 9406 §4.3: the tuning constants.
 const MIN_RTT_THRESH: Duration = Duration::from_millis(4);
@@ -12,7 +13,7 @@ const N_RTT_SAMPLE: u32 = 8;
 const CSS_GROWTH_DIVISOR: u64 = 4;
 const CSS_ROUNDS: u32 = 5;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// The window doubles each round trip.
     SlowStart,
@@ -23,7 +24,7 @@ enum Phase {
 }
 
 /// The state of the first slow start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct HyStart {
     phase: Phase,
     /// The shortest round trip of the last round and of this one.

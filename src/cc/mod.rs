@@ -22,9 +22,10 @@ pub use sample::{AckSample, RateSample};
 pub use window::Window;
 
 use crate::base::Instant;
+use serde::{Deserialize, Serialize};
 
 /// The congestion control algorithm of a connection's subflows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum CongestionAlgorithm {
     /// NewReno (RFC 5681, RFC 6582).
     #[default]
@@ -119,7 +120,7 @@ pub trait Controller {
 }
 
 /// The algorithm of one subflow. An enum: the choice is made once a connection, and calls stay static.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum CongestionControl {
     /// NewReno.
     Reno(Reno),

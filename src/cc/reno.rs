@@ -3,9 +3,10 @@
 
 use crate::base::Instant;
 use crate::cc::{AckSample, Controller, Window, slow_start};
+use serde::{Deserialize, Serialize};
 
 /// NewReno.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reno {
     window: Window,
     /// Bytes acknowledged in congestion avoidance that have not added a segment to the window yet.

@@ -2,10 +2,11 @@
 //! trips (HyStart++, wVegas) or rates (BBR).
 
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// How fast the network delivered the segments that an acknowledgment is about
 /// (draft-cheng-iccrg-delivery-rate-estimation-02 §3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RateSample {
     /// Bytes delivered over the interval.
     pub delivered_bytes: u64,

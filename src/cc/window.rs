@@ -1,10 +1,12 @@
 //! The congestion window and the slow start threshold, with the limits that every algorithm keeps.
 
+use serde::{Deserialize, Serialize};
+
 /// Sequence numbers compare within 2^31, so what is in flight has to stay well below that.
 const WINDOW_MAX: u64 = 1 << 30;
 
 /// A congestion window in bytes, with its slow start threshold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Window {
     cwnd: u64,
     ssthresh: u64,

@@ -6,6 +6,7 @@ use crate::base::time::Duration;
 use crate::mptcp::crypto::Keys;
 use crate::wire::Endpoint;
 use crate::wire::mptcp::{AddAddr, AddressId};
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Addresses that one connection announces, and that it takes from its peer. More are ignored.
@@ -15,7 +16,7 @@ const ANNOUNCEMENTS_MAX: u32 = 5;
 /// The wait for an echo the first two times; then doubled each time.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Announcement {
     id: AddressId,
     addr: IpAddr,
@@ -37,7 +38,7 @@ pub enum News {
 }
 
 /// The addresses of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Addresses {
     ours: Vec<Announcement>,
     /// Ids of ours that the peer knows from joins alone.

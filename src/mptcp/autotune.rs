@@ -6,6 +6,7 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// What a window is at the start, and never less.
 const LIMIT_MIN: u64 = 1 << 20;
@@ -16,7 +17,7 @@ const PRODUCTS: u64 = 4;
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 
 /// The window's tuner of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Autotune {
     grown: u64,
     since: Option<Instant>,

@@ -3,9 +3,10 @@
 
 use crate::base::{DataSeq, Instant};
 use crate::mptcp::Tuning;
+use serde::{Deserialize, Serialize};
 
 /// The state of one connection's batching.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Batching {
     nagle: bool,
     cork: bool,

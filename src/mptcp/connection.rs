@@ -28,6 +28,7 @@ use crate::mptcp::{
 use crate::tcp::{Tcb, TcpConfig, WindowOwner};
 use crate::wire::mptcp::ShortOrLong;
 use crate::wire::{FourTuple, Mss, Packet};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -67,7 +68,7 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(60);
 const ORPHAN_RESET_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Where the connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Mode {
     /// Our SYN offers MPTCP.
     Offering,
@@ -80,7 +81,7 @@ enum Mode {
 }
 
 /// How far our side of the data stream is closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum SendSide {
     /// The application may write.
     Open,
@@ -93,7 +94,7 @@ enum SendSide {
 }
 
 /// A connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Connection {
     options: ConnectOptions,
     tcp: TcpConfig,

@@ -3,11 +3,12 @@
 use crate::base::DataSeq;
 use crate::wire::mptcp::{AddressId, Key, Token};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 
 /// A key with what RFC 8684 §3.1 derives from it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyMaterial {
     /// The key.
     pub key: Key,

@@ -3,6 +3,7 @@
 
 use crate::base::pool::TINY;
 use crate::base::{Chunk, DataSeq, PoolCache};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Chunks that may wait for a gap to be filled. Beyond it a chunk is dropped and counted: the peer, which gets no
@@ -21,14 +22,16 @@ struct Run {
 }
 
 /// The receive queue of a connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ReceiveQueue {
     /// The next byte expected: what DATA_ACK says.
     next: DataSeq,
     /// In order, for the application.
+    #[serde(skip)]
     ready: VecDeque<Chunk>,
     ready_bytes: u64,
     /// Behind gaps, in order, apart from each other.
+    #[serde(skip)]
     runs: Vec<Run>,
     out_of_order: usize,
     /// Tiny chunks among them that came since they were packed together last.
@@ -36,6 +39,7 @@ pub struct ReceiveQueue {
     /// The same of `ready`.
     loose_ready: usize,
     /// Emptied queues of runs, to use again without an allocation.
+    #[serde(skip)]
     spare: Vec<VecDeque<Chunk>>,
     /// The data sequence number of the peer's DATA_FIN, once known.
     fin: Option<DataSeq>,
@@ -69,6 +73,16 @@ impl ReceiveQueue {
     /// The next byte expected.
     pub fn next(&self) -> DataSeq {
         self.next
+    }
+
+    /// Lets go of the room that was kept for data out of order.
+    pub fn forget_spare(&mut self) {
+        self.spare.clear();
+    }
+
+    /// Whether no data are held.
+    pub fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.runs.is_empty()
     }
 
     /// Bytes in order that the application has not taken.

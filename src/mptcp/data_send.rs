@@ -3,10 +3,11 @@
 
 use crate::base::{Chunk, DataSeq, FramePool, PoolCache};
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Why a piece waits to be sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Again {
     /// It does not.
     No,
@@ -34,7 +35,7 @@ impl Entry {
 }
 
 /// The send queue of a connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct SendQueue {
     /// The oldest byte that is not data-acknowledged.
     una: DataSeq,
@@ -42,6 +43,7 @@ pub struct SendQueue {
     next: DataSeq,
     /// Behind the last byte from the application.
     end: DataSeq,
+    #[serde(skip)]
     entries: VecDeque<Entry>,
     /// How many entries, from the front, were sent.
     sent: usize,

@@ -7,6 +7,7 @@ use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{State, TcpInfo};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{FourTuple, Mss};
+use serde::{Deserialize, Serialize};
 
 /// A connection, as its worker sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +82,7 @@ pub struct SubflowDetails {
 }
 
 /// When data moved last.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Activity {
     /// It was sent.
     pub sent: Option<Instant>,

@@ -4,9 +4,10 @@ use crate::mptcp::{FallbackReason, Path, SubflowId};
 use crate::tcp::{CloseReason, TcpInfo};
 use crate::wire::mptcp::{AddressId, MpTcpRst};
 use crate::wire::{Endpoint, FourTuple, Mss};
+use serde::{Deserialize, Serialize};
 
 /// What happened, for the worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectionEvent {
     /// The first handshake is over, or began with data (RFC 7413).
     Established,
@@ -46,7 +47,7 @@ pub enum ConnectionEvent {
     Closed(CloseReason),
 }
 /// Figures of a subflow, dead or alive.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct SubflowFigures {
     /// Its name.
     pub id: SubflowId,
@@ -65,7 +66,7 @@ pub struct SubflowFigures {
 }
 
 /// What peers did that they should not, by kind.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Misbehaviour {
     /// Mappings that contradict earlier ones.
     pub mapping_conflicts: u64,

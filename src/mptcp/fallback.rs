@@ -3,10 +3,11 @@
 use crate::base::time::Duration;
 use crate::base::{DataSeq, Instant};
 use crate::mptcp::SubflowId;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why a connection is plain TCP although MPTCP was wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FallbackReason {
     /// Nobody asked for MPTCP here (`--plain-tcp`).
     NotWanted,
@@ -82,7 +83,7 @@ const FAIL_REPEATS: u32 = 6;
 /// A checksum has failed on the only subflow: nothing of the peer's data can be believed until it says, by an infinite
 /// mapping, that we shall take what comes as it is. Until then every ACK of ours carries MP_FAIL. Our own data goes on
 /// as before: the two directions fall back apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The subflow.
     pub subflow: SubflowId,
@@ -109,7 +110,7 @@ impl Failure {
 
 /// What our segments still say after we have fallen back, until the peer is seen to know it: the infinite mapping of our
 /// data. Nothing else on such a segment is MPTCP's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Farewell {
     /// The data sequence number of the oldest byte that the peer has not acknowledged as data, and where that byte lies in
     /// the subflow (RFC 8684 §3.7: the mapping acts retroactively).

@@ -5,6 +5,7 @@
 use crate::base::{Chunk, DataSeq, FramePool, Instant, PoolCache};
 use crate::mptcp::mapping::{Mapping, MappingError, MappingTable};
 use crate::wire::checksum;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Bytes that wait for their mapping, or for the rest of it.
@@ -27,9 +28,10 @@ pub enum Delivery {
 }
 
 /// The receiving side of one subflow.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Inbound {
     mappings: MappingTable,
+    #[serde(skip)]
     held: VecDeque<Held>,
     held_bytes: usize,
     /// Offset behind the last byte that was given.
@@ -44,6 +46,11 @@ impl Inbound {
     /// Offset behind the last byte that was given.
     pub fn delivered(&self) -> u64 {
         self.delivered
+    }
+
+    /// Whether no bytes are held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// Bytes that are held although the next one has no mapping, and since when that is so.

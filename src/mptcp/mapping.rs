@@ -3,6 +3,7 @@
 
 use crate::base::DataSeq;
 use crate::wire::mptcp::dss_checksum;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Mappings that a subflow keeps. A peer that maps every segment on its own has as many as segments in flight; full,
@@ -10,7 +11,7 @@ use std::collections::VecDeque;
 pub const MAPPINGS_MAX: usize = 8192;
 
 /// `len` bytes from `offset` of the subflow's stream are the bytes from `data_seq` of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapping {
     /// Offset in the subflow's stream: 0 is the first byte after the SYN.
     pub offset: u64,
@@ -55,7 +56,7 @@ pub enum MappingError {
 }
 
 /// The mappings that cover bytes not yet passed on, in order of offset, without overlap.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct MappingTable {
     table: VecDeque<Mapping>,
 }

@@ -1,5 +1,7 @@
 //! One connection over its subflows (RFC 8684), sans-IO. Read `connection.rs` first.
 
+use serde::{Deserialize, Serialize};
+
 pub mod addr;
 pub mod autotune;
 pub mod batching;
@@ -33,5 +35,5 @@ pub use sched::SchedulerKind;
 pub use tuning::Tuning;
 
 /// Names a subflow of one connection; counts up, never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SubflowId(pub u32);

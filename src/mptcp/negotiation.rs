@@ -3,12 +3,13 @@
 
 use crate::mptcp::{ChecksumPolicy, ConnectOptions};
 use crate::wire::mptcp::{CapableFlags, Key, MpCapable, VERSION};
+use serde::{Deserialize, Serialize};
 
 /// Flags D to H: the algorithms that a host proposes or has chosen.
 const ALGORITHMS: u8 = 0x1f;
 
 /// Our side of it, and how far it has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Negotiation {
     policy: ChecksumPolicy,
     no_join_here: bool,

@@ -7,10 +7,11 @@ use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::sched::SchedulerKind;
 use crate::tcp::TcpConfig;
 use crate::wire::{FourTuple, LinkHeader, Mss};
+use serde::{Deserialize, Serialize};
 
 /// How packets of a subflow leave: the NIC and the link header. The control thread makes it from routes and
 /// neighbours; a passive subflow answers the way its SYN came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path {
     /// The NIC.
     pub port: PortId,
@@ -21,7 +22,7 @@ pub struct Path {
 }
 
 /// Whether mappings carry checksums (RFC 8684 §3.1, flag A). They are used if either host requires them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum ChecksumPolicy {
     /// Only if the peer requires them: the payload has TCP's checksum already, and a middlebox that changes it is rare.
     #[default]
@@ -42,7 +43,7 @@ impl ChecksumPolicy {
 }
 
 /// How to open a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectOptions {
     /// Offer MPTCP (or be plain TCP).
     pub mptcp: bool,

@@ -12,6 +12,7 @@ use crate::wire::mptcp::{
     ResetReason, ShortOrLong, VERSION, dss_checksum,
 };
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 
 /// Option bytes that MPTCP adds to a data segment at most: a DSS with 64-bit DATA_ACK and 64-bit mapping, with or without
 /// its checksum.
@@ -93,7 +94,7 @@ pub struct Data {
 }
 
 /// What a reset of ours says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetWords {
     /// Why.
     pub reason: ResetReason,

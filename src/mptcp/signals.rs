@@ -4,6 +4,7 @@
 use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::wire::MptcpOption;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Signals that wait at most. Beyond it the newest is dropped: announcements are repeated until they are echoed, and
@@ -14,7 +15,7 @@ const SIGNALS_MAX: usize = 64;
 const IN_A_ROW_MAX: u8 = 2;
 
 /// The signals of one subflow.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SignalQueue {
     queue: VecDeque<MptcpOption>,
     /// Segments in a row that were sent for a signal alone.

@@ -15,12 +15,13 @@ use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
 use crate::wire::mptcp::{AddressId, ResetReason, ShortOrLong};
 use crate::wire::{FourTuple, MptcpOption, SegmentRepr};
+use serde::{Deserialize, Serialize};
 
 /// Between signals where no round trip was measured.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a subflow came about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
     /// The first one, by MP_CAPABLE (or a plain TCP connection).
     Initial,
@@ -41,7 +42,7 @@ pub enum Role {
 }
 
 /// Where a subflow stands as MPTCP sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// The three-way handshake runs.
     Handshake,
@@ -80,21 +81,21 @@ const DOUBTS_MAX: u32 = 3;
 const DEAF_ANSWERS: u32 = 2;
 
 /// The probing of a stale path.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Probing {
     asked_at: Option<Instant>,
     next_at: Instant,
 }
 
 /// The wait for an answer on a path that the peer says is gone.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Removal {
     asked_at: Instant,
     ends_at: Instant,
 }
 
 /// Questions whether the peer has lost a subflow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Doubt {
     /// When the last question left; before the first one, since when there is reason to ask.
     asked_at: Instant,
@@ -103,7 +104,7 @@ struct Doubt {
 }
 
 /// The search for a subflow over which no option gets to the peer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Deafness {
     /// When the peer was asked for an ACK behind our DATA_FIN.
     asked_at: Instant,
@@ -112,7 +113,7 @@ struct Deafness {
 }
 
 /// A subflow.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Subflow {
     /// Its name.
     pub id: SubflowId,

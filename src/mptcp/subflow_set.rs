@@ -1,14 +1,15 @@
 //! Sets of a connection's subflows, as bits: which of them carry a piece of data, and which shall.
 
 use crate::mptcp::connection::SUBFLOWS_MAX;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The place of a living subflow in sets; another subflow gets it once this one is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SubflowSlot(u8);
 
 /// A set of living subflows.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SubflowSet(u32);
 
 const _: () = assert!(SUBFLOWS_MAX <= u32::BITS as usize, "a bit for each");

@@ -3,9 +3,10 @@
 use crate::base::snapshot::Words;
 use crate::base::time::Duration;
 use crate::tcp::KeepAlive;
+use serde::{Deserialize, Serialize};
 
 /// The settings that may change at any time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tuning {
     /// RFC 9293 §3.7.4: a segment that is not full does not wait until an earlier one of that kind is acknowledged.
     /// True by default, unlike Linux's `TCP_NODELAY`: an application that gives whole frames has batched already. One

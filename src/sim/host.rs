@@ -290,13 +290,7 @@ impl Host {
 
     /// What TCP counted, on connections that are over and on those that live.
     pub fn tcp_counters(&self) -> TcpCounters {
-        let stack = self.worker.stack();
-        let mut counters = stack.counters().tcp;
-        stack
-            .connections()
-            .flat_map(|connection| connection.figures())
-            .for_each(|figures| counters += figures.tcp.counters);
-        counters
+        self.worker.stack().worker_counters().stack.tcp
     }
 
     /// What became of TCP Fast Open.

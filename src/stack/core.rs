@@ -8,6 +8,7 @@ use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::emitter::Emitter;
 use crate::mptcp::signalling::reset_option;
 use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, SubflowId, Transmit};
+use crate::stack::connections::{Connections, View};
 use crate::stack::core::cookies::Returned;
 use crate::stack::core::joins::HalfOpenJoins;
 use crate::stack::counters::{Counters, WorkerCounters};
@@ -23,7 +24,6 @@ use crate::wire::{
     TcpOptions, parse,
 };
 use foldhash::fast::FixedState;
-use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -98,7 +98,7 @@ pub struct Stack {
     /// RFC 6528: the secret of our initial sequence numbers.
     secret: [u8; 16],
     doorbell: Arc<Doorbell>,
-    connections: SlotMap<ConnectionId, Slot>,
+    connections: Connections,
     flows: HashMap<FourTuple, (ConnectionId, SubflowId), FixedState>,
     tokens: HashMap<Token, ConnectionId, FixedState>,
     listeners: Vec<Listener>,
@@ -137,7 +137,7 @@ impl Stack {
             prng,
             secret,
             doorbell,
-            connections: SlotMap::with_key(),
+            connections: Connections::default(),
             flows: HashMap::with_hasher(hasher.clone()),
             tokens: HashMap::with_hasher(hasher),
             listeners: Vec::new(),
@@ -168,10 +168,9 @@ impl Stack {
     /// All that is counted, of connections that there are and were.
     pub fn worker_counters(&self) -> WorkerCounters {
         let mut all = WorkerCounters { stack: self.counters, ..self.counted };
-        for slot in self.connections.values() {
-            all.tally.add(&slot.connection.tally());
-            slot.connection.figures().for_each(|figures| all.stack.tcp += figures.tcp.counters);
-        }
+        let counted = self.connections.counted();
+        all.tally += counted.tally;
+        all.stack.tcp += counted.tcp;
         all.mptcp.add_all(self.emitter.sent());
         all.mptcp.add(Mib::JoinNoTokenFound, self.counters.unknown_tokens);
         all.mptcp.add(Mib::JoinRejected, self.counters.refused_joins);
@@ -185,14 +184,19 @@ impl Stack {
         self.connections.len()
     }
 
+    /// How many of them rest: they have been idle for a second or more.
+    pub fn asleep_count(&self) -> usize {
+        self.connections.asleep()
+    }
+
     /// All connections, to look at.
-    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values().map(|slot| &slot.connection)
+    pub fn connections(&self) -> impl Iterator<Item = View<'_>> {
+        self.connections.views()
     }
 
     /// A connection, to look at.
-    pub fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id).map(|slot| &slot.connection)
+    pub fn connection(&self, id: ConnectionId) -> Option<View<'_>> {
+        self.connections.view(id)
     }
 
     // ---- packets in ----
@@ -277,7 +281,7 @@ impl Stack {
     /// A packet of this flow is about to come: the memory of its connection may come into the cache meanwhile.
     pub fn expect(&mut self, tuple: &FourTuple) {
         if let Some((connection, subflow)) = self.find_flow(tuple)
-            && let Some(slot) = self.connections.get(connection)
+            && let Some(slot) = self.connections.get_awake(connection)
         {
             prefetch(slot);
             slot.connection.prefetch(subflow);
@@ -513,23 +517,25 @@ impl Stack {
             self.touch(id);
         }
         if self.doorbell.take_all() {
-            let all: Vec<ConnectionId> = self.connections.keys().collect();
-            all.into_iter().for_each(|id| self.touch(id));
+            self.connections.awake_or_rung().into_iter().for_each(|id| self.touch(id));
         }
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, cache: &mut PoolCache) {
         while let Some((at, id)) = self.timers.pop(now) {
-            let Some(slot) = self.connections.get_mut(id) else { continue };
+            let Some(slot) = self.connections.get_due(id, at) else { continue };
             if slot.timer == Some(at) {
                 slot.timer = None;
             }
             if slot.poll_timeout().is_some_and(|due| due <= now) {
                 slot.connection.handle_timeout(now, cache);
                 self.touch(id);
-            } else {
+            } else if slot.is_sleepy(now) {
                 slot.timer = self.timers.schedule(id, slot.poll_timeout(), slot.timer);
+                self.connections.put_to_sleep(id);
+            } else {
+                slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
             }
         }
     }
@@ -632,7 +638,8 @@ impl Stack {
         if slot.is_retirable(now) {
             return self.retire(now, id, cache);
         }
-        slot.timer = self.timers.schedule(id, slot.poll_timeout(), slot.timer);
+        slot.begin_idling(now);
+        slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
     }
 
     /// Whether something waits to be sent, or to be looked at.
@@ -676,8 +683,7 @@ impl Stack {
 
     /// Every frame goes back to the pool, and every application is told that its connection is over.
     pub fn clear(&mut self, now: Instant, cache: &mut PoolCache) {
-        let all: Vec<ConnectionId> = self.connections.keys().collect();
-        for id in all {
+        for id in self.connections.ids() {
             if let Some(slot) = self.connections.get_mut(id) {
                 slot.connection.abort(now, CloseReason::Aborted, AbortBy::Reset, cache);
             }

@@ -172,7 +172,7 @@ impl WorkerCounters {
         self.stack.add(stack);
         self.mptcp.add_all(mptcp);
         self.fallbacks.iter_mut().zip(fallbacks).for_each(|(own, more)| *own += more);
-        self.tally.add(tally);
+        self.tally += *tally;
     }
 
     /// A connection is plain TCP although it could have been MPTCP.

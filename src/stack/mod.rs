@@ -1,6 +1,7 @@
 //! All that one worker owns: connections and listeners, the table from packets to subflows, timers; and the vocabulary
 //! of messages between control, workers and applications. Read `message.rs` and `stream.rs` first.
 
+pub mod connections;
 pub mod core;
 pub mod counters;
 pub mod fast_open;

@@ -7,6 +7,7 @@ use crate::mptcp::{AbortBy, Connection};
 use crate::stack::message::ListenerId;
 use crate::stack::stream::{ConnectionInfo, SNAPSHOT_SUBFLOWS, StreamShared, SubflowInfo, Turned};
 use crate::tcp::CloseReason;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -14,11 +15,15 @@ use std::sync::atomic::{Ordering, fence};
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a connection that its application has left waits for the peer's end, once all is sent.
 const LINGER: Duration = Duration::from_secs(60);
+/// How long a connection has had nothing to do, and will have nothing to do, when it is put to sleep. To write it down
+/// and to read it back takes a few microseconds, so that even one that is woken at once again is no burden.
+const SLEEP_AFTER: Duration = Duration::from_secs(1);
 
 /// What TCP Fast Open waits for (RFC 7413).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FastOpenStage {
     /// Nothing, any more or at all.
+    #[default]
     Over,
     /// Our SYN asked, and has no answer yet.
     Asked,
@@ -27,26 +32,37 @@ pub enum FastOpenStage {
 }
 
 /// A connection and what the worker keeps with it.
-#[derive(Debug)]
+// What is skipped is at rest what it is by default, or kept beside what is written.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Slot {
     /// The protocol.
     pub connection: Connection,
     /// The application's side; `None` while a passive connection is in its handshake.
+    #[serde(skip)]
     pub stream: Option<Arc<StreamShared>>,
     /// Where it goes once it is established.
+    #[serde(skip)]
     pub listener: Option<ListenerId>,
     /// It waits in the worker's list of connections to attend to.
+    #[serde(skip)]
     pub queued: bool,
     /// It waits in the worker's list of connections that may have something to send.
+    #[serde(skip)]
     pub sending: bool,
     /// Its entry in the timers.
+    #[serde(skip)]
     pub timer: Option<Instant>,
     /// Why it is over, once it is.
+    #[serde(skip)]
     pub closed: Option<CloseReason>,
     /// Packets that it has sent in a row.
+    #[serde(skip)]
     pub burst: usize,
     /// What Fast Open waits for.
+    #[serde(skip)]
     pub fast_open: FastOpenStage,
+    /// Since when it has had nothing to do.
+    idle_since: Option<Instant>,
     published_at: Option<Instant>,
     /// Something has changed since; published at this time.
     publish_at: Option<Instant>,
@@ -75,6 +91,7 @@ impl Slot {
             closed: None,
             burst: 0,
             fast_open: FastOpenStage::Over,
+            idle_since: None,
             published_at: None,
             publish_at: None,
             linger_until: None,
@@ -87,6 +104,37 @@ impl Slot {
     /// When it has to be looked at again.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.connection.poll_timeout(), self.linger_until, self.publish_at].into_iter().flatten().min()
+    }
+
+    /// It has nothing to do for now.
+    pub fn begin_idling(&mut self, now: Instant) {
+        self.idle_since = Some(now);
+    }
+
+    /// When it has to be looked at again, be it that it may sleep.
+    pub fn look_at(&self) -> Option<Instant> {
+        let sleepy = self.idle_since.filter(|_| self.is_at_rest()).map(|since| since + SLEEP_AFTER);
+        self.poll_timeout().into_iter().chain(sleepy).min()
+    }
+
+    /// Whether it has been idle for some time, and will be. If it will not, the time begins anew.
+    pub fn is_sleepy(&mut self, now: Instant) -> bool {
+        if self.idle_since.is_none_or(|since| since + SLEEP_AFTER > now) {
+            return false;
+        }
+        let sleepy = self.is_at_rest() && self.poll_timeout().is_none_or(|due| due >= now + SLEEP_AFTER);
+        self.idle_since = (!sleepy).then_some(now);
+        sleepy
+    }
+
+    /// It is open, holds no data, and waits in no list of the worker's.
+    pub fn is_at_rest(&self) -> bool {
+        let Self { connection, stream, listener, queued, sending, closed, burst, fast_open, .. } = self;
+        stream.is_some()
+            && listener.is_none()
+            && !(*queued || *sending)
+            && (*closed, *burst, *fast_open) == (None, 0, FastOpenStage::Over)
+            && connection.is_at_rest()
     }
 
     /// It is over, has sent its last resets, and its application has all the data that came.

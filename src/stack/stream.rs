@@ -363,6 +363,11 @@ impl StreamShared {
         self.chunk_len.store(bytes as u32, Ordering::Relaxed);
     }
 
+    /// Whether the application has rung and the worker has not come yet.
+    pub fn is_rung(&self) -> bool {
+        self.rung.load(Ordering::Acquire)
+    }
+
     /// The worker attends to the doorbell: rings from now on are new ones. What it takes without having been rung for needs
     /// no fence: whoever pushes after the last ring rings again.
     pub fn attend(&self) {

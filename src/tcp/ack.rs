@@ -1,12 +1,14 @@
 //! When to acknowledge (RFC 9293 §3.8.6.3, RFC 5681 §4.2): arriving segments are only noted, and one ACK leaves for all
 //! that came between two turns of transmission.
 
+use serde::{Deserialize, Serialize};
+
 /// So many ACKs are not delayed at the start of a connection, while the peer is in slow start, and after a gap was filled,
 /// when its window is small again: half of a window of three waits for nothing otherwise.
 const QUICK_ACKS: u8 = 16;
 
 /// What is owed to the peer.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AckSchedule {
     /// Payload that arrived since the last ACK.
     unacked_bytes: u32,
@@ -109,7 +111,7 @@ impl AckSchedule {
 
 /// RFC 5961 §7: challenge ACKs, and answers to segments that are not acceptable, are limited. For each connection on
 /// its own: a limit that all share tells an attacker about others' connections.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct ChallengeLimit {
     second: u64,
     sent: u32,

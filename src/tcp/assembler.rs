@@ -3,6 +3,7 @@
 use crate::base::pool::TINY;
 use crate::base::{Chunk, PoolCache};
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Chunks that are held at most.
@@ -24,7 +25,7 @@ pub(super) enum Insert {
 }
 
 /// A run that changed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Recent {
     start: u64,
     end: u64,
@@ -33,8 +34,9 @@ struct Recent {
 }
 
 /// Chunks beyond a gap, in order and without overlap.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Assembler {
+    #[serde(skip)]
     chunks: VecDeque<(u64, Chunk)>,
     /// Tiny chunks that came since they were packed together last.
     loose: usize,

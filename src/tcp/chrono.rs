@@ -2,9 +2,10 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// What limits the sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Limit {
     /// Nothing is to be sent, and nothing is unacknowledged.
     Idle,
@@ -17,7 +18,7 @@ pub(super) enum Limit {
 }
 
 /// The clocks.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Chrono {
     limit: Limit,
     since: Instant,

@@ -5,9 +5,10 @@ use crate::cc::CongestionAlgorithm;
 use crate::tcp::KeepAlive;
 use crate::tcp::ecn::{EcnEcho, EcnMode};
 use crate::wire::Mss;
+use serde::{Deserialize, Serialize};
 
 /// Who enforces the peer's window, and to whom the receive window belongs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WindowOwner {
     /// This subflow: plain TCP.
     Subflow,
@@ -16,7 +17,7 @@ pub enum WindowOwner {
 }
 
 /// The choices for one subflow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct TcpConfig {
     /// What we advertise, from the path's MTU; also the most that we send.
     pub mss: Mss,

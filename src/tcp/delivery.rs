@@ -5,6 +5,7 @@ use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::cc::RateSample;
 use crate::tcp::send::Transmission;
+use serde::{Deserialize, Serialize};
 
 /// Times in a snapshot are kept in so many nanoseconds, as 32 bits: 68 seconds at most.
 const TICK_NANOS: u64 = 16;
@@ -23,7 +24,7 @@ pub(super) struct Snapshot {
 }
 
 /// The state of estimation.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Delivery {
     /// C.delivered, C.delivered_time, C.first_sent_time.
     delivered: u64,

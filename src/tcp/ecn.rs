@@ -4,6 +4,7 @@
 use crate::base::SeqNum;
 use crate::wire::TcpFlags;
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 
 /// Changes of the mark within what one ACK would acknowledge that are told apart; more are told together.
 const CHANGES_MAX: usize = 8;
@@ -14,7 +15,7 @@ pub const CONGESTION_EXPERIENCED: u8 = 3;
 const CAPABLE: u8 = 2;
 
 /// Whether congestion marks are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum EcnMode {
     /// Neither asked for nor accepted.
     Off,
@@ -26,7 +27,7 @@ pub enum EcnMode {
 }
 
 /// How the receiver echoes marks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum EcnEcho {
     /// RFC 3168 §6.1.3: from a mark until the sender says that it has reduced its window.
     #[default]
@@ -37,7 +38,7 @@ pub enum EcnEcho {
 }
 
 /// The state of ECN.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ecn {
     mode: EcnMode,
     echo: EcnEcho,

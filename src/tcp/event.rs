@@ -1,6 +1,7 @@
 //! What a connection tells its owner.
 
 use crate::tcp::CloseReason;
+use serde::{Deserialize, Serialize};
 
 /// Something that happened. [`crate::tcp::Tcb::poll_event`] gives it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +17,7 @@ pub enum TcpEvent {
 }
 
 /// Events that wait to be polled: each kind at most once, in the order in which they can happen.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Events {
     established: bool,
     timeout: bool,

@@ -4,6 +4,7 @@ use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::wire::{FastOpen, FastOpenCookie, Mss};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::net::IpAddr;
 
@@ -87,7 +88,7 @@ pub struct FastOpenReport {
 }
 
 /// Fast Open in the handshake of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Opening {
     /// What our first SYN or SYN/ACK says.
     pub(super) says: Option<FastOpen>,

@@ -2,8 +2,9 @@
 //! acknowledgments that come are for what was sent before it. Then the time-out was spurious.
 
 use crate::base::SeqNum;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// Not under way.
     Off,
@@ -45,7 +46,7 @@ pub(super) enum Verdict {
 }
 
 /// The state of F-RTO.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Frto {
     phase: Phase,
     /// RecoveryPoint: SND.NXT at the time-out.

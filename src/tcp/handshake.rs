@@ -3,6 +3,7 @@
 use crate::base::Instant;
 use crate::tcp::TcpConfig;
 use crate::wire::{Mss, TcpOptions, Timestamps};
+use serde::{Deserialize, Serialize};
 
 /// RFC 7323 §2.3.
 const SHIFT_MAX: u8 = 14;
@@ -10,7 +11,7 @@ const SHIFT_MAX: u8 = 14;
 pub(super) const TIMESTAMPS_LEN: usize = 12;
 
 /// What both ends agreed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Agreed {
     /// What the peer said it takes.
     pub(super) peer_mss: Mss,
@@ -70,7 +71,7 @@ pub(super) fn syn_ack_options(config: &TcpConfig, agreed: &Agreed, timestamps: T
 }
 
 /// Our SYN or SYN/ACK, until it is acknowledged.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handshake {
     due: bool,
     transmissions: u32,

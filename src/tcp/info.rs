@@ -2,10 +2,11 @@
 
 use crate::base::time::Duration;
 use crate::tcp::{RecoveryPhase, State};
-use std::ops::AddAssign;
+use serde::{Deserialize, Serialize};
+use std::ops::{AddAssign, SubAssign};
 
 /// What happened so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TcpCounters {
     /// Segments that arrived.
     pub segments_received: u64,
@@ -43,8 +44,9 @@ pub struct TcpCounters {
     pub congestion_marks: u64,
 }
 
-impl AddAssign for TcpCounters {
-    fn add_assign(&mut self, other: Self) {
+impl TcpCounters {
+    /// Each count with the other's.
+    fn with(self, other: Self, op: impl Fn(u64, u64) -> u64) -> Self {
         let Self {
             segments_received,
             segments_sent,
@@ -63,29 +65,44 @@ impl AddAssign for TcpCounters {
             challenges,
             probes,
             congestion_marks,
-        } = other;
-        self.segments_received += segments_received;
-        self.segments_sent += segments_sent;
-        self.retransmits += retransmits;
-        self.lost += lost;
-        self.fast_recoveries += fast_recoveries;
-        self.timeouts += timeouts;
-        self.loss_probes += loss_probes;
-        self.undone += undone;
-        self.bytes_retransmitted += bytes_retransmitted;
-        self.out_of_order += out_of_order;
-        self.duplicates += duplicates;
-        self.dropped += dropped;
-        self.not_acceptable += not_acceptable;
-        self.paws += paws;
-        self.challenges += challenges;
-        self.probes += probes;
-        self.congestion_marks += congestion_marks;
+        } = self;
+        Self {
+            segments_received: op(segments_received, other.segments_received),
+            segments_sent: op(segments_sent, other.segments_sent),
+            retransmits: op(retransmits, other.retransmits),
+            lost: op(lost, other.lost),
+            fast_recoveries: op(fast_recoveries, other.fast_recoveries),
+            timeouts: op(timeouts, other.timeouts),
+            loss_probes: op(loss_probes, other.loss_probes),
+            undone: op(undone, other.undone),
+            bytes_retransmitted: op(bytes_retransmitted, other.bytes_retransmitted),
+            out_of_order: op(out_of_order, other.out_of_order),
+            duplicates: op(duplicates, other.duplicates),
+            dropped: op(dropped, other.dropped),
+            not_acceptable: op(not_acceptable, other.not_acceptable),
+            paws: op(paws, other.paws),
+            challenges: op(challenges, other.challenges),
+            probes: op(probes, other.probes),
+            congestion_marks: op(congestion_marks, other.congestion_marks),
+        }
+    }
+}
+
+impl AddAssign for TcpCounters {
+    fn add_assign(&mut self, other: Self) {
+        *self = self.with(other, |own, other| own + other);
+    }
+}
+
+impl SubAssign for TcpCounters {
+    /// Takes out what was added.
+    fn sub_assign(&mut self, other: Self) {
+        *self = self.with(other, |own, other| own - other);
     }
 }
 
 /// The figures now: what Linux tells in `struct tcp_info`, in bytes where that counts segments and we know bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TcpInfo {
     /// State of the connection.
     pub state: State,
@@ -165,7 +182,7 @@ pub struct TcpInfo {
 }
 
 /// What both ends agreed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AgreedOptions {
     /// Timestamps (RFC 7323).
     pub timestamps: bool,

@@ -2,9 +2,10 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// When to ask a silent peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeepAlive {
     /// How long the peer has to be silent before it is asked.
     pub idle: Duration,
@@ -33,7 +34,7 @@ pub(super) enum Verdict {
 }
 
 /// The state of one connection's keep-alive.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Keeper {
     settings: Option<KeepAlive>,
     unanswered: u32,

@@ -3,6 +3,7 @@
 
 use crate::base::SeqNum;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// RFC 8985 §7.2: without a round trip, a second.
 const WITHOUT_RTT: Duration = Duration::from_secs(1);
@@ -11,7 +12,7 @@ const WITHOUT_RTT: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_millis(2);
 
 /// A probe that was sent (TLP.end_seq, TLP.is_retrans).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Probe {
     /// SND.NXT behind it.
     end: SeqNum,
@@ -20,7 +21,7 @@ struct Probe {
 }
 
 /// The state of loss probes.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LossProbe {
     sent: Option<Probe>,
     /// A probe has to leave.

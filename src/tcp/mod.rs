@@ -61,10 +61,11 @@ pub use recovery::Phase as RecoveryPhase;
 pub use state::State;
 pub use tcb::{Accepted, Outgoing, OutgoingKind, OutgoingPayload, Tcb};
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why a connection or a subflow ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum CloseReason {
     /// Both ends closed it in order.

@@ -4,6 +4,7 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// The worth of a burst: a millisecond.
 const BURSTS_A_SECOND: u64 = 1000;
@@ -15,7 +16,7 @@ const BURST_SEGMENTS: u64 = 2;
 const LATE_MAX: Duration = Duration::from_millis(1);
 
 /// The state of pacing.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Pacing {
     /// The next burst may not begin earlier.
     next_at: Instant,

@@ -10,6 +10,7 @@
 use crate::base::time::Duration;
 use crate::base::{Instant, SeqNum};
 use crate::wire::Mss;
+use serde::{Deserialize, Serialize};
 
 /// RFC 8899 §4.3: so many time-outs in a row of a long segment make a short one be tried.
 const TIMEOUTS_TO_BASE: u32 = 3;
@@ -26,7 +27,7 @@ const RAISE_AFTER: Duration = Duration::from_secs(600);
 /// The search ends when no more than so many bytes can be gained.
 const STEP_MIN: usize = 16;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     /// RFC 8899 §5.2, Search Complete: as long as they get, until something is tried again.
     Settled { raise_at: Option<Instant> },
@@ -37,7 +38,7 @@ enum Phase {
 }
 
 /// The search.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct PathMtu {
     /// What both ends would take.
     ceiling: Mss,

@@ -1,13 +1,15 @@
 //! Proportional Rate Reduction (RFC 9937): while a loss or a mark is answered, as much is sent as is delivered, times the
 //! reduction, so that the flight comes down to the threshold over a round trip, without a silence and without a burst.
 
+use serde::{Deserialize, Serialize};
+
 /// The state of one reduction. Bytes are of sequence space.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Prr {
     active: Option<Reduction>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Reduction {
     /// prr_delivered and prr_out.
     delivered: u64,

@@ -6,6 +6,7 @@ use crate::base::time::Duration;
 use crate::base::{Instant, SeqNum};
 use crate::tcp::recovery::DUPLICATES_THRESHOLD;
 use crate::tcp::send::{News, TransmitOrder};
+use serde::{Deserialize, Serialize};
 
 /// RFC 8985 §6.2 step 4: a reordering window that was enlarged is kept for so many recoveries.
 const PERSIST: u8 = 16;
@@ -13,7 +14,7 @@ const PERSIST: u8 = 16;
 const MULTIPLIER_MAX: u8 = 200;
 
 /// The state of loss detection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Rack {
     /// RACK.segment: when the most recently sent segment that was delivered was sent, and its place in the order.
     latest: Option<(Instant, TransmitOrder)>,

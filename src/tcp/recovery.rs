@@ -3,12 +3,13 @@
 //! about, the congestion controller what it means for the window.
 
 use crate::base::SeqNum;
+use serde::{Deserialize, Serialize};
 
 /// RFC 5681 §3.2, RFC 8985 §4 (DupThresh).
 pub(super) const DUPLICATES_THRESHOLD: u32 = 3;
 
 /// Where it stands. (Linux's ca_state, without Disorder.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Phase {
     /// No loss is known.
     #[default]
@@ -22,7 +23,7 @@ pub enum Phase {
 }
 
 /// The state of recovery.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Recovery {
     phase: Phase,
     /// What was outstanding when the episode began ends here (RFC 9937's RecoveryPoint, RFC 6582's recover).

@@ -3,6 +3,7 @@
 use crate::base::{Chunk, PoolCache, SeqNum};
 use crate::tcp::assembler::{Assembler, Insert};
 use crate::wire::SackBlocks;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// What became of a segment's payload.
@@ -21,7 +22,7 @@ pub(super) enum Arrival {
 }
 
 /// The receiving half.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Receiver {
     /// The peer's initial sequence number.
     irs: SeqNum,
@@ -33,6 +34,7 @@ pub(super) struct Receiver {
     acked: SeqNum,
     /// Payload bytes that the caller has taken.
     delivered: u64,
+    #[serde(skip)]
     ready: VecDeque<(u64, Chunk)>,
     assembler: Assembler,
     /// The offset at which the peer's FIN stands.
@@ -103,6 +105,11 @@ impl Receiver {
     /// Whether the FIN came before some of what precedes it.
     fn has_early_fin(&self) -> bool {
         self.fin.is_some_and(|fin| fin > self.received)
+    }
+
+    /// Whether no payload is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.assembler.is_empty()
     }
 
     /// Chunks that wait for a gap to be filled.

@@ -2,6 +2,7 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use serde::{Deserialize, Serialize};
 
 /// How long the shortest round trip is remembered: paths change (RFC 8985 §6.2 step 1).
 const SHORTEST_WINDOW: Duration = Duration::from_secs(300);
@@ -12,14 +13,14 @@ const FRACTION_BITS: u32 = 16;
 const NANOS_MAX: u64 = 3_600_000_000_000;
 
 /// SRTT and RTTVAR, in fractions of a nanosecond.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Smoothed {
     srtt: u64,
     rttvar: u64,
 }
 
 /// The shortest round trip of the last minutes: of half of [`SHORTEST_WINDOW`] at least, and of all of it at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct RecentMin {
     since: Instant,
     current: u64,
@@ -27,7 +28,7 @@ struct RecentMin {
 }
 
 /// The estimator of RFC 6298 §2.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RttEstimator {
     /// None before the first sample.
     smoothed: Option<Smoothed>,

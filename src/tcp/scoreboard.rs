@@ -2,10 +2,11 @@
 //! nothing else: the send queue keeps them on segment boundaries.
 
 use crate::base::SeqNum;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// A run of segments that the peer holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Range {
     start: SeqNum,
     end: SeqNum,
@@ -13,7 +14,7 @@ struct Range {
 
 /// Disjoint, ordered ranges that do not touch. As they lie on segment boundaries there are at most half as many as
 /// segments in flight.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Scoreboard {
     ranges: VecDeque<Range>,
 }

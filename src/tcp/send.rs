@@ -14,6 +14,7 @@ use crate::tcp::delivery::Snapshot;
 use crate::tcp::rack::Rack;
 use crate::tcp::scoreboard::Scoreboard;
 use segment::Segment;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// A segment that is about to leave.
@@ -45,7 +46,7 @@ pub(super) struct Losses {
 }
 
 /// A retransmission in the network.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Resent {
     start: SeqNum,
     end: SeqNum,
@@ -54,8 +55,9 @@ struct Resent {
 }
 
 /// The queue.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SendQueue {
+    #[serde(skip)]
     segments: VecDeque<Segment>,
     /// How many of them were sent.
     sent: usize,
@@ -128,6 +130,11 @@ impl SendQueue {
     /// Sequence space queued and never sent.
     pub(super) fn unsent(&self) -> u32 {
         self.end.distance(self.nxt) as u32
+    }
+
+    /// Whether no segment is held, sent or not.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
     }
 
     /// RFC 6675 §4: bytes in the network.

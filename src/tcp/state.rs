@@ -1,7 +1,9 @@
 //! The states of RFC 9293 §3.3.2, and what each allows. LISTEN is not here: a listener has no connection yet.
 
+use serde::{Deserialize, Serialize};
+
 /// Where a connection stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// Our SYN awaits an answer.
     SynSent,

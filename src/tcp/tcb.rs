@@ -43,9 +43,10 @@ use crate::tcp::validation::Validation;
 use crate::tcp::window::{ReceiveWindow, SendWindow};
 use crate::tcp::{CloseReason, State, TcpConfig, TcpCounters, TcpEvent, WindowOwner};
 use crate::wire::{Mss, TcpFlags, TcpOptions, TcpRepr};
+use serde::{Deserialize, Serialize};
 
 /// A RST that has to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum PendingReset {
     /// In answer to a segment; the connection goes on. With this sequence number.
     Answer(SeqNum),
@@ -55,7 +56,7 @@ enum PendingReset {
 }
 
 /// Probing a window that holds us back (RFC 9293 §3.8.6.1).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Persist {
     /// How often the timer has fired since the window closed: its back-off.
     rounds: u32,
@@ -68,7 +69,7 @@ struct Persist {
 }
 
 /// One end of a connection.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Tcb {
     config: TcpConfig,
     state: State,

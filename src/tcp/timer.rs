@@ -1,6 +1,7 @@
 //! The timers of a connection: a table of deadlines.
 
 use crate::base::Instant;
+use serde::{Deserialize, Serialize};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +47,7 @@ impl Timer {
 }
 
 /// The deadlines.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Timers {
     deadlines: [Option<Instant>; Timer::COUNT],
 }

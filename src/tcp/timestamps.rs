@@ -3,12 +3,13 @@
 use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::wire::Timestamps;
+use serde::{Deserialize, Serialize};
 
 /// RFC 7323 §5.5: after so long without a segment, the peer's latest timestamp is no longer comparable.
 const OUTDATED: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// The clock and TS.Recent.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct TimestampClock {
     offset: u32,
     /// TS.Recent, and when it was taken.

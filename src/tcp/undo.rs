@@ -3,9 +3,10 @@
 //! knows the episode; going back is the controller's matter (RFC 4015).
 
 use crate::base::SeqNum;
+use serde::{Deserialize, Serialize};
 
 /// An episode of recovery, until the next one begins. It is remembered beyond its end: duplicates are reported late.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Episode {
     /// SND.UNA when it began.
     start: SeqNum,
@@ -17,7 +18,7 @@ struct Episode {
 }
 
 /// The state of detection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Undo {
     episode: Option<Episode>,
     /// RFC 3522 §3.2 step 5: the peer is known to report duplicates.

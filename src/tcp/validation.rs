@@ -4,6 +4,7 @@
 
 use crate::base::time::Duration;
 use crate::base::{Instant, SeqNum};
+use serde::{Deserialize, Serialize};
 
 /// RFC 7661 §4.2: the sampling period is max(3 * RTT, this).
 const SAMPLING_PERIOD_MIN: Duration = Duration::from_secs(1);
@@ -11,7 +12,7 @@ const SAMPLING_PERIOD_MIN: Duration = Duration::from_secs(1);
 const NON_VALIDATED_PERIOD: Duration = Duration::from_secs(300);
 
 /// The largest of the samples of the last period: of one half of it at least, and of all of it at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct RecentMax {
     since: Instant,
     current: u64,
@@ -40,7 +41,7 @@ impl RecentMax {
 }
 
 /// The use of the window.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Validation {
     /// A round trip: until what was outstanding at its beginning is acknowledged. None while nothing is: it begins with the
     /// next segment.

@@ -2,6 +2,7 @@
 
 use crate::base::SeqNum;
 use crate::tcp::WindowOwner;
+use serde::{Deserialize, Serialize};
 
 /// The most that is accepted beyond the next expected byte: sequence numbers compare within 2^31.
 const ACCEPT_MAX: u64 = 1 << 30;
@@ -9,7 +10,7 @@ const ACCEPT_MAX: u64 = 1 << 30;
 const UNTOLD: u32 = u16::MAX as u32;
 
 /// What we let the peer send. Offsets are those of the peer's stream.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct ReceiveWindow {
     owner: WindowOwner,
     shift: u8,
@@ -114,7 +115,7 @@ impl ReceiveWindow {
 }
 
 /// What the peer lets us send (RFC 9293 §3.3.1: SND.WND, SND.WL1, SND.WL2).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct SendWindow {
     shift: u8,
     window: u32,

@@ -1,14 +1,15 @@
 //! Addresses: of links, of hosts, of ends of a connection.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// An Ethernet address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct MacAddr(pub [u8; 6]);
 
 /// What goes in front of the IP header of every packet of a flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LinkHeader {
     /// The sender.
     pub src: MacAddr,
@@ -26,7 +27,7 @@ impl LinkHeader {
 }
 
 /// An address and a TCP port.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// The host's address.
     pub addr: IpAddr,
@@ -42,7 +43,7 @@ impl Endpoint {
 }
 
 /// Both ends of a TCP connection, as one of them sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FourTuple {
     /// Our end.
     pub local: Endpoint,

@@ -1,5 +1,7 @@
 //! The option of TCP Fast Open (RFC 7413 §4.1.1).
 
+use serde::{Deserialize, Serialize};
+
 /// The shortest cookie, in bytes.
 pub const COOKIE_MIN: usize = 4;
 /// The longest.
@@ -8,7 +10,7 @@ pub const COOKIE_MAX: usize = 16;
 const HEADER_LEN: usize = 2;
 
 /// A cookie: 4 to 16 bytes, an even number of them. Only the server that made it knows what it says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FastOpenCookie {
     len: u8,
     bytes: [u8; COOKIE_MAX],
@@ -30,7 +32,7 @@ impl FastOpenCookie {
 }
 
 /// What the option says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FastOpen {
     /// No cookie: the client asks for one.
     Request,

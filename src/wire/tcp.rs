@@ -4,6 +4,7 @@
 use crate::base::SeqNum;
 use crate::wire::{FastOpen, MptcpOption};
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::BitOr;
 
@@ -14,7 +15,7 @@ pub const HEADER_LEN: usize = 20;
 
 /// A maximum segment size: payload bytes of a segment without options. At least 88 (RFC 9293's 536 is the default
 /// where the peer says nothing; peers that say less than 88 are treated as if they had said 88).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mss(u16);
 
 impl Mss {

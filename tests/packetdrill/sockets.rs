@@ -253,9 +253,8 @@ impl Connected {
     /// begins (`tcp_sendmsg`): a buffer may hold more than its size.
     fn takes(&mut self, host: &Host, limit: u64) -> u64 {
         let connection = self.id().and_then(|id| host.stack.connection(id));
-        let Some((connection, figures)) =
-            connection.and_then(|it| it.figures().next().map(|first| (it, first)))
-        else {
+        let figures = connection.as_ref().and_then(|it| it.figures().next());
+        let (Some(connection), Some(figures)) = (connection, figures) else {
             return limit.saturating_sub(self.written);
         };
         self.largest_window = self.largest_window.max(u64::from(figures.tcp.peer_window));

@@ -329,8 +329,8 @@ impl World {
         let mut segments: usize = least.unwrap_or(2);
         if let Some(host) = &self.host {
             let connections = self.sockets.connections().filter_map(|id| host.stack.connection(id));
-            let mut flows = connections.flat_map(|connection| connection.figures());
-            if let Some(flow) = flows.find(|flow| flow.tuple == *tuple) {
+            let mut flows = connections.filter_map(|it| it.figures().find(|flow| flow.tuple == *tuple));
+            if let Some(flow) = flows.next() {
                 segments = segments.min(flow.tcp.cwnd as usize / flow.mss.get().max(1) / 2);
             }
         }

@@ -9,6 +9,7 @@ use crate::mptcp::subflow::Subflow;
 use crate::tcp::{CloseReason, TcpEvent};
 use crate::wire::mptcp::{MpTcpRst, ResetReason};
 use crate::wire::{MptcpOption, Packet, TcpFlags};
+use serde::{Deserialize, Serialize};
 
 /// The shortest wait of the connection's own timer.
 const DATA_TIMEOUT_MIN: Duration = Duration::from_millis(200);
@@ -29,7 +30,7 @@ pub enum AbortBy {
 }
 
 /// RFC 8684 §3.5's FASTCLOSE_WAIT: the connection is over for its application, and the peer is to be told.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct FastClose {
     /// On this subflow.
     subflow: SubflowId,

@@ -5,6 +5,7 @@ use crate::base::{DataSeq, Instant};
 use crate::mptcp::details::{ConnectionDetails, SubflowDetails};
 use crate::mptcp::subflow::{Role, Subflow};
 use crate::mptcp::{Misbehaviour, SubflowId};
+use std::ops::{AddAssign, SubAssign};
 
 /// What a connection adds to its worker's counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,9 +19,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds what another connection, or another worker's, came to.
-    pub fn add(&mut self, other: &Tally) {
-        let Tally { misbehaviour, retransmits, bytes_retrans } = other;
+    /// Each count with the other's.
+    fn with(self, other: Self, op: impl Fn(u64, u64) -> u64) -> Self {
+        let Self { misbehaviour, retransmits, bytes_retrans } = self;
         let Misbehaviour {
             mapping_conflicts,
             mappings_refused,
@@ -31,17 +32,36 @@ impl Tally {
             bad_checksums,
             unagreed_checksums,
         } = misbehaviour;
-        let own = &mut self.misbehaviour;
-        own.mapping_conflicts += mapping_conflicts;
-        own.mappings_refused += mappings_refused;
-        own.bad_announcements += bad_announcements;
-        own.bad_joins += bad_joins;
-        own.bad_data_acks += bad_data_acks;
-        own.unmapped += unmapped;
-        own.bad_checksums += bad_checksums;
-        own.unagreed_checksums += unagreed_checksums;
-        self.retransmits += retransmits;
-        self.bytes_retrans += bytes_retrans;
+        let others = other.misbehaviour;
+        let misbehaviour = Misbehaviour {
+            mapping_conflicts: op(mapping_conflicts, others.mapping_conflicts),
+            mappings_refused: op(mappings_refused, others.mappings_refused),
+            bad_announcements: op(bad_announcements, others.bad_announcements),
+            bad_joins: op(bad_joins, others.bad_joins),
+            bad_data_acks: op(bad_data_acks, others.bad_data_acks),
+            unmapped: op(unmapped, others.unmapped),
+            bad_checksums: op(bad_checksums, others.bad_checksums),
+            unagreed_checksums: op(unagreed_checksums, others.unagreed_checksums),
+        };
+        Self {
+            misbehaviour,
+            retransmits: op(retransmits, other.retransmits),
+            bytes_retrans: op(bytes_retrans, other.bytes_retrans),
+        }
+    }
+}
+
+impl AddAssign for Tally {
+    /// Adds what another connection, or another worker's, came to.
+    fn add_assign(&mut self, other: Self) {
+        *self = self.with(other, |own, other| own + other);
+    }
+}
+
+impl SubAssign for Tally {
+    /// Takes out what was added.
+    fn sub_assign(&mut self, other: Self) {
+        *self = self.with(other, |own, other| own - other);
     }
 }
 

@@ -67,6 +67,17 @@ impl Connection {
         self.closed
     }
 
+    /// It is about to rest: what it keeps only to be fast is of no use then.
+    pub fn prepare_rest(&mut self) {
+        self.receive.forget_spare();
+    }
+
+    /// It holds no data, in no queue: it can be written down as it is, and be read back.
+    pub fn is_at_rest(&self) -> bool {
+        let quiet = |subflow: &Subflow| subflow.tcb.holds_nothing() && subflow.inbound.is_empty();
+        self.send.is_empty() && self.receive.is_empty() && self.subflows.iter().all(quiet)
+    }
+
     /// Whether mappings have checksums.
     pub fn has_checksums(&self) -> bool {
         self.is_multipath() && self.negotiation.checksum()

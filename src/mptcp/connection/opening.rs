@@ -11,13 +11,14 @@ use crate::mptcp::subflow::Phase;
 use crate::mptcp::subflow_set::SubflowSet;
 use crate::tcp::FastOpenReport;
 use crate::wire::{FastOpen, FastOpenCookie, Mss, Packet};
+use serde::{Deserialize, Serialize};
 
 /// How long a SYN with a cookie waits for the data that it shall carry. The application writes at once, or not at all; it may
 /// have to be given a processor first.
 const DATA_WAIT: Duration = Duration::from_millis(10);
 
 /// A SYN that waits for data.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct AwaitedData {
     /// The MSS that the server gave the last time.
     server_mss: Mss,

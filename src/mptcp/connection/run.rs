@@ -8,6 +8,7 @@ use super::{Connection, Mode, SendSide};
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::sched::Scheduler;
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
+use serde::{Deserialize, Serialize};
 
 /// Segments of one run at most: what Linux's scheduler gives at once, 64 KiB, is some more.
 const RUN_MAX: u64 = 32;
@@ -16,7 +17,7 @@ const RUN_MAX: u64 = 32;
 const RUN_PART: u64 = 16;
 
 /// What is left of a run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Run {
     index: usize,
     slot: SubflowSlot,

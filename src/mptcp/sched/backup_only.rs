@@ -2,9 +2,10 @@
 
 use super::{Candidate, Scheduler, Work, lowest_with_room, one};
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// Remembers nothing: who fails gives way, and has its place again once it is usable.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackupOnly;
 
 impl Scheduler for BackupOnly {

@@ -6,6 +6,7 @@ use super::{Candidate, Scheduler, Work, fastest, lowest_with_room, one};
 use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
+use serde::{Deserialize, Serialize};
 
 const LAMBDA_START: f64 = 1.2;
 const LAMBDA_MIN: f64 = 1.0;
@@ -14,7 +15,7 @@ const STEP_UP: f64 = 0.04;
 const STEP_DOWN: f64 = 0.01;
 
 /// Remembers how far its estimate was off.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Blest {
     /// What the estimate is multiplied with.
     lambda: f64,

@@ -4,12 +4,13 @@
 use super::{Candidate, Scheduler, Work, fastest, lowest_with_room, one};
 use crate::base::time::Duration;
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// Who waits goes on waiting a little longer, so that it does not waver.
 const BETA: f64 = 0.25;
 
 /// Remembers whether it waits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ecf {
     waiting: bool,
 }

@@ -2,10 +2,11 @@
 
 use super::{Candidate, Scheduler, Work, lowest_with_room, one};
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// Not by the smoothed round trip alone: it stays as it was when a path falls idle, and a lone segment whose ACK was
 /// delayed makes it worse, so that a path once slow would never be tried again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LowestRtt;
 
 impl Scheduler for LowestRtt {

@@ -24,6 +24,7 @@ use ecf::Ecf;
 use lowest_rtt::LowestRtt;
 use redundant::Redundant;
 use round_robin::RoundRobin;
+use serde::{Deserialize, Serialize};
 use weighted::Weighted;
 
 /// A subflow that is established and alive.
@@ -91,7 +92,7 @@ pub trait Scheduler {
 }
 
 /// The schedulers that there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum SchedulerKind {
     /// Of the subflows with room, the one with the lowest round trip.
     #[default]
@@ -129,7 +130,7 @@ impl SchedulerKind {
 }
 
 /// The scheduler of one connection, with what it remembers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum ActiveScheduler {
     /// See [`SchedulerKind::LowestRtt`].
     LowestRtt(LowestRtt),

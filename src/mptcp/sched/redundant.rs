@@ -3,9 +3,10 @@
 
 use super::{Candidate, Scheduler, Work, lowest_with_room, one};
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// Remembers nothing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redundant;
 
 impl Scheduler for Redundant {

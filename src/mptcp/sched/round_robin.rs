@@ -3,9 +3,10 @@
 use super::{Candidate, Scheduler, Work, one};
 use crate::mptcp::SubflowId;
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// Remembers whose turn it was.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundRobin {
     last: Option<SubflowId>,
 }

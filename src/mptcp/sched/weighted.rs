@@ -4,9 +4,10 @@
 use super::{Candidate, Scheduler, Work, lowest_with_room, one};
 use crate::mptcp::connection::SUBFLOWS_MAX;
 use crate::mptcp::subflow_set::SubflowSet;
+use serde::{Deserialize, Serialize};
 
 /// How long each subflow was served, in virtual time.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Weighted {
     served: [f64; SUBFLOWS_MAX],
     /// How long whoever was served last had been.

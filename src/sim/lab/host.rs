@@ -3,8 +3,8 @@
 
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
+use crate::mptcp::Path;
 use crate::mptcp::connection::UNSENT_MAX;
-use crate::mptcp::{Connection, Path};
 use crate::sim::lab::app::{App, Role};
 use crate::sim::lab::fabric::{Fabric, NicId, SOURCE};
 use crate::sim::lab::flow::{FlowId, Flows, Group};
@@ -218,7 +218,7 @@ impl LabHost {
             let stack = self.worker.stack();
             let Some(connection) = stack.unsettled().nth(place) else { return };
             let Some(app) = self.apps.get_mut(connection).filter(|app| app.is_sender()) else { continue };
-            let room = stack.connection(connection).map_or(0, Connection::write_room);
+            let room = stack.connection(connection).map_or(0, |connection| connection.write_room());
             app.feed(room, self.worker.cache());
         }
     }
@@ -405,7 +405,11 @@ impl LabHost {
             let Some(app) = self.apps.get_mut(connection) else { continue };
             if app.is_sender() {
                 // All that it had has left: there may be room for more.
-                let room = self.worker.stack().connection(connection).map_or(0, Connection::write_room);
+                let room = self
+                    .worker
+                    .stack()
+                    .connection(connection)
+                    .map_or(0, |connection| connection.write_room());
                 if room == UNSENT_MAX && app.feed(room, self.worker.cache()) {
                     app.ring();
                 }

@@ -130,8 +130,7 @@ impl Stack {
     }
 
     fn with_all(&mut self, mut act: impl FnMut(&mut Slot)) {
-        let all: Vec<ConnectionId> = self.connections.keys().collect();
-        for id in all {
+        for id in self.connections.ids() {
             self.with(id, &mut act);
         }
     }

@@ -3,6 +3,7 @@
 use super::{AbortBy, ConnectionEvent, Stack};
 use crate::base::{Instant, PoolCache};
 use crate::mptcp::Mib;
+use crate::stack::connections::Counted;
 use crate::stack::message::{ConnectionId, Report};
 use crate::stack::slot::FastOpenStage;
 use crate::stack::stream::{FastOpenUse, StreamShared};
@@ -131,10 +132,11 @@ impl Stack {
             .iter_mut()
             .filter(|listener| Some(listener.id) == waiting)
             .for_each(|listener| listener.half_open -= 1);
-        self.counted.tally.add(&slot.connection.tally());
+        let counted = Counted::of(&slot.connection);
+        self.counted.tally += counted.tally;
+        self.counters.tcp += counted.tcp;
         self.tokens.remove(&slot.connection.reserved_token());
         slot.publish(now);
-        slot.connection.figures().for_each(|figures| self.counters.tcp += figures.tcp.counters);
         slot.retire(reason, cache);
         self.counters.closed += 1;
         self.reports.push_back(Report::Closed { connection: id, reason });

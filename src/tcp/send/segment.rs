@@ -2,10 +2,11 @@
 
 use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::tcp::delivery::Snapshot;
+use serde::{Deserialize, Serialize};
 
 /// The how manieth transmission of the connection something was; it wraps. RFC 8985 compares times of transmission and
 /// breaks ties by sequence number; the order itself has no ties, though a whole batch leaves at one point in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(in crate::tcp) struct TransmitOrder(u32);
 
 impl TransmitOrder {

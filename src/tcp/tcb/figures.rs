@@ -8,6 +8,11 @@ use crate::tcp::recovery::DUPLICATES_THRESHOLD;
 use crate::tcp::{AgreedOptions, TcpInfo, WindowOwner};
 
 impl Tcb {
+    /// Whether no payload is in any of its queues.
+    pub fn holds_nothing(&self) -> bool {
+        self.send.is_empty() && self.receive.is_empty()
+    }
+
     /// The figures now.
     pub fn info(&self) -> TcpInfo {
         let (sacked_segments, _) = self.send.sacked();

@@ -9,6 +9,7 @@ pub(super) use parse::parse;
 use crate::base::DataSeq;
 use crate::wire::checksum;
 use arrayvec::ArrayVec;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -31,15 +32,15 @@ mod subtype {
 }
 
 /// A host's key for one connection (RFC 8684 §3.1), as the eight bytes on the wire read as a big-endian number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Key(pub u64);
 
 /// The most significant 32 bits of the key's SHA-256: names the connection at the host that owns the key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Token(pub u32);
 
 /// Names an address of a host within one connection; 0 is the address of the first subflow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct AddressId(pub u8);
 
 impl fmt::Display for Token {
@@ -56,7 +57,7 @@ impl fmt::Display for AddressId {
 }
 
 /// One MPTCP option.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MptcpOption {
     /// Subtype 0, §3.1.
     Capable(MpCapable),
@@ -79,7 +80,7 @@ pub enum MptcpOption {
 }
 
 /// The flags of MP_CAPABLE (§3.1), as the byte on the wire: A is the leftmost bit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CapableFlags(pub u8);
 
 impl CapableFlags {
@@ -99,7 +100,7 @@ impl CapableFlags {
 }
 
 /// The forms of MP_CAPABLE, told apart by their length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MpCapable {
     /// On the SYN, 4 bytes.
     Syn {
@@ -168,7 +169,7 @@ impl MpCapable {
 }
 
 /// The forms of MP_JOIN, told apart by their length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MpJoin {
     /// On the SYN, 12 bytes.
     Syn {
@@ -205,7 +206,7 @@ impl MpJoin {
 }
 
 /// A number that comes with 32 or with 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShortOrLong {
     /// The low 32 bits.
     Short(u32),
@@ -224,7 +225,7 @@ impl ShortOrLong {
 }
 
 /// Data Sequence Signal (§3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Dss {
     /// Data acknowledgment.
     pub data_ack: Option<ShortOrLong>,
@@ -248,7 +249,7 @@ impl Dss {
 }
 
 /// The mapping of a DSS option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DssMapping {
     /// Data sequence number of the first byte.
     pub data_seq: ShortOrLong,
@@ -271,7 +272,7 @@ pub fn dss_checksum(data_seq: DataSeq, subflow_seq: u32, len: u16, payload_sum: 
 }
 
 /// ADD_ADDR (§3.4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AddAddr {
     /// E = 0: an announcement, with the rightmost 64 bits of its HMAC.
     Announce {
@@ -301,14 +302,14 @@ impl AddAddr {
 }
 
 /// REMOVE_ADDR (§3.4.2): a list of ids. We send at most eight in one option; a longer list is read whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoveAddr {
     /// The ids that are gone.
     pub address_ids: ArrayVec<AddressId, 37>,
 }
 
 /// MP_PRIO (§3.3.8).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MpPrio {
     /// B: use this subflow only as a backup.
     pub backup: bool,
@@ -320,21 +321,21 @@ impl MpPrio {
 }
 
 /// MP_FAIL (§3.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MpFail {
     /// Where the mapping that failed began: always 64 bits.
     pub data_seq: DataSeq,
 }
 
 /// MP_FASTCLOSE (§3.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MpFastClose {
     /// The key of the host that receives this.
     pub receiver_key: Key,
 }
 
 /// MP_TCPRST (§3.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MpTcpRst {
     /// T: the condition may pass, the peer may try again.
     pub transient: bool,
@@ -350,7 +351,7 @@ impl MpTcpRst {
 }
 
 /// Reason codes of MP_TCPRST (§3.6, IANA "MPTCP MP_TCPRST Reason Codes").
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ResetReason {
     /// 0x00.
     Unspecified,

@@ -119,7 +119,7 @@ fn an_application_that_leaves_while_its_connection_ends_loses_no_frames() {
         host.stack.handle_timeout(pair.now, &mut host.cache);
         host.stack.handle_doorbell();
         host.stack.settle(pair.now, &mut host.cache);
-        if !left && host.stack.connection(id).is_some_and(crate::mptcp::Connection::is_closed) {
+        if !left && host.stack.connection(id).is_some_and(|it| it.is_closed()) {
             assert_ne!(server.state(), StreamState::Closed, "the application sees no end yet");
             server.abandon();
             left = true;

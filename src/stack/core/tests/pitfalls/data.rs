@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::base::time::Duration;
+use crate::mptcp::SubflowId;
 use crate::mptcp::crypto::KeyMaterial;
-use crate::mptcp::{Connection, SubflowId};
 use crate::stack::StreamShared;
 use crate::wire::checksum;
 use crate::wire::mptcp::{CapableFlags, Dss, DssMapping, Key, ShortOrLong, dss_checksum};
@@ -340,7 +340,7 @@ fn pitfall_44_what_we_show_never_moves_back() {
 }
 
 fn reinjected(host: &Host, stream: &StreamShared) -> u64 {
-    host.stack.connection(name_of(stream)).map(Connection::reinjected_bytes).expect("alive")
+    host.stack.connection(name_of(stream)).map(|it| it.reinjected_bytes()).expect("alive")
 }
 
 #[test]
@@ -382,8 +382,8 @@ fn pitfall_45_and_what_is_only_lost_once_does_not() {
     });
     assert!(arrived == bytes && lost > 10);
     assert_eq!(reinjected(&pair.client, &client), 0, "TCP repairs it on its own");
-    let figures = pair.client.stack.connection(name_of(&client)).expect("alive").figures();
-    let retransmits: Vec<_> = figures.map(|it| (it.id, it.tcp.counters.retransmits)).collect();
+    let connection = pair.client.stack.connection(name_of(&client)).expect("alive");
+    let retransmits: Vec<_> = connection.figures().map(|it| (it.id, it.tcp.counters.retransmits)).collect();
     assert_eq!(retransmits, [(SubflowId(0), 0), (SubflowId(1), 1)]);
 }
 
@@ -402,6 +402,6 @@ fn pitfall_46_reordering_between_subflows_is_no_loss() {
         assert_eq!(subflow.tcp.counters.retransmits, 0);
         assert_eq!(subflow.tcp.ssthresh, u64::MAX, "no window was cut");
     }
-    let waiting = pair.server.stack.connection(name_of(&server)).map(Connection::misbehaviour);
+    let waiting = pair.server.stack.connection(name_of(&server)).map(|it| it.misbehaviour());
     assert_eq!(waiting, Some(Default::default()), "nor is it anything against the peer");
 }

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::base::time::Duration;
-use crate::mptcp::Connection;
 use crate::stack::message::Command;
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{AddAddr, AddressId, Key, MpCapable, MpJoin, MpTcpRst};
@@ -155,7 +154,7 @@ fn the_first_data_on_a_join_of_ours_waits_a_moment() {
 }
 
 fn misbehaviour(host: &Host, stream: &crate::stack::StreamShared) -> crate::mptcp::Misbehaviour {
-    host.stack.connection(name_of(stream)).map(Connection::misbehaviour).expect("alive")
+    host.stack.connection(name_of(stream)).map(|it| it.misbehaviour()).expect("alive")
 }
 
 #[test]
