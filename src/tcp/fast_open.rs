@@ -97,9 +97,11 @@ pub(super) struct Opening {
     pub(super) sent_bytes: u32,
     /// Active: those that the peer took.
     pub(super) acked_bytes: u32,
+    /// Active: an ICMP error had it sent again without them.
+    pub(super) shortened: bool,
     /// Active: the cookie on the SYN/ACK.
     pub(super) answer: Option<FastOpenCookie>,
-    /// Passive: the payload of the peer's SYN was taken (RFC 7413 §4.2: FastOpened).
+    /// Passive: the peer's SYN opened the connection, and its payload was taken (RFC 7413 §4.2: FastOpened).
     pub(super) taken: bool,
 }
 

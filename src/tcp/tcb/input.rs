@@ -123,8 +123,12 @@ impl Tcb {
         }
         self.establish(now);
         self.settle_syn_data(now, tcp, options, cache);
-        // The third ACK leaves without payload: MPTCP has options on it.
-        self.acks.request();
+        match self.send.next_new() {
+            // RFC 7413 §4.2.2: what the SYN/ACK did not take of the SYN's data goes with the third ACK.
+            Some(_) if self.opening.sent_bytes > 0 => self.acks.immediately(),
+            // It leaves without payload: MPTCP has options on it.
+            _ => self.acks.request(),
+        }
         Accepted { ack_advanced: true, ..Accepted::YES }
     }
 
@@ -371,8 +375,12 @@ impl Tcb {
             return;
         }
         match error.kind {
-            IcmpErrorKind::TooBig { .. } if self.shorten_syn() => {}
-            IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
+            IcmpErrorKind::TooBig { mtu } => {
+                let mss = mss_of(mtu, error.tuple.local.addr.is_ipv6());
+                if !self.shorten_syn(mss) {
+                    self.lower_mss(mss);
+                }
+            }
             // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
             IcmpErrorKind::Unreachable { code } => {
                 if self.state == State::SynSent {
@@ -385,11 +393,7 @@ impl Tcb {
     }
 
     /// RFC 1191 §3, RFC 8201 §4: what is too long for the path is lost, by no fault of congestion.
-    fn lower_mss(&mut self, mtu: u32, is_ipv6: bool) {
-        // RFC 8201 §4: never below 1280 over IPv6. Over IPv4 576 is taken for routers that do not tell, and for
-        // lies: an attacker must not make us send tiny segments.
-        let (headers, least) = if is_ipv6 { (60, 1280) } else { (40, 576) };
-        let mss = Mss::new(u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX));
+    fn lower_mss(&mut self, mss: Mss) {
         if mss >= self.mss {
             return;
         }
@@ -398,4 +402,12 @@ impl Tcb {
         self.send.mark_oversized_lost(self.payload_of(mss, 0));
         self.rearm_probe(self.now);
     }
+}
+
+/// The MSS of a path with this MTU.
+fn mss_of(mtu: u32, is_ipv6: bool) -> Mss {
+    // RFC 8201 §4: never below 1280 over IPv6. Over IPv4 576 is taken for routers that do not tell, and for lies: an
+    // attacker must not make us send tiny segments.
+    let (headers, least) = if is_ipv6 { (60, 1280) } else { (40, 576) };
+    Mss::new(u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX))
 }
