@@ -142,6 +142,12 @@ mod tests {
         bytes[5] ^= 1;
         let other = FastOpenCookie::new(&bytes).expect("a cookie");
         assert_eq!(age(start, client(1), &other), CookieAge::Invalid);
+        // The secret makes initial sequence numbers and SYN cookies, too: nothing that they show is a cookie.
+        let mut bare = Hmac::<Sha256>::new_from_slice(&SECRET).expect("a key");
+        bare.update(&7_u64.to_be_bytes());
+        bare.update(&[10, 0, 0, 1]);
+        let bare = FastOpenCookie::new(&bare.finalize().into_bytes()[..COOKIE_LEN]).expect("a cookie");
+        assert_eq!(age(start, client(1), &bare), CookieAge::Invalid, "made for no purpose");
         // Before there was a period before.
         let first = fast_open_cookie(&SECRET, Instant::ZERO, client(1));
         assert_eq!(age(Instant::ZERO, client(1), &first), CookieAge::Current);

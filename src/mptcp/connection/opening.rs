@@ -9,7 +9,7 @@ use crate::base::time::Duration;
 use crate::base::{Chunk, Instant, PoolCache};
 use crate::mptcp::subflow::Phase;
 use crate::mptcp::subflow_set::SubflowSet;
-use crate::tcp::FastOpenReport;
+use crate::tcp::{FastOpenReport, State};
 use crate::wire::{FastOpen, FastOpenCookie, Mss, Packet};
 
 /// How long a SYN with a cookie waits for the data that it shall carry. The application writes at once, or not at all; it may
@@ -90,6 +90,18 @@ impl Connection {
     /// What came of Fast Open, on a connection that we opened; `None` where our SYN said nothing about it.
     pub fn fast_open(&self) -> Option<FastOpenReport> {
         self.subflows.first().and_then(|subflow| subflow.tcb.fast_open())
+    }
+
+    /// Whether what `packet` has beside its SYN is left to the peer's retransmission: no mapping is there for data on a SYN/ACK,
+    /// of whose place in the data sequence space RFC 8684 says nothing.
+    pub(super) fn leaves_syn_ack_data(&self, index: usize, packet: &Packet) -> bool {
+        let subflow = &self.subflows[index];
+        let becomes_plain = match self.mode {
+            Mode::Plain(_) => true,
+            Mode::Offering => packet.options.mptcp.is_empty(),
+            Mode::Answering | Mode::Multipath { .. } => false,
+        };
+        subflow.tcb.state() == State::SynSent && !becomes_plain
     }
 
     /// The SYN `packet` brought a valid cookie, and perhaps this payload: the application gets it now, and may answer. False

@@ -39,6 +39,16 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    fn new(tcp: &TcpRepr, ecn: u8, payload: Option<&Chunk>) -> Self {
+        Self {
+            seq: tcp.seq,
+            payload_len: payload.map_or(0, |chunk| chunk.len() as u32),
+            fin: tcp.flags.contains(TcpFlags::FIN),
+            ecn,
+            flags: tcp.flags,
+        }
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.payload_len + u32::from(self.fin)
     }
@@ -61,7 +71,7 @@ impl Tcb {
         let mut payload = payload;
         let accepted = match self.state {
             State::Closed => Accepted::NO,
-            State::SynSent => self.handle_in_syn_sent(now, tcp, options, cache),
+            State::SynSent => self.handle_in_syn_sent(now, tcp, options, ecn, &mut payload, cache),
             _ => self.handle_synchronized(now, tcp, options, ecn, &mut payload, cache),
         };
         if let Some(left) = payload {
@@ -80,6 +90,8 @@ impl Tcb {
         now: Instant,
         tcp: &TcpRepr,
         options: &TcpOptions,
+        ecn: u8,
+        payload: &mut Option<Chunk>,
         cache: &mut PoolCache,
     ) -> Accepted {
         let has = |flag| tcp.flags.contains(flag);
@@ -129,6 +141,12 @@ impl Tcb {
             // It leaves without payload: MPTCP has options on it.
             _ => self.acks.request(),
         }
+        // Text and FIN go on at the sixth step: a server that took the SYN's data may answer at once (RFC 7413 §4.2.2).
+        let mut segment = Segment::new(tcp, ecn, payload.as_ref());
+        segment.seq += 1;
+        if segment.len() > 0 {
+            self.handle_text(now, segment, payload, cache);
+        }
         Accepted { ack_advanced: true, ..Accepted::YES }
     }
 
@@ -143,13 +161,7 @@ impl Tcb {
         cache: &mut PoolCache,
     ) -> Accepted {
         let has = |flag| tcp.flags.contains(flag);
-        let mut segment = Segment {
-            seq: tcp.seq,
-            payload_len: payload.as_ref().map_or(0, |chunk| chunk.len() as u32),
-            fin: has(TcpFlags::FIN),
-            ecn,
-            flags: tcp.flags,
-        };
+        let mut segment = Segment::new(tcp, ecn, payload.as_ref());
         if has(TcpFlags::SYN) && !has(TcpFlags::RST) {
             if !self.is_crossing_syn_ack(tcp) {
                 return self.handle_unexpected_syn(now, tcp, options);

@@ -1,7 +1,7 @@
 //! Data in the handshake (RFC 7413 §4.2).
 
 use super::pair::chunk_of;
-use super::script::{ACK, Arriving, RST, SYN, Script, Sent, arriving, modern, plain};
+use super::script::{ACK, Arriving, FIN, RST, SYN, Script, Sent, arriving, modern, plain};
 use crate::base::time::Duration;
 use crate::tcp::{CloseReason, OutgoingKind, State, TcpConfig, TcpEvent};
 use crate::wire::tcp::OPTIONS_MAX;
@@ -138,6 +138,30 @@ fn data_of_a_syn_that_is_not_acknowledged_follows_the_handshake_at_once() {
 }
 
 #[test]
+fn an_answer_on_the_syn_ack_is_read_and_acknowledged_by_the_third_ack() {
+    for fin in [false, true] {
+        let (mut script, _) = opened_with(plain(), 300);
+        script.pass(20);
+        let flags = if fin { SYN | ACK | FIN } else { SYN | ACK };
+        script.arrive(arriving(flags, 0, 301).options(modern).payload(100));
+        let ack = script.sent_one();
+        assert_eq!((ack.kind, ack.seq, ack.ack), (OutgoingKind::Ack, 301, 101 + u32::from(fin)));
+        assert_eq!(script.read(), 100);
+        let events = script.events();
+        match fin {
+            false => {
+                assert_eq!((script.state(), &events[..]), (State::Established, &[TcpEvent::Established][..]))
+            }
+            true => assert_eq!(
+                (script.state(), &events[..]),
+                (State::CloseWait, &[TcpEvent::Established, TcpEvent::PeerFinished][..])
+            ),
+        }
+        script.tcb.check();
+    }
+}
+
+#[test]
 fn what_the_servers_mss_is_too_small_for_is_cut_when_it_is_sent_again() {
     let (mut script, syn) = opened_with(plain(), 1200);
     assert_eq!(syn.len, 1200);
@@ -193,6 +217,11 @@ fn a_syn_that_is_too_long_for_the_path_leaves_again_without_its_data() {
     assert_eq!(again.options.mss, Some(960));
     script.tcb.handle_icmp(script.now, &error);
     assert!(script.sent().is_empty(), "once is enough");
+    let (mut late, _) = opened_with(plain(), 1200);
+    late.pass_to_timer();
+    late.sent_one();
+    late.tcb.handle_icmp(late.now, &error);
+    assert!(late.sent().is_empty(), "it has left again by now");
     script.arrive(syn_ack(1));
     assert_eq!(script.sent_data(), [(1, 960), (961, 240)]);
     script.tcb.check();
@@ -277,7 +306,7 @@ fn a_close_before_the_end_of_the_handshake_waits_for_it() {
     script.tcb.close(script.now);
     let kinds: Vec<_> = script.sent().iter().map(|sent| (sent.kind, sent.flags)).collect();
     assert_eq!(kinds.len(), 2, "{kinds:?}");
-    assert!(kinds.iter().all(|(_, flags)| !flags.contains(super::script::FIN)), "{kinds:?}");
+    assert!(kinds.iter().all(|(_, flags)| !flags.contains(FIN)), "{kinds:?}");
     script.pass(20);
     script.arrive(arriving(ACK, 201, 101));
     assert_eq!((script.state(), script.sent_one().kind), (State::FinWait1, OutgoingKind::Fin));

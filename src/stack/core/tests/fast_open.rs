@@ -2,15 +2,17 @@
 
 use super::flood::{BACKLOG, flood_segment};
 use super::pair::*;
-use super::peer::{ACK, RST, SYN};
-use crate::base::PortId;
+use super::peer::{ACK, FIN, RST, SYN};
 use crate::base::time::Duration;
-use crate::mptcp::{ConnectOptions, Tuning};
+use crate::base::{PortId, SeqNum};
+use crate::mptcp::crypto::KeyMaterial;
+use crate::mptcp::{ConnectOptions, Connection, Setup, Tuning};
 use crate::stack::counters::FastOpenCounters;
 use crate::stack::fast_open::PENDING_MAX;
 use crate::stack::message::Command;
 use crate::stack::stream::{AcceptQueue, FastOpenUse, StreamShared, StreamState};
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, TcpConfig};
+use crate::wire::mptcp::Key;
 use crate::wire::tcp::OPTIONS_MAX;
 use crate::wire::{Endpoint, FastOpen, FastOpenCookie, FourTuple};
 use std::sync::Arc;
@@ -425,6 +427,61 @@ fn data_on_a_syn_with_mp_capable_is_left_to_the_handshake() {
     first.close_send();
     earlier.close_send();
     end(pair, &client, &server);
+}
+
+#[test]
+fn an_answer_on_the_syn_ack_is_read_by_plain_tcp_and_left_to_retransmission_by_mptcp() {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    let syn = pair.client.turn(pair.now);
+    pair.server.deliver(pair.now, PortId(0), &syn[0].1);
+    let syn_ack = pair.server.turn(pair.now);
+    let with_data = edit(&syn_ack[0].1, |segment| segment.payload = pattern(200));
+    pair.client.deliver(pair.now, PortId(0), &with_data);
+    let ack = pair.client.turn(pair.now);
+    let syn_ack = Segment::parse(&with_data);
+    assert_eq!(Segment::parse(&ack[0].1).tcp.ack, syn_ack.tcp.seq + 201);
+    assert_eq!(pair.client.read(&client), pattern(200));
+
+    let mut pair = Pair::new();
+    pair.server.listen(80, options(true));
+    let client = open(&mut pair, 40_000, options(true), &pattern(300));
+    pair.run(QUIET, &mut |up, bytes| {
+        let is_syn_ack = !up && Segment::parse(&bytes).has(SYN);
+        let with_end = |segment: &mut Segment| {
+            segment.payload = pattern(200);
+            segment.tcp.flags = segment.tcp.flags | FIN;
+        };
+        Some(if is_syn_ack { edit(&bytes, with_end) } else { bytes })
+    });
+    let server = accepted(&mut pair);
+    assert_eq!((client.fallback(), client.state()), (Some(None), StreamState::Open));
+    assert_eq!(pair.server.read(&server), pattern(300));
+    pair.server.write(&server, &pattern(400));
+    pair.run_clean();
+    assert_eq!(pair.client.read(&client), pattern(400));
+    end(pair, &client, &server);
+}
+
+#[test]
+fn an_option_has_room_beside_that_of_mptcp_or_is_not_there() {
+    let mut pair = Pair::new();
+    let (local, remote) = (Endpoint::new(address(1, 0), 40_000), Endpoint::new(address(2, 0), 80));
+    for mptcp in [true, false] {
+        let setup = Setup {
+            tuple: FourTuple { local, remote },
+            path: pair.client.path(0),
+            options: options(mptcp),
+            tcp: TcpConfig::default(),
+            key: KeyMaterial::new(Key(1)),
+            iss: SeqNum::new(1),
+        };
+        let mut connection = Connection::connect(pair.now, &setup);
+        let longest = FastOpenCookie::new(&[1; 16]).map(FastOpen::Cookie).expect("a cookie");
+        assert_eq!(connection.offer_fast_open(longest), !mptcp);
+        assert!(connection.offer_fast_open(FastOpen::Request));
+        connection.release(&mut pair.client.cache);
+    }
 }
 
 #[test]
