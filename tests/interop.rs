@@ -368,6 +368,61 @@ fn tshark_would_find_a_wrong_checksum() {
     assert!(!capture.read(COMPLAINTS, &[]).is_empty());
 }
 
+/// A client of the kernel's that sends the 37 bytes with which iperf3 begins by MSG_FASTOPEN, twice: the second time the kernel
+/// has a cookie.
+const FAST_OPEN_CLIENT: &str = r#"
+import socket, sys
+for _ in range(2):
+    client = socket.socket()
+    client.sendto(b"x" * 36 + b"\0", socket.MSG_FASTOPEN, (sys.argv[1], 5201))
+    if not client.recv(1):
+        sys.exit("no answer")
+    client.close()
+"#;
+
+/// How many SYNs with data a capture has, and how many SYN/ACKs that acknowledge some.
+fn syn_data(capture: &Capture) -> (usize, usize) {
+    let syns = capture.read("tcp.flags.syn == 1 && tcp.flags.ack == 0 && tcp.len > 0", &[]);
+    // Relative numbers: 1 is the SYN alone.
+    let answers = capture.read("tcp.flags.syn == 1 && tcp.flags.ack == 1 && tcp.ack > 1", &[]);
+    (syns.len(), answers.len())
+}
+
+#[test]
+fn fast_open_with_the_kernel_and_with_ourselves() {
+    let _alone = alone();
+    if stand_in() {
+        return support::skip("fast_open", "the kernel's end of our program has no Fast Open");
+    }
+    let tools = [&CAPTURE_TOOLS[..], &TOOLS[..1], &[("python3", "python3")]].concat();
+    let options = LabOptions { middle: true, ..LabOptions::default() };
+    let Some(lab) = support::lab("fast_open", &tools, &options) else { return };
+    for host in [Host::A, Host::B] {
+        // Clients, servers, and every listener whether it asks or not.
+        run(lab.exec(host).args(["sysctl", "-w", "net.ipv4.tcp_fastopen=0x403"]), LIMIT)
+            .expect_success("sysctl");
+    }
+    // The control connection asks for a cookie; those of the data bring it, and their first bytes.
+    let ours = &["--plain-tcp", "--fast-open", "--workers", "1", "-P", "2", "-n", "1M"][..];
+    for (server, more) in [(End::Iperf, &[][..]), (End::Braid, &["--fast-open"][..])] {
+        let mut capture = Capture::start(&lab, Snap::Whole);
+        transfer(&lab, (server, more), (End::Braid, ours));
+        capture.stop();
+        assert_eq!(syn_data(&capture), (2, 2), "we connect to {server:?}");
+        assert_eq!(capture.read(COMPLAINTS, &[]), [""; 0], "we connect to {server:?}");
+    }
+    let mut serving = Background::start(End::Braid.command(&lab, Host::B, "server").arg("--fast-open"));
+    serving.wait_for("Server listening", LIMIT);
+    let mut capture = Capture::start(&lab, Snap::Whole);
+    run(lab.exec(Host::A).args(["python3", "-c", FAST_OPEN_CLIENT, "10.71.1.2"]), LIMIT)
+        .expect_success("the kernel's client");
+    // tcpdump is handed few packets once a second.
+    sleep(Duration::from_millis(1200));
+    capture.stop();
+    serving.signal(rustix::process::Signal::INT);
+    assert_eq!(syn_data(&capture), (1, 1), "the kernel connects to us");
+}
+
 #[test]
 fn addresses_of_the_lab_are_those_the_suite_counts_on() {
     assert_eq!(lab::ipv4(Host::B, 1).unwrap().to_string(), "10.71.1.2");

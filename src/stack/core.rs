@@ -160,6 +160,11 @@ impl Stack {
         }
     }
 
+    /// Connections that begin from now on have these settings.
+    pub fn set_tcp(&mut self, tcp: TcpConfig) {
+        self.config.tcp = tcp;
+    }
+
     /// The counts.
     pub fn counters(&self) -> &Counters {
         &self.counters

@@ -102,10 +102,10 @@ pub struct FastOpenCounters {
     pub bad_cookies: u64,
     /// Server: SYNs whose data was taken.
     pub accepted: u64,
-    /// Server: SYNs with a valid cookie whose data was ignored because too many connections that began with data are not
+    /// Server: SYNs with a valid cookie that counted as any other, because too many connections that began like that are not
     /// confirmed.
     pub overflows: u64,
-    /// Server: the same because the connection is to become MPTCP, or has no room.
+    /// Server: SYNs with a valid cookie whose data was ignored because the connection is to become MPTCP, or has no room.
     pub declined: u64,
     /// Client: SYNs that asked for a cookie.
     pub asked: u64,

@@ -76,20 +76,23 @@ impl FastOpenCache {
     /// while.
     pub fn learn(&mut self, now: Instant, tuple: &FourTuple, report: &FastOpenReport) -> bool {
         let FastOpenReport { asked, answer, sent_bytes, acked_bytes, peer_mss } = *report;
-        let cookie = answer.or(match asked {
-            FastOpen::Cookie(cookie) if acked_bytes > 0 => Some(cookie),
+        let most = if tuple.remote.addr.is_ipv4() { MSS_MAX_V4 } else { MSS_MAX_V6 };
+        let mss = peer_mss.min(Mss::new(most));
+        let place = (tuple.local.addr, tuple.remote.addr);
+        // RFC 7413 §4.2.2: the MSS is news, whatever came of cookie and data.
+        self.cookies.get_mut(&place).into_iter().for_each(|known| known.mss = mss);
+        let cookie = match (answer, asked) {
+            (Some(cookie), _) => cookie,
+            (None, FastOpen::Cookie(cookie)) if acked_bytes > 0 => cookie,
             // Nothing was risked, and nothing is learned.
-            FastOpen::Cookie(_) if sent_bytes == 0 => return true,
-            FastOpen::Cookie(_) | FastOpen::Request => None,
-        });
-        let Some(cookie) = cookie else {
-            self.fail(now, tuple);
-            return false;
+            (None, FastOpen::Cookie(_)) if sent_bytes == 0 => return true,
+            (None, FastOpen::Cookie(_) | FastOpen::Request) => {
+                self.fail(now, tuple);
+                return false;
+            }
         };
         self.failures.remove(&(tuple.local.addr, tuple.remote));
-        let most = if tuple.remote.addr.is_ipv4() { MSS_MAX_V4 } else { MSS_MAX_V6 };
-        let known = Known { cookie, mss: peer_mss.min(Mss::new(most)), used_at: now };
-        insert(&mut self.cookies, (tuple.local.addr, tuple.remote.addr), known, |known| known.used_at);
+        insert(&mut self.cookies, place, Known { cookie, mss, used_at: now }, |known| known.used_at);
         true
     }
 
@@ -212,6 +215,32 @@ mod tests {
         assert!(cache.learn(START, &tuple(1, 1, 80), &report(FastOpen::Cookie(cookie(6)), None, 100, 100)));
         assert!(cache.learn(START, &tuple(1, 1, 80), &report(FastOpen::Cookie(cookie(6)), None, 0, 0)));
         assert_eq!(cache.offer(START, &tuple(1, 1, 80)), Offer::Cookie(cookie(6), Mss::new(1460)));
+        // A new one counts in answer to a SYN without data, too.
+        let old = FastOpen::Cookie(cookie(6));
+        assert!(cache.learn(START, &tuple(1, 1, 80), &report(old, Some(cookie(7)), 0, 0)));
+        assert_eq!(cache.offer(START, &tuple(1, 1, 80)), Offer::Cookie(cookie(7), Mss::new(1460)));
+    }
+
+    #[test]
+    fn no_more_goes_with_a_syn_than_the_server_said_last_and_middleboxes_are_used_to() {
+        let mut cache = FastOpenCache::default();
+        let v6 = FourTuple {
+            local: Endpoint::new(std::net::Ipv6Addr::LOCALHOST.into(), 40_000),
+            remote: Endpoint::new(std::net::Ipv6Addr::LOCALHOST.into(), 80),
+        };
+        cache.learn(START, &v6, &given(5));
+        assert_eq!(cache.offer(START, &v6), Offer::Cookie(cookie(5), Mss::new(MSS_MAX_V6)));
+        // The MSS counts where no cookie came back: data was ignored, or none was sent.
+        let v4 = tuple(1, 1, 80);
+        cache.learn(START, &v4, &given(5));
+        for (sent, mss) in [(0, 500), (100, 600)] {
+            let report = FastOpenReport {
+                peer_mss: Mss::new(mss),
+                ..report(FastOpen::Cookie(cookie(5)), None, sent, 0)
+            };
+            assert_eq!(cache.learn(START, &v4, &report), sent == 0);
+            assert_eq!(cache.offer(START, &tuple(1, 1, 81)), Offer::Cookie(cookie(5), Mss::new(mss)));
+        }
     }
 
     #[test]

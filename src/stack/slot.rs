@@ -27,8 +27,11 @@ pub enum FastOpenStage {
     Over,
     /// Our SYN asked, and has no answer yet.
     Asked,
-    /// The application has the data of a SYN whose handshake is not over.
-    Unconfirmed,
+    /// The application has the connection, and the data of its SYN if there was any, and the handshake is not over.
+    Unconfirmed {
+        /// There was some.
+        with_data: bool,
+    },
 }
 
 /// A connection and what the worker keeps with it.

@@ -98,9 +98,11 @@ pub(super) struct Opening {
     pub(super) sent_bytes: u32,
     /// Active: those that the peer took.
     pub(super) acked_bytes: u32,
+    /// Active: an ICMP error had it sent again without them.
+    pub(super) shortened: bool,
     /// Active: the cookie on the SYN/ACK.
     pub(super) answer: Option<FastOpenCookie>,
-    /// Passive: the payload of the peer's SYN was taken (RFC 7413 §4.2: FastOpened).
+    /// Passive: the peer's SYN opened the connection, and its payload was taken (RFC 7413 §4.2: FastOpened).
     pub(super) taken: bool,
 }
 
@@ -141,6 +143,12 @@ mod tests {
         bytes[5] ^= 1;
         let other = FastOpenCookie::new(&bytes).expect("a cookie");
         assert_eq!(age(start, client(1), &other), CookieAge::Invalid);
+        // The secret makes initial sequence numbers and SYN cookies, too: nothing that they show is a cookie.
+        let mut bare = Hmac::<Sha256>::new_from_slice(&SECRET).expect("a key");
+        bare.update(&7_u64.to_be_bytes());
+        bare.update(&[10, 0, 0, 1]);
+        let bare = FastOpenCookie::new(&bare.finalize().into_bytes()[..COOKIE_LEN]).expect("a cookie");
+        assert_eq!(age(start, client(1), &bare), CookieAge::Invalid, "made for no purpose");
         // Before there was a period before.
         let first = fast_open_cookie(&SECRET, Instant::ZERO, client(1));
         assert_eq!(age(Instant::ZERO, client(1), &first), CookieAge::Current);

@@ -85,6 +85,12 @@ impl TcpFlags {
     pub const fn intersects(self, other: TcpFlags) -> bool {
         self.0 & other.0 != 0
     }
+
+    /// All of these but `other`.
+    #[inline]
+    pub const fn without(self, other: TcpFlags) -> TcpFlags {
+        TcpFlags(self.0 & !other.0)
+    }
 }
 
 impl BitOr for TcpFlags {

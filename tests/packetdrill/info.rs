@@ -7,6 +7,10 @@ use braid::tcp::{AgreedOptions, RecoveryPhase, State, TcpInfo};
 /// Bytes of the structure as of Linux 6.18. packetdrill takes fewer or more.
 const LEN: usize = 328;
 
+/// Where tcpi_options is, and its bit for data of a SYN that was taken.
+pub const OPTIONS_AT: usize = 5;
+pub const SYN_DATA: u8 = 32;
+
 /// What is beside the figures of TCP.
 #[derive(Debug, Clone, Copy)]
 pub struct Beside {
@@ -14,6 +18,10 @@ pub struct Beside {
     pub advertised_mss: u16,
     /// Payload bytes of a full segment, options taken off: Linux counts windows in segments of this size.
     pub payload_max: usize,
+    /// All data of the SYN was taken.
+    pub syn_data: bool,
+    /// Bytes of our SYN that were taken: they count as a part of it.
+    pub syn_bytes: u64,
     /// Bytes given by the application and not sent yet, wherever they wait.
     pub unsent: u64,
 }
@@ -82,7 +90,8 @@ pub fn tcp_info(info: &TcpInfo, beside: &Beside) -> [u8; LEN] {
     out.u8(2, u8::try_from(info.backoff).unwrap_or(u8::MAX)); // tcpi_retransmits
     out.u8(3, 0); // tcpi_probes: those without an answer are not told
     out.u8(4, u8::try_from(info.backoff).unwrap_or(u8::MAX)); // tcpi_backoff
-    out.u8(5, bit(timestamps, 1) | bit(sack, 2) | bit(window_shifts.is_some(), 4) | bit(ecn, 8)); // tcpi_options
+    let options = bit(timestamps, 1) | bit(sack, 2) | bit(window_shifts.is_some(), 4) | bit(ecn, 8);
+    out.u8(OPTIONS_AT, options | bit(beside.syn_data, SYN_DATA)); // tcpi_options
     out.u8(6, (peer_shift & 15) | our_shift << 4); // tcpi_snd_wscale, tcpi_rcv_wscale
     out.u8(7, bit(info.app_limited, 1)); // tcpi_delivery_rate_app_limited
     out.u32(8, u64::from(micros(Some(info.rto)))); // tcpi_rto
@@ -116,7 +125,10 @@ pub fn tcp_info(info: &TcpInfo, beside: &Beside) -> [u8; LEN] {
     out.u64(168, u64::from(micros(Some(info.busy)))); // tcpi_busy_time
     out.u64(176, u64::from(micros(Some(info.peer_window_limited)))); // tcpi_rwnd_limited
     out.u64(184, u64::from(micros(Some(info.send_buffer_limited)))); // tcpi_sndbuf_limited
-    out.u32(192, info.delivered / segment); // tcpi_delivered
+    // Linux counts the SYN, or the SYN/ACK.
+    let opened = u64::from(!matches!(info.state, State::SynSent | State::SynReceived));
+    let delivered = info.delivered.saturating_sub(beside.syn_bytes).div_ceil(segment);
+    out.u32(192, opened + delivered); // tcpi_delivered
     out.u32(196, info.delivered_marked / segment); // tcpi_delivered_ce
     out.u64(200, info.bytes_sent + info.counters.bytes_retransmitted); // tcpi_bytes_sent
     out.u64(208, info.counters.bytes_retransmitted); // tcpi_bytes_retrans

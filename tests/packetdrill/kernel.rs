@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(400);
 const MAIN_IS_IDLE: RealDuration = RealDuration::from_millis(300);
 /// Real time that the main thread gives a thread that it has woken.
 const WAKING: RealDuration = RealDuration::from_secs(5);
+/// Real time that a thread has to end its system call, once it has asked for the time.
+const ARRIVING: RealDuration = RealDuration::from_millis(2);
 /// Events at one point in time. More means that a timer fires and nothing comes of it.
 const EVENTS_MAX: usize = 10_000;
 
@@ -45,6 +47,8 @@ struct Inner {
     sleepers: Vec<Sleeper>,
     /// Woken, and not yet back with a question for the time.
     awake: Vec<ThreadId>,
+    /// One of them has asked, and has yet to take packetdrill's lock, which the main thread gives away only while it sleeps.
+    arrived: bool,
     /// Calls of the main thread.
     calls: u64,
     /// How often the clock was stepped to where it stood already.
@@ -62,7 +66,8 @@ pub struct Kernel {
 impl Kernel {
     /// `world`, whose clock the calling thread moves.
     pub fn new(world: World) -> Self {
-        let inner = Inner { world, sleepers: Vec::new(), awake: Vec::new(), calls: 0, standing: 0 };
+        let inner =
+            Inner { world, sleepers: Vec::new(), awake: Vec::new(), arrived: false, calls: 0, standing: 0 };
         Self { inner: Mutex::new(inner), changed: Condvar::new(), main: std::thread::current().id() }
     }
 
@@ -101,6 +106,11 @@ impl Kernel {
     /// Lets time pass.
     pub fn pass(&self, micros: u64) {
         let mut inner = self.lock();
+        if self.is_main() && std::mem::take(&mut inner.arrived) {
+            drop(inner);
+            std::thread::sleep(ARRIVING);
+            inner = self.lock();
+        }
         let target = inner.world.now() + Duration::from_micros(micros);
         while inner.step(Some(target)) {
             inner = self.wake_sleepers(inner);
@@ -115,6 +125,7 @@ impl Kernel {
         let thread = std::thread::current().id();
         if inner.awake.contains(&thread) {
             inner.awake.retain(|awake| *awake != thread);
+            inner.arrived = true;
             self.changed.notify_all();
             return time;
         }

@@ -3,6 +3,8 @@
 
 #![allow(unsafe_code, missing_docs, dead_code)]
 
+mod cookies;
+mod fast_open;
 mod hashes;
 mod info;
 mod kernel;
@@ -18,13 +20,16 @@ mod world;
 
 use braid::base::SeqNum;
 use braid::wire::{
-    ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, Packet, Parsed, SegmentRepr, TcpFlags,
+    ChecksumMode, Endpoint, FastOpen, FourTuple, LinkHeader, MacAddr, Packet, Parsed, SegmentRepr, TcpFlags,
     TcpOptions, TcpRepr, emit, parse,
 };
 use libc::{c_int, c_longlong, c_void, sockaddr_in, socklen_t};
 use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::ptr::{null, null_mut};
 use table::{Interface, packetdrill_interface_init};
+use wants::Wants;
+use world::World;
 
 const NOBODY: *mut c_void = null_mut();
 const SERVER: ([u8; 4], u16) = ([192, 168, 0, 1], 8080);
@@ -187,7 +192,7 @@ fn a_connection_through_packetdrills_table() {
     // Options: known, kept, unknown.
     assert_eq!(driver.set(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1), Ok(()));
     assert_eq!(driver.set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1), Ok(()));
-    assert_eq!(driver.set(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 1), Err(libc::ENOPROTOOPT));
+    assert_eq!(driver.set(fd, libc::IPPROTO_TCP, libc::TCP_ULP, 1), Err(libc::ENOPROTOOPT));
     let mut info = [0_u8; 300];
     let mut len = info.len() as socklen_t;
     // SAFETY: room of that length.
@@ -217,4 +222,51 @@ fn a_connection_through_packetdrills_table() {
     assert_eq!(driver.read(fd, 1), Err(libc::EBADF));
     assert!(driver.sniff().is_none(), "nothing is left to send");
     assert_eq!((driver.0.close)(NOBODY, listener), 0);
+}
+
+/// What `cookies.rs` says is what the stack gives, as long as a script runs.
+#[test]
+fn the_cookies_of_the_scripts_are_those_of_the_stack() {
+    for (local, remote, domain, expected) in [
+        ("192.168.0.1", "192.0.2.1", libc::AF_INET, cookies::V4_KERNEL),
+        ("fd3d:0a0b:17d6::1", "fd3d:fa7b:d17d::1", libc::AF_INET6, cookies::V6_KERNEL),
+    ] {
+        let (local, remote) = (
+            Endpoint::new(local.parse().expect("an address"), 8080),
+            Endpoint::new(remote.parse().expect("an address"), 5555),
+        );
+        let mut world = World::new(local.addr, 1500, Wants::new(None));
+        assert!(world.persona.set("net.ipv4.tcp_fastopen", "0x70403"));
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null").expect("there is one"));
+        let fd = world.socket(fd, domain, libc::SOCK_STREAM, 0).expect("a socket");
+        world.bind(fd, local).expect("a fresh socket");
+        world.listen(fd, 1).expect("a bound socket");
+        let mut frame = vec![0; 4096];
+        let options = TcpOptions { fast_open: Some(FastOpen::Request), ..TcpOptions::default() };
+        let syn = SegmentRepr {
+            link: &LinkHeader { src: MacAddr([2; 6]), dst: MacAddr([2; 6]), vlan: None },
+            tuple: FourTuple { local: remote, remote: local },
+            ecn: 0,
+            tcp: TcpRepr {
+                seq: SeqNum::new(0),
+                ack: SeqNum::default(),
+                flags: SYN,
+                window: 30_000,
+                urgent: 0,
+            },
+            options: &options,
+        };
+        let start = emit(&syn, &mut frame, 256..256, ChecksumMode::Software);
+        world.receive(&frame[start + 14..256]);
+        let (_, answer) = world.take_sent().expect("a SYN/ACK");
+        let mut frame = vec![0; 14];
+        frame[12..].copy_from_slice(if domain == libc::AF_INET { &[0x08, 0x00] } else { &[0x86, 0xdd] });
+        frame.extend(answer);
+        let Ok(Parsed::Tcp(answer)) = parse(&frame, ChecksumMode::Software) else { panic!("a good packet") };
+        let Some(FastOpen::Cookie(cookie)) = answer.options.fast_open else {
+            panic!("no cookie: {answer:?}")
+        };
+        assert_eq!(cookie.bytes(), expected, "for {remote:?}");
+        world.close(fd).expect("a socket");
+    }
 }

@@ -1,7 +1,7 @@
 //! Socket options: those that the stack has are handed to it, some are only kept, and all others give `ENOPROTOOPT` and
 //! are counted as wishes.
 
-use crate::info::{Beside, tcp_info};
+use crate::info::{Beside, OPTIONS_AT, SYN_DATA, tcp_info};
 use crate::sockets::{Errno, Outcome, Socket, State};
 use crate::world::World;
 use braid::base::time::Duration;
@@ -12,10 +12,13 @@ use std::os::fd::RawFd;
 
 // Numbers of Linux that the libc crate lacks.
 const TCP_CC_INFO: c_int = 26;
+const TCP_FASTOPEN_CONNECT: c_int = 30;
 const SO_MEMINFO: c_int = 55;
 /// Numbers that SO_MEMINFO has.
 const MEMINFO_VALUES: usize = 9;
-/// Linux's state of a listening socket.
+/// Linux's states of sockets without a connection.
+const TCP_SYN_SENT: u8 = 2;
+const TCP_CLOSE: u8 = 7;
 const TCP_LISTEN: u8 = 10;
 /// The least that Linux makes of SO_SNDBUF and SO_RCVBUF.
 const BUFFER_MIN: u32 = 2304;
@@ -37,7 +40,6 @@ const WITHOUT_EFFECT: &[(c_int, c_int, &str)] = &[
     (libc::SOL_SOCKET, libc::SO_ZEROCOPY, "SO_ZEROCOPY"),
     (libc::SOL_IP, libc::IP_TOS, "IP_TOS"),
     (libc::SOL_IPV6, libc::IPV6_TCLASS, "IPV6_TCLASS"),
-    (libc::IPPROTO_TCP, libc::TCP_SYNCNT, "TCP_SYNCNT"),
 ];
 
 fn number(value: &[u8]) -> Outcome<c_int> {
@@ -90,8 +92,16 @@ impl World {
     /// `setsockopt`.
     pub fn set_option(&mut self, fd: RawFd, level: c_int, name: c_int, value: &[u8]) -> Outcome<()> {
         let socket = self.sockets.socket(fd)?;
+        if (level, name) == (libc::IPPROTO_TCP, libc::TCP_SYNCNT)
+            && matches!(socket.state, State::Connected(_))
+        {
+            self.wants.add("TCP_SYNCNT behind the SYN (has no effect)");
+        }
         let known = match level {
             libc::SOL_SOCKET => socket.set_socket_option(name, value)?,
+            libc::IPPROTO_TCP if name == TCP_FASTOPEN_CONNECT && !self.persona.opens_with_data() => {
+                return Err(Errno(libc::EOPNOTSUPP));
+            }
             libc::IPPROTO_TCP => socket.set_tcp_option(name, value)?,
             _ => false,
         };
@@ -194,17 +204,24 @@ impl World {
         let connected = match &socket.state {
             State::Connected(connected) => connected,
             State::Listening { .. } => return Ok(nothing_but_state(TCP_LISTEN)),
-            State::Fresh => return Ok(nothing_but_state(7)),
+            State::Fresh if socket.deferred.is_some() => return Ok(nothing_but_state(TCP_SYN_SENT)),
+            State::Fresh => return Ok(nothing_but_state(TCP_CLOSE)),
         };
         let host = self.view().ok_or(Errno(libc::ENOTCONN))?;
-        let Some(connection) = connected.id().and_then(|id| host.stack.connection(id)) else {
-            return Ok(nothing_but_state(7));
+        let syn_data = self.had_syn_data(fd);
+        let connection = connected.id().and_then(|id| host.stack.connection(id));
+        let figures = connection.as_ref().and_then(|connection| connection.figures().next());
+        let (Some(figures), Some(connection)) = (figures, &connection) else {
+            let mut closed = nothing_but_state(TCP_CLOSE);
+            closed[OPTIONS_AT] = if syn_data { SYN_DATA } else { 0 };
+            return Ok(closed);
         };
-        let Some(figures) = connection.figures().next() else { return Ok(nothing_but_state(7)) };
         let advertised = socket.options.max_segment.map_or(1460, Mss::raw).min(1460);
         let beside = Beside {
             advertised_mss: advertised,
             payload_max: connection.chunk_len(),
+            syn_data,
+            syn_bytes: connection.fast_open().map_or(0, |report| u64::from(report.acked_bytes)),
             unsent: connected.queued(host).saturating_sub(u64::from(figures.tcp.in_flight)),
         };
         Ok(tcp_info(&figures.tcp, &beside).to_vec())
@@ -284,6 +301,12 @@ impl Socket {
                 let timeout = (millis > 0).then(|| Duration::from_millis(millis as u64));
                 self.tune(|tuning| tuning.user_timeout = timeout);
             }
+            libc::TCP_FASTOPEN => self.fast_open_queue = number(value)?.max(0) as u32,
+            TCP_FASTOPEN_CONNECT => self.fast_open_connect = number(value)? != 0,
+            libc::TCP_SYNCNT => match number(value)? {
+                retries @ 1..=127 => self.syn_retries = Some(retries as u32),
+                _ => return Err(Errno(libc::EINVAL)),
+            },
             libc::TCP_KEEPIDLE => {
                 let idle = seconds(value)?;
                 self.keep_alive(|times| times.idle = idle);

@@ -35,9 +35,16 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("net.ipv4.tcp_early_retrans", "4"),
     ("net.ipv4.tcp_recovery", "1"),
     ("net.ipv4.tcp_ecn_option", "2"),
-    ("net.ipv4.tcp_fastopen", "0x70403"),
     ("net.ipv4.tcp_fastopen_key", "a1a1a1a1-b2b2b2b2-c3c3c3c3-d4d4d4d4"),
 ];
+
+/// Bits of Linux's `tcp_fastopen` (Documentation/networking/ip-sysctl.rst).
+const FAST_OPEN_CLIENT: u32 = 1;
+const FAST_OPEN_SERVER: u32 = 2;
+/// Listeners need no TCP_FASTOPEN.
+const FAST_OPEN_EVERY_LISTENER: u32 = 0x400;
+/// Data without a cookie, from clients and to servers: the stack has none of it.
+const FAST_OPEN_WITHOUT_COOKIE: u32 = 0x4 | 0x200;
 
 /// The host's settings.
 #[derive(Debug)]
@@ -45,6 +52,7 @@ pub struct Persona {
     tcp: TcpConfig,
     send_buffer: u32,
     congestion: CongestionAlgorithm,
+    fast_open: u32,
     /// By name with dots, for those who read them back.
     values: BTreeMap<String, String>,
 }
@@ -69,6 +77,7 @@ impl Persona {
             tcp,
             send_buffer: SEND_BUFFER,
             congestion: CongestionAlgorithm::Cubic,
+            fast_open: FAST_OPEN_CLIENT,
             values: BTreeMap::new(),
         }
     }
@@ -88,6 +97,17 @@ impl Persona {
             tuning: Tuning { nodelay: false, ..Tuning::default() },
             ..ConnectOptions::default()
         }
+    }
+
+    /// Whether MSG_FASTOPEN and TCP_FASTOPEN_CONNECT may be used.
+    pub fn opens_with_data(&self) -> bool {
+        self.fast_open & FAST_OPEN_CLIENT != 0
+    }
+
+    /// Whether a listener whose TCP_FASTOPEN is `queue` takes data of SYNs.
+    pub fn takes_syn_data(&self, queue: u32) -> bool {
+        self.fast_open & FAST_OPEN_SERVER != 0
+            && (queue > 0 || self.fast_open & FAST_OPEN_EVERY_LISTENER != 0)
     }
 
     /// The value of a setting, as `sysctl -n` shows it.
@@ -126,6 +146,15 @@ impl Persona {
                     "2" => EcnMode::Accept,
                     _ => return false,
                 };
+            }
+            "net.ipv4.tcp_fastopen" => {
+                let bits = match value.strip_prefix("0x") {
+                    Some(hex) => u32::from_str_radix(hex, 16),
+                    None => value.parse(),
+                };
+                let Ok(bits) = bits else { return false };
+                self.fast_open = bits;
+                return bits & FAST_OPEN_WITHOUT_COOKIE == 0;
             }
             "net.ipv4.tcp_slow_start_after_idle" => self.tcp.restart_after_idle = value != "0",
             name => {

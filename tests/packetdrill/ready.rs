@@ -43,6 +43,8 @@ impl World {
     pub fn events(&self, fd: RawFd) -> c_short {
         let Some(socket) = self.sockets.peek(fd) else { return libc::POLLNVAL };
         match &socket.state {
+            // What it writes opens the connection.
+            State::Fresh if socket.deferred.is_some() => libc::POLLOUT | libc::POLLWRNORM,
             // Linux: a socket that was never connected hangs up.
             State::Fresh => libc::POLLOUT | libc::POLLHUP,
             State::Listening { next, .. } => {

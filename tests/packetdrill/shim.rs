@@ -3,7 +3,7 @@
 //!
 //! Read `world.rs` first. `table.rs` is what packetdrill calls and `preload.rs` what it finds
 //! in place of the C library, the only unsafe code; `kernel.rs` lets two threads call
-//! into one world; `sockets.rs`, `options.rs` and `ready.rs` are the system calls; `stubs.rs` answers the shell commands of
+//! into one world; `sockets.rs`, `fast_open.rs`, `options.rs` and `ready.rs` are the system calls; `stubs.rs` answers the shell commands of
 //! scripts; `persona.rs` has the settings that scripts expect of Linux, `info.rs` its `tcp_info`, `super_segments.rs` its
 //! PSH bits. `hashes.rs` stands in for a part of the kernel that packetdrill itself uses.
 //!
@@ -12,6 +12,8 @@
 
 #![allow(missing_docs)]
 
+mod cookies;
+mod fast_open;
 mod hashes;
 mod info;
 mod kernel;

@@ -87,6 +87,14 @@ pub struct Socket {
     pub state: State,
     /// What its connections are like.
     pub options: ConnectOptions,
+    /// TCP_FASTOPEN: how many connections of a listener may begin with data.
+    pub fast_open_queue: u32,
+    /// TCP_FASTOPEN_CONNECT.
+    pub fast_open_connect: bool,
+    /// Where the first write is to connect to.
+    pub deferred: Option<Endpoint>,
+    /// TCP_SYNCNT.
+    pub syn_retries: Option<u32>,
     /// `SO_LINGER` with so many seconds.
     pub linger_s: Option<u32>,
     /// Values of options that are only kept, by level and name.
@@ -137,6 +145,11 @@ impl Sockets {
             },
             File::Epoll(_) => None,
         })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     /// Whether it is ours.
@@ -343,6 +356,10 @@ impl World {
             nonblocking: kind & libc::SOCK_NONBLOCK != 0,
             state: State::Fresh,
             options: self.persona.options(protocol == MPTCP),
+            fast_open_queue: 0,
+            fast_open_connect: false,
+            deferred: None,
+            syn_retries: None,
             linger_s: None,
             kept: BTreeMap::new(),
             send_timeout_us: None,
@@ -376,6 +393,7 @@ impl World {
         };
         // As Linux counts: one more than was asked for.
         let accept = AcceptQueue::new(usize::try_from(backlog).unwrap_or(0) + 1);
+        socket.options.fast_open = self.persona.takes_syn_data(socket.fast_open_queue);
         let (addr, options) = (
             Some(bound.addr).filter(|addr| !addr.is_unspecified()),
             ListenOptions { connection: socket.options },
@@ -387,11 +405,12 @@ impl World {
 
     /// What a listening socket's connections are like has changed.
     pub fn listen_again(&mut self, fd: RawFd) {
-        let Some(socket) = self.sockets.peek(fd) else { return };
+        let Ok(socket) = self.sockets.socket(fd) else { return };
         let (State::Listening { id, accept, .. }, Some(bound)) = (&socket.state, socket.bound) else {
             return;
         };
         let (id, accept) = (*id, Arc::clone(accept));
+        socket.options.fast_open = self.persona.takes_syn_data(socket.fast_open_queue);
         let addr = Some(bound.addr).filter(|addr| !addr.is_unspecified());
         let options = ListenOptions { connection: socket.options };
         self.command(Command::Unlisten(id));
@@ -417,6 +436,10 @@ impl World {
             nonblocking: false,
             state: State::Connected(Connected::new(shared, true)),
             options: socket.options,
+            fast_open_queue: 0,
+            fast_open_connect: false,
+            deferred: None,
+            syn_retries: None,
             linger_s: socket.linger_s,
             kept: socket.kept.clone(),
             send_timeout_us: None,
@@ -432,9 +455,6 @@ impl World {
 
     /// `connect`: begins, or tells how it went.
     pub fn connect(&mut self, fd: RawFd, remote: Endpoint, local_addr: IpAddr) -> Outcome<()> {
-        let port = self.ephemeral_port();
-        let path = self.path();
-        let doorbell = Arc::clone(&self.host().doorbell);
         let socket = self.sockets.socket(fd)?;
         match &mut socket.state {
             State::Listening { .. } => return Err(Errno(libc::EISCONN)),
@@ -449,8 +469,23 @@ impl World {
                     StreamState::Closed => Err(connected.take_error().unwrap_or(Errno(libc::ECONNABORTED))),
                 };
             }
+            State::Fresh if socket.deferred.is_some() => return Err(Errno(libc::EISCONN)),
             State::Fresh => {}
         }
+        if socket.fast_open_connect {
+            return self.connect_with_first_write(fd, remote, local_addr);
+        }
+        self.begin(fd, remote, local_addr, false)?;
+        Err(Errno(libc::EINPROGRESS))
+    }
+
+    /// A connection of a fresh socket begins, with Fast Open or without.
+    pub fn begin(&mut self, fd: RawFd, remote: Endpoint, local_addr: IpAddr, fast_open: bool) -> Outcome<()> {
+        let port = self.ephemeral_port();
+        let path = self.path();
+        let doorbell = Arc::clone(&self.host().doorbell);
+        let mut tcp = self.persona.tcp();
+        let socket = self.sockets.socket(fd)?;
         let bound = socket.bound;
         let local_addr =
             bound.map(|bound| bound.addr).filter(|addr| !addr.is_unspecified()).unwrap_or(local_addr);
@@ -458,9 +493,13 @@ impl World {
         let tuple = FourTuple { local, remote };
         let shared = StreamShared::with_tuning(doorbell, socket.options.tuning);
         socket.state = State::Connected(Connected::new(Arc::clone(&shared), false));
+        socket.options.fast_open = fast_open;
         let options = socket.options;
+        tcp.syn_retries = socket.syn_retries.unwrap_or(tcp.syn_retries);
+        self.host().stack.set_tcp(tcp);
         self.command(Command::Connect { tuple, path, options, stream: shared });
-        Err(Errno(libc::EINPROGRESS))
+        self.apply_settings();
+        Ok(())
     }
 
     /// `connect` with `AF_UNSPEC`: the socket is a fresh one again.
@@ -574,6 +613,9 @@ impl World {
     pub fn read(&mut self, fd: RawFd, buffer: &mut [u8], peek: bool) -> Outcome<usize> {
         let Self { sockets, .. } = self;
         let socket = sockets.socket(fd)?;
+        if socket.deferred.is_some() {
+            return Err(AGAIN);
+        }
         let State::Connected(connected) = &mut socket.state else {
             return Err(Errno(libc::ENOTCONN));
         };
@@ -697,7 +739,7 @@ impl World {
 }
 
 /// A chunk that holds `bytes`.
-fn filled(cache: &mut PoolCache, bytes: &[u8]) -> Option<Chunk> {
+pub fn filled(cache: &mut PoolCache, bytes: &[u8]) -> Option<Chunk> {
     let mut frame = cache.alloc()?;
     cache.pool_arc().clone().bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + bytes.len()]
         .copy_from_slice(bytes);

@@ -60,12 +60,17 @@ fn sysctl(world: &mut World, words: &[&str]) -> (u8, String) {
     for word in words.iter().filter(|word| !word.starts_with('-')) {
         let (name, value) = word.split_once('=').map_or((*word, None), |(name, value)| (name, Some(value)));
         let name = name.trim_start_matches("/proc/sys/").replace('/', ".");
+        if name == "net.ipv4.tcp_fastopen_cookies" {
+            // Linux never had it, and scripts do without.
+            return (255, format!("sysctl: cannot stat /proc/sys/{}\n", name.replace('.', "/")));
+        }
         match value {
             Some(value) => {
                 let value = value.trim_matches('"');
                 if !world.persona.set(&name, value) {
                     world.wants.add(format!("sysctl {name}={value}"));
                 }
+                world.apply_settings();
             }
             None => {
                 text.push_str(world.persona.get(&name).unwrap_or("0"));
@@ -104,8 +109,10 @@ fn ip(world: &mut World, words: &[&str]) -> (u8, String) {
         ["mptcp", "limits", "set", ..] => {
             world.set_limits(after("subflows"), after("add_addr_accepted"));
         }
-        // The addresses of packets are whatever the script says; nothing is cached.
-        ["addr" | "address", ..] | ["tcp_metrics", "flush", ..] | ["route", ..] => {}
+        // Fast Open cookies.
+        ["tcp_metrics", "flush", ..] => world.forget(),
+        // The addresses of packets are whatever the script says.
+        ["addr" | "address", ..] | ["route", ..] => {}
         _ => world.wants.add(format!("ip {}", words.join(" "))),
     }
     (0, String::new())

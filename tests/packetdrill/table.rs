@@ -380,27 +380,36 @@ unsafe extern "C" fn connect(_: Data, fd: c_int, addr: *const sockaddr, len: soc
         let Shim { kernel, local } = shim();
         let connected = remote.and_then(|remote| {
             let Some(remote) = remote else { return kernel.call(|world| world.disconnect(fd)) };
-            let local = if local.is_ipv4() == remote.addr.is_ipv4() {
-                *local
-            } else {
-                unspecified(if remote.addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 })
-            };
+            let local = local_for(remote, *local);
             let (may_wait, timeout) = kernel.call(|world| world.send_patience(fd));
             let first = kernel.call(|world| world.connect(fd, remote, local));
             if !may_wait || !matches!(first, Err(Errno(libc::EINPROGRESS | libc::EALREADY))) {
                 return first;
             }
-            let until = || Until::Events(vec![(fd, libc::POLLOUT)]);
-            let again =
-                kernel.wait_for(true, timeout, until, |world| match world.connect(fd, remote, local) {
-                    Err(Errno(libc::EALREADY)) => Err(AGAIN),
-                    other => other,
-                });
-            // Linux: a connect() that ran out of time goes on on its own.
-            again.map_err(|error| if error == AGAIN { Errno(libc::EINPROGRESS) } else { error })
+            wait_connected(fd, remote, local, timeout)
         });
         to_int(connected.map(|()| 0))
     })
+}
+
+/// Our address on the way to `remote`.
+fn local_for(remote: Endpoint, local: IpAddr) -> IpAddr {
+    match local.is_ipv4() == remote.addr.is_ipv4() {
+        true => local,
+        false => unspecified(if remote.addr.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }),
+    }
+}
+
+/// Waits until a connection that has begun is there.
+fn wait_connected(fd: c_int, remote: Endpoint, local: IpAddr, timeout: Option<u64>) -> Outcome<()> {
+    let until = || Until::Events(vec![(fd, libc::POLLOUT)]);
+    let connected =
+        shim().kernel.wait_for(true, timeout, until, |world| match world.connect(fd, remote, local) {
+            Err(Errno(libc::EALREADY)) => Err(AGAIN),
+            other => other,
+        });
+    // Linux: a connect() that ran out of time goes on on its own.
+    connected.map_err(|error| if error == AGAIN { Errno(libc::EINPROGRESS) } else { error })
 }
 
 /// `read` and its kin, into several buffers.
@@ -508,15 +517,12 @@ unsafe extern "C" fn recvmsg(_: Data, fd: c_int, message: *mut msghdr, flags: c_
     }) as ssize_t
 }
 
-/// `write` and its kin, of several buffers.
-fn transmit(fd: c_int, buffers: &[&[u8]], flags: c_int) -> Outcome<usize> {
-    let kernel = &shim().kernel;
-    let unsupported = [(libc::MSG_FASTOPEN, "MSG_FASTOPEN"), (libc::MSG_OOB, "MSG_OOB")];
-    for (flag, name) in unsupported {
-        if flags & flag != 0 {
-            kernel.call(|world| world.wants.add(name));
-            return Err(Errno(libc::EOPNOTSUPP));
-        }
+/// `write` and its kin, of several buffers. `to`: where a connection is to be opened to, with MSG_FASTOPEN.
+fn transmit(fd: c_int, buffers: &[&[u8]], flags: c_int, to: Option<Endpoint>) -> Outcome<usize> {
+    let Shim { kernel, local } = shim();
+    if flags & libc::MSG_OOB != 0 {
+        kernel.call(|world| world.wants.add("MSG_OOB"));
+        return Err(Errno(libc::EOPNOTSUPP));
     }
     for (flag, name) in [(libc::MSG_ZEROCOPY, "MSG_ZEROCOPY"), (libc::MSG_EOR, "MSG_EOR")] {
         if flags & flag != 0 {
@@ -529,6 +535,18 @@ fn transmit(fd: c_int, buffers: &[&[u8]], flags: c_int) -> Outcome<usize> {
     let all: Vec<u8> = buffers.concat();
     let more = flags & libc::MSG_MORE != 0;
     let mut written = 0;
+    if let Some(remote) = kernel.call(|world| world.opens(fd, flags & libc::MSG_FASTOPEN != 0, to))? {
+        let local = local_for(remote, *local);
+        written = kernel.call(|world| world.open_with(fd, remote, local, &all))?;
+        match may_wait {
+            true => wait_connected(fd, remote, local, timeout)?,
+            false if written == 0 => return Err(Errno(libc::EINPROGRESS)),
+            false => return Ok(written),
+        }
+        if written == all.len() {
+            return Ok(written);
+        }
+    }
     loop {
         let rest = &all[written..];
         match kernel.wait_for(may_wait, timeout, until, |world| world.write(fd, rest, more)) {
@@ -550,7 +568,7 @@ unsafe extern "C" fn write(data: Data, fd: c_int, buffer: *const c_void, len: us
 unsafe extern "C" fn writev(_: Data, fd: c_int, vector: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: C gives so many entries, each with its bytes.
     let buffers = unsafe { entries(vector, count.max(0) as usize).and_then(|all| contents_of(all)) };
-    guarded(|| to_c(buffers.and_then(|buffers| transmit(fd, &buffers, 0)))) as ssize_t
+    guarded(|| to_c(buffers.and_then(|buffers| transmit(fd, &buffers, 0, None)))) as ssize_t
 }
 
 /// The buffers of an I/O vector, to be read.
@@ -565,32 +583,46 @@ unsafe fn contents_of<'a>(all: &[iovec]) -> Outcome<Vec<&'a [u8]>> {
 unsafe extern "C" fn send(_: Data, fd: c_int, buffer: *const c_void, len: usize, flags: c_int) -> ssize_t {
     // SAFETY: C gives so many bytes, or null.
     let buffer = unsafe { bytes(buffer, len) };
-    guarded(|| to_c(buffer.and_then(|buffer| transmit(fd, &[buffer], flags)))) as ssize_t
+    guarded(|| to_c(buffer.and_then(|buffer| transmit(fd, &[buffer], flags, None)))) as ssize_t
+}
+
+/// The address of a message; it matters only where a connection is to be opened.
+///
+/// # Safety
+/// `addr` is null or points to `len` bytes.
+unsafe fn addressee(addr: *const sockaddr, len: socklen_t) -> Outcome<Option<Endpoint>> {
+    if addr.is_null() || len == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { endpoint(addr, len) }
 }
 
 unsafe extern "C" fn sendto(
-    data: Data,
+    _: Data,
     fd: c_int,
     buffer: *const c_void,
     len: usize,
     flags: c_int,
-    _addr: *const sockaddr,
-    _addr_len: socklen_t,
+    addr: *const sockaddr,
+    addr_len: socklen_t,
 ) -> ssize_t {
-    // SAFETY: the same promises. A connected socket ignores the address.
-    unsafe { send(data, fd, buffer, len, flags) }
+    // SAFETY: C gives so many bytes, or null, and an address of that length, or null.
+    let (buffer, to) = unsafe { (bytes(buffer, len), addressee(addr, addr_len)) };
+    guarded(|| to_c(buffer.and_then(|buffer| transmit(fd, &[buffer], flags, to?)))) as ssize_t
 }
 
 unsafe extern "C" fn sendmsg(_: Data, fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
     if message.is_null() {
         return to_c::<c_int>(Err(Errno(libc::EFAULT))) as ssize_t;
     }
-    // SAFETY: not null, and C gives a whole message with its entries and their bytes.
-    let buffers = unsafe {
+    // SAFETY: not null, and C gives a whole message with its address, its entries and their bytes.
+    let (buffers, to) = unsafe {
         let message = &*message;
-        entries(message.msg_iov, message.msg_iovlen).and_then(|all| contents_of(all))
+        let buffers = entries(message.msg_iov, message.msg_iovlen).and_then(|all| contents_of(all));
+        (buffers, addressee(message.msg_name.cast(), message.msg_namelen))
     };
-    guarded(|| to_c(buffers.and_then(|buffers| transmit(fd, &buffers, flags)))) as ssize_t
+    guarded(|| to_c(buffers.and_then(|buffers| transmit(fd, &buffers, flags, to?)))) as ssize_t
 }
 
 extern "C" fn fcntl(_: Data, fd: c_int, command: c_int, argument: c_long) -> c_int {

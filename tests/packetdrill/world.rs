@@ -2,6 +2,7 @@
 //! without Ethernet headers, as packetdrill has them. `sockets.rs` is the application's side, `ready.rs` says who may go
 //! on, `kernel.rs` has the threads.
 
+use crate::cookies;
 use crate::persona::Persona;
 use crate::sockets::Sockets;
 use crate::super_segments::SuperSegments;
@@ -154,6 +155,21 @@ impl World {
         })
     }
 
+    /// Settings hold for the connections that begin from now on.
+    pub fn apply_settings(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.stack.set_tcp(self.persona.tcp());
+        }
+    }
+
+    /// Forgets what was learned of peers: a host without sockets is made anew.
+    pub fn forget(&mut self) {
+        match self.sockets.is_empty() {
+            true => self.host = None,
+            false => self.wants.add("ip tcp_metrics flush beside sockets"),
+        }
+    }
+
     /// The stack, if there is one yet, to look at.
     pub fn view(&self) -> Option<&Host> {
         self.host.as_ref()
@@ -221,7 +237,7 @@ impl World {
 
     /// A packet arrives. One that is longer than a frame is cut, as if no NIC on the way had put it together.
     pub fn receive(&mut self, packet: &[u8]) {
-        let pieces = cut(packet);
+        let pieces = cut(&with_other_cookie(packet, cookies::arriving));
         let now = self.now;
         let Host { stack, cache, .. } = self.host();
         for piece in pieces {
@@ -281,7 +297,7 @@ impl World {
         stack.settle(now, cache);
         let mut sent = Vec::new();
         while let Some((_, packet)) = stack.poll_transmit(now, &[64], cache) {
-            sent.push(cache.pool().tx_bytes(&packet)[ETHERNET..].to_vec());
+            sent.push(with_other_cookie(&cache.pool().tx_bytes(&packet)[ETHERNET..], cookies::leaving));
             cache.complete(packet.index);
         }
         while let Some(report) = stack.poll_report() {
@@ -367,6 +383,23 @@ fn tuple_of(packet: &[u8]) -> FourTuple {
     };
     let port = |from: usize| u16::from_be_bytes([packet[from], packet[from + 1]]);
     FourTuple { local: Endpoint::new(local, port(tcp)), remote: Endpoint::new(remote, port(tcp + 2)) }
+}
+
+/// A packet with another cookie in its options, if it has one that `exchange` knows.
+fn with_other_cookie(packet: &[u8], exchange: impl Fn(bool, &[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
+    const SYN: u8 = 2;
+    let is_v4 = packet[0] >> 4 == 4;
+    let (tcp, protocol) = if is_v4 { (usize::from(packet[0] & 15) * 4, packet[9]) } else { (40, packet[6]) };
+    if protocol != 6 || packet.get(tcp + 13).is_none_or(|flags| flags & SYN == 0) {
+        return packet.to_vec();
+    }
+    let (header, payload) = (tcp + 20, tcp + usize::from(packet[tcp + 12] >> 4) * 4);
+    let options = packet.get(header..payload).and_then(|options| exchange(is_v4, options));
+    let Some(options) = options else { return packet.to_vec() };
+    let mut changed = [&packet[..header], &options, &packet[payload..]].concat();
+    changed[tcp + 12] = ((20 + options.len()) as u8 / 4) << 4;
+    mend_lengths_and_checksums(&mut changed, is_v4, tcp);
+    changed
 }
 
 /// Cuts a TCP segment that is longer than a frame, as its sender's NIC would have (TSO). Others are left as they are, or

@@ -9,7 +9,7 @@ use crate::base::time::Duration;
 use crate::base::{Chunk, Instant, PoolCache};
 use crate::mptcp::subflow::Phase;
 use crate::mptcp::subflow_set::SubflowSet;
-use crate::tcp::FastOpenReport;
+use crate::tcp::{FastOpenReport, State};
 use crate::wire::{FastOpen, FastOpenCookie, Mss, Packet};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,12 @@ impl Connection {
         possible
     }
 
+    /// Payload bytes that go with our SYN, while it waits for them; `None` when it does not, or no longer.
+    pub fn syn_room(&self) -> Option<usize> {
+        let awaited = self.awaited_data?;
+        self.subflows.first().map(|subflow| subflow.tcb.syn_payload_max(awaited.server_mss))
+    }
+
     /// The SYN need not wait any longer.
     pub(super) fn release_syn(&mut self) {
         if let Some(awaited) = &mut self.awaited_data {
@@ -69,8 +75,10 @@ impl Connection {
         if room > 0
             && let Some(piece) = self.send.take_new(room, carriers, cache.pool())
         {
+            // Nagle's algorithm waits for segments that are small for want of more, as this one need not be.
+            let full = piece.chunk.len() == room || self.send.has_unsent();
             subflow.tcb.enqueue(piece.chunk, piece.data_seq);
-            self.on_new_enqueued(0, false);
+            self.on_new_enqueued(0, full);
         }
         false
     }
@@ -85,13 +93,30 @@ impl Connection {
         self.subflows.first().and_then(|subflow| subflow.tcb.fast_open())
     }
 
-    /// The SYN `packet` brought a valid cookie, and this payload: the application gets it now, and may answer. False where it is
-    /// left to the handshake: the connection is to become MPTCP, or there is no room.
-    pub fn take_syn_payload(&mut self, packet: &Packet, payload: Chunk, cache: &mut PoolCache) -> bool {
+    /// Whether what `packet` has beside its SYN is left to the peer's retransmission: no mapping is there for data on a SYN/ACK,
+    /// of whose place in the data sequence space RFC 8684 says nothing.
+    pub(super) fn leaves_syn_ack_data(&self, index: usize, packet: &Packet) -> bool {
+        let subflow = &self.subflows[index];
+        let becomes_plain = match self.mode {
+            Mode::Plain(_) => true,
+            Mode::Offering => packet.options.mptcp.is_empty(),
+            Mode::Answering | Mode::Multipath { .. } => false,
+        };
+        subflow.tcb.state() == State::SynSent && !becomes_plain
+    }
+
+    /// The SYN `packet` brought a valid cookie, and perhaps this payload: the application gets it now, and may answer. False
+    /// where it is left to the handshake: the connection is to become MPTCP, or there is no room.
+    pub fn take_syn_payload(
+        &mut self,
+        packet: &Packet,
+        payload: Option<Chunk>,
+        cache: &mut PoolCache,
+    ) -> bool {
         let room = self.receive_free();
         let plain = matches!(self.mode, Mode::Plain(_));
         let Some(subflow) = self.subflows.first_mut().filter(|_| plain) else {
-            cache.free_chunk(payload);
+            payload.into_iter().for_each(|payload| cache.free_chunk(payload));
             return false;
         };
         if !subflow.tcb.take_syn_payload(room, payload, cache) {

@@ -57,9 +57,14 @@ impl Connection {
             free(chunk, cache);
             return self.handle_fast_close(now, Some(id), cache);
         }
+        let (mut chunk, mut tcp) = (chunk, packet.tcp);
+        if self.leaves_syn_ack_data(index, packet) {
+            free(chunk.take(), cache);
+            tcp.flags = tcp.flags.without(TcpFlags::FIN);
+        }
         let has_payload = chunk.is_some();
         let subflow = &mut self.subflows[index];
-        let verdict = subflow.tcb.handle_segment(now, &packet.tcp, &packet.options, packet.ecn, chunk, cache);
+        let verdict = subflow.tcb.handle_segment(now, &tcp, &packet.options, packet.ecn, chunk, cache);
         let fast_close = verdict.accepted && self.names_our_key(packet);
         self.drain_events(now, id, Some(packet), cache);
         if fast_close {

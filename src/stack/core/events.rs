@@ -100,7 +100,7 @@ impl Stack {
         if accepting.is_some() {
             let stream = StreamShared::with_tuning(Arc::clone(&self.doorbell), slot.connection.tuning());
             stream.set_identity(id, tuple);
-            if slot.fast_open == FastOpenStage::Unconfirmed {
+            if slot.fast_open == (FastOpenStage::Unconfirmed { with_data: true }) {
                 stream.set_fast_open(FastOpenUse::Accepted);
             }
             slot.stream = Some(stream);

@@ -53,7 +53,7 @@ impl Stack {
             let fresh = FastOpen::Cookie(fast_open_cookie(&self.secret, now, client));
             self.counters.fast_open.cookies_given += u64::from(connection.offer_fast_open(fresh));
         }
-        if age == CookieAge::Invalid || payload.is_none() {
+        if age == CookieAge::Invalid {
             return FastOpenStage::Over;
         }
         // RFC 7413 §4.2: too many, and there is no Fast Open until there are less.
@@ -61,14 +61,15 @@ impl Stack {
             self.counters.fast_open.overflows += 1;
             return FastOpenStage::Over;
         }
-        let taken = payload.take().is_some_and(|chunk| connection.take_syn_payload(packet, chunk, cache));
-        if !taken {
-            self.counters.fast_open.declined += 1;
+        // §4.2.2: without data, too, the application may begin to send.
+        let with_data = payload.is_some();
+        if !connection.take_syn_payload(packet, payload.take(), cache) {
+            self.counters.fast_open.declined += u64::from(with_data);
             return FastOpenStage::Over;
         }
-        self.counters.fast_open.accepted += 1;
+        self.counters.fast_open.accepted += u64::from(with_data);
         self.pending_fast_opens.begin();
-        FastOpenStage::Unconfirmed
+        FastOpenStage::Unconfirmed { with_data }
     }
 
     /// The SYN/ACK is here: what it says of what we asked, for the next time and for the application.
@@ -97,10 +98,11 @@ impl Stack {
         counters.failures += u64::from(!worked);
     }
 
-    /// A connection that began with data has ended its handshake.
+    /// A connection that began before its handshake was over has ended it.
     pub(super) fn confirm_fast_open(&mut self, id: ConnectionId) {
         let Some(slot) = self.connections.get_mut(id) else { return };
-        if std::mem::replace(&mut slot.fast_open, FastOpenStage::Over) == FastOpenStage::Unconfirmed {
+        let stage = std::mem::replace(&mut slot.fast_open, FastOpenStage::Over);
+        if let FastOpenStage::Unconfirmed { .. } = stage {
             self.pending_fast_opens.confirm();
         }
     }
@@ -110,7 +112,7 @@ impl Stack {
         let Some(slot) = self.connections.get_mut(id) else { return };
         match std::mem::replace(&mut slot.fast_open, FastOpenStage::Over) {
             FastOpenStage::Over => {}
-            FastOpenStage::Unconfirmed => self.pending_fast_opens.fail(now),
+            FastOpenStage::Unconfirmed { .. } => self.pending_fast_opens.fail(now),
             // RFC 7413 §4.1.3.1: silence, ICMP errors; and a reset may be a middlebox's, too. What ends at our end says nothing.
             FastOpenStage::Asked => {
                 let by_network = match reason {
@@ -122,7 +124,7 @@ impl Stack {
                     | CloseReason::NoResources
                     | CloseReason::Protocol => false,
                 };
-                if by_network && slot.connection.fast_open().is_some() {
+                if by_network {
                     self.fast_open_cache.fail(now, &slot.connection.first_tuple());
                     self.counters.fast_open.failures += 1;
                 }

@@ -39,6 +39,16 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    fn new(tcp: &TcpRepr, ecn: u8, payload: Option<&Chunk>) -> Self {
+        Self {
+            seq: tcp.seq,
+            payload_len: payload.map_or(0, |chunk| chunk.len() as u32),
+            fin: tcp.flags.contains(TcpFlags::FIN),
+            ecn,
+            flags: tcp.flags,
+        }
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.payload_len + u32::from(self.fin)
     }
@@ -61,7 +71,7 @@ impl Tcb {
         let mut payload = payload;
         let accepted = match self.state {
             State::Closed => Accepted::NO,
-            State::SynSent => self.handle_in_syn_sent(now, tcp, options, cache),
+            State::SynSent => self.handle_in_syn_sent(now, tcp, options, ecn, &mut payload, cache),
             _ => self.handle_synchronized(now, tcp, options, ecn, &mut payload, cache),
         };
         if let Some(left) = payload {
@@ -80,6 +90,8 @@ impl Tcb {
         now: Instant,
         tcp: &TcpRepr,
         options: &TcpOptions,
+        ecn: u8,
+        payload: &mut Option<Chunk>,
         cache: &mut PoolCache,
     ) -> Accepted {
         let has = |flag| tcp.flags.contains(flag);
@@ -123,8 +135,18 @@ impl Tcb {
         }
         self.establish(now);
         self.settle_syn_data(now, tcp, options, cache);
-        // The third ACK leaves without payload: MPTCP has options on it.
-        self.acks.request();
+        match self.send.next_new() {
+            // RFC 7413 §4.2.2: what the SYN/ACK did not take of the SYN's data goes with the third ACK.
+            Some(_) if self.opening.sent_bytes > 0 => self.acks.immediately(),
+            // It leaves without payload: MPTCP has options on it.
+            _ => self.acks.request(),
+        }
+        // Text and FIN go on at the sixth step: a server that took the SYN's data may answer at once (RFC 7413 §4.2.2).
+        let mut segment = Segment::new(tcp, ecn, payload.as_ref());
+        segment.seq += 1;
+        if segment.len() > 0 {
+            self.handle_text(now, segment, payload, cache);
+        }
         Accepted { ack_advanced: true, ..Accepted::YES }
     }
 
@@ -139,13 +161,7 @@ impl Tcb {
         cache: &mut PoolCache,
     ) -> Accepted {
         let has = |flag| tcp.flags.contains(flag);
-        let mut segment = Segment {
-            seq: tcp.seq,
-            payload_len: payload.as_ref().map_or(0, |chunk| chunk.len() as u32),
-            fin: has(TcpFlags::FIN),
-            ecn,
-            flags: tcp.flags,
-        };
+        let mut segment = Segment::new(tcp, ecn, payload.as_ref());
         if has(TcpFlags::SYN) && !has(TcpFlags::RST) {
             if !self.is_crossing_syn_ack(tcp) {
                 return self.handle_unexpected_syn(now, tcp, options);
@@ -371,8 +387,12 @@ impl Tcb {
             return;
         }
         match error.kind {
-            IcmpErrorKind::TooBig { .. } if self.shorten_syn() => {}
-            IcmpErrorKind::TooBig { mtu } => self.lower_mss(mtu, error.tuple.local.addr.is_ipv6()),
+            IcmpErrorKind::TooBig { mtu } => {
+                let mss = mss_of(mtu, error.tuple.local.addr.is_ipv6());
+                if !self.shorten_syn(mss) {
+                    self.lower_mss(mss);
+                }
+            }
             // RFC 9293 §3.9.2.2: soft errors do not end a connection; RFC 5461 §4.1: one that is not yet, they may.
             IcmpErrorKind::Unreachable { code } => {
                 if self.state == State::SynSent {
@@ -385,11 +405,7 @@ impl Tcb {
     }
 
     /// RFC 1191 §3, RFC 8201 §4: what is too long for the path is lost, by no fault of congestion.
-    fn lower_mss(&mut self, mtu: u32, is_ipv6: bool) {
-        // RFC 8201 §4: never below 1280 over IPv6. Over IPv4 576 is taken for routers that do not tell, and for
-        // lies: an attacker must not make us send tiny segments.
-        let (headers, least) = if is_ipv6 { (60, 1280) } else { (40, 576) };
-        let mss = Mss::new(u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX));
+    fn lower_mss(&mut self, mss: Mss) {
         if mss >= self.mss {
             return;
         }
@@ -398,4 +414,12 @@ impl Tcb {
         self.send.mark_oversized_lost(self.payload_of(mss, 0));
         self.rearm_probe(self.now);
     }
+}
+
+/// The MSS of a path with this MTU.
+fn mss_of(mtu: u32, is_ipv6: bool) -> Mss {
+    // RFC 8201 §4: never below 1280 over IPv6. Over IPv4 576 is taken for routers that do not tell, and for lies: an
+    // attacker must not make us send tiny segments.
+    let (headers, least) = if is_ipv6 { (60, 1280) } else { (40, 576) };
+    Mss::new(u16::try_from(mtu.max(least) - headers).unwrap_or(u16::MAX))
 }

@@ -5,7 +5,7 @@ use crate::base::pool::TX_PAYLOAD_MAX;
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
 use crate::tcp::State;
 use crate::tcp::fast_open::FastOpenReport;
-use crate::tcp::handshake;
+use crate::tcp::handshake::{self, Handshake};
 use crate::tcp::recv::Arrival;
 use crate::tcp::send::News;
 use crate::tcp::timer::Timer;
@@ -27,13 +27,15 @@ impl Tcb {
 
     /// Payload bytes that the SYN takes, to a server that gave `server_mss` the last time (RFC 7413 §4.1.3). 0 without a
     /// cookie. One chunk, queued before the SYN leaves, goes with it.
+    ///
+    /// All 40 bytes of options are left free, as Linux does: middleboxes put options of their own onto SYNs, and one that
+    /// has no room to drops the SYN, which costs a time-out.
     pub fn syn_payload_max(&self, server_mss: Mss) -> usize {
-        let Some(option @ FastOpen::Cookie(_)) = self.opening.says else { return 0 };
+        let Some(FastOpen::Cookie(_)) = self.opening.says else { return 0 };
         if self.state != State::SynSent || self.handshake.transmissions() > 0 {
             return 0;
         }
-        let options = self.handshake_options(self.now).wire_len() + option.wire_len();
-        self.config.mss.min(server_mss).get().saturating_sub(options).min(TX_PAYLOAD_MAX)
+        self.config.mss.min(server_mss).get().saturating_sub(OPTIONS_MAX).min(TX_PAYLOAD_MAX)
     }
 
     /// What came of it, on a connection that we opened; `None` where our SYN said nothing.
@@ -51,12 +53,12 @@ impl Tcb {
 
     /// The SYN that made this connection brought a valid cookie: its payload, as far as there is room for `room` bytes, is
     /// taken now and acknowledged by the SYN/ACK, and data may be sent before the handshake is over (RFC 7413 §4.2.2).
-    pub fn take_syn_payload(&mut self, room: u64, payload: Chunk, cache: &mut PoolCache) -> bool {
+    pub fn take_syn_payload(&mut self, room: u64, payload: Option<Chunk>, cache: &mut PoolCache) -> bool {
         debug_assert!(self.state == State::SynReceived && !self.is_active, "in answer to a SYN");
-        let mut payload = Some(payload);
-        let arrival = self.receive.take(self.receive.nxt(), room, &mut payload, cache);
+        let mut payload = payload;
+        self.opening.taken = payload.is_none()
+            || self.receive.take(self.receive.nxt(), room, &mut payload, cache) == Arrival::InOrder;
         payload.into_iter().for_each(|left| cache.free_chunk(left));
-        self.opening.taken = arrival == Arrival::InOrder;
         self.opening.taken
     }
 
@@ -90,10 +92,10 @@ impl Tcb {
         ack.after(self.iss) && ack.at_or_before(self.send.nxt())
     }
 
-    /// The option on our SYN or SYN/ACK, which was sent `before` times. RFC 7413 §4.2.1, §4.2.2: what is sent again has
-    /// neither the option nor data, for the sake of networks that drop them.
-    pub(super) fn fast_open_option(&mut self, before: u32) -> Option<FastOpen> {
-        let option = self.opening.says.filter(|_| before == 0 && !self.opening.said);
+    /// The option on our SYN or SYN/ACK that leaves now. RFC 7413 §4.2.1, §4.2.2: what is sent again has neither the option
+    /// nor data, for the sake of networks that drop them.
+    pub(super) fn fast_open_option(&mut self) -> Option<FastOpen> {
+        let option = self.opening.says.filter(|_| !self.opening.said);
         self.opening.said |= option.is_some();
         option
     }
@@ -117,7 +119,7 @@ impl Tcb {
         options: &TcpOptions,
         cache: &mut PoolCache,
     ) {
-        if let Some(FastOpen::Cookie(cookie)) = options.fast_open.filter(|_| self.opening.said) {
+        if let Some(FastOpen::Cookie(cookie)) = options.fast_open {
             self.opening.answer = Some(cookie);
         }
         if self.opening.sent_bytes > 0 {
@@ -135,12 +137,16 @@ impl Tcb {
         }
     }
 
-    /// An ICMP error says that our SYN with its data is too long for the path: the next one has none (RFC 7413 §4.1.3.1).
+    /// An ICMP error says that our SYN with its data is too long for a path that takes `mss`: the next one has none (RFC 7413
+    /// §4.1.3.1). What follows the handshake is shorter, and so is, as the path back will be the same one, what we ask for.
     /// True if there was any.
-    pub(super) fn shorten_syn(&mut self) -> bool {
+    pub(super) fn shorten_syn(&mut self, mss: Mss) -> bool {
         let shortens = self.state == State::SynSent && self.opening.sent_bytes > 0;
-        if shortens && self.handshake.transmissions() == 1 {
-            self.handshake.send_again();
+        if shortens && self.handshake.transmissions() == 1 && !self.opening.shortened {
+            self.opening.shortened = true;
+            self.config.mss = self.config.mss.min(mss);
+            // By no fault of congestion: RFC 5681 §3.1 is about a SYN that was lost.
+            self.handshake = Handshake::new();
         }
         shortens
     }

@@ -245,7 +245,7 @@ impl Tcb {
         self.update_user_timeout();
         let window = self.window.show_on_syn();
         let mut options = self.handshake_options(now);
-        options.fast_open = self.fast_open_option(before);
+        options.fast_open = self.fast_open_option();
         let mut with_data = None;
         let (flags, ack, kind) = if self.state == State::SynSent {
             with_data = self.depart_with_syn(now, options.fast_open);

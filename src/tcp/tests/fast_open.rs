@@ -1,7 +1,7 @@
 //! Data in the handshake (RFC 7413 §4.2).
 
 use super::pair::chunk_of;
-use super::script::{ACK, Arriving, RST, SYN, Script, Sent, arriving, modern, plain};
+use super::script::{ACK, Arriving, FIN, RST, SYN, Script, Sent, arriving, modern, plain};
 use crate::base::time::Duration;
 use crate::tcp::{CloseReason, OutgoingKind, State, TcpConfig, TcpEvent};
 use crate::wire::tcp::OPTIONS_MAX;
@@ -65,11 +65,36 @@ fn a_syn_with_a_cookie_takes_what_the_server_took_before_and_no_more_than_we_sen
     script.tcb.offer_fast_open(FastOpen::Request, 0);
     assert_eq!(script.tcb.syn_payload_max(Mss::new(1460)), 0, "no cookie");
     script.tcb.offer_fast_open(cookie(8), 0);
-    // MSS, SACK with timestamps, window scale; the cookie is added behind them.
-    assert_eq!(script.tcb.syn_payload_max(Mss::new(1000)), 1000 - 20 - 12);
-    assert_eq!(script.tcb.syn_payload_max(Mss::new(9000)), 1460 - 20 - 12);
+    // Middleboxes may fill the options up.
+    assert_eq!(script.tcb.syn_payload_max(Mss::new(1000)), 1000 - OPTIONS_MAX);
+    assert_eq!(script.tcb.syn_payload_max(Mss::new(9000)), 1460 - OPTIONS_MAX);
     script.sent();
     assert_eq!(script.tcb.syn_payload_max(Mss::new(1460)), 0, "it has left");
+}
+
+#[test]
+fn data_leaves_with_a_syn_only_where_a_cookie_does_and_the_option_is_given_before() {
+    for option in [None, Some(FastOpen::Request)] {
+        let mut script = Script::connect(plain());
+        option.into_iter().for_each(|option| assert!(script.tcb.offer_fast_open(option, 0)));
+        assert_eq!(script.tcb.fast_open(), None, "nothing was said yet");
+        script.queue(1, 300);
+        let syn = script.sent_one();
+        assert_eq!((syn.kind, syn.len, syn.options.fast_open), (OutgoingKind::Syn, 0, option));
+        assert!(!script.tcb.offer_fast_open(cookie(8), 0), "the SYN has left");
+        assert_eq!(script.tcb.fast_open().map(|report| report.asked), option);
+        // A cookie that nobody asked for says nothing.
+        script.arrive(syn_ack(1).options(|options| options.fast_open = Some(cookie(6))));
+        assert_eq!(script.sent().iter().map(|sent| sent.len).sum::<usize>(), 300);
+        let answer = script.tcb.fast_open().map(|report| report.answer.map(FastOpen::Cookie));
+        assert_eq!(answer, option.map(|_| Some(cookie(6))));
+        script.tcb.check();
+    }
+    // What a server says is no report of what it asked.
+    let mut script = Script::accept(plain(), arriving(SYN, 0, 0).options(modern));
+    assert!(script.tcb.offer_fast_open(cookie(6), 0));
+    assert_eq!(script.sent_one().options.fast_open, Some(cookie(6)));
+    assert_eq!(script.tcb.fast_open(), None);
 }
 
 #[test]
@@ -99,7 +124,8 @@ fn data_of_a_syn_that_is_not_acknowledged_follows_the_handshake_at_once() {
         script.pass(20);
         script.arrive(syn_ack(1 + acked));
         let sent = script.sent();
-        let data: Vec<_> = sent.iter().filter(|sent| sent.len > 0).map(|sent| (sent.seq, sent.len)).collect();
+        // With the third ACK, not behind it.
+        let data: Vec<_> = sent.iter().map(|sent| (sent.seq, sent.len)).collect();
         assert_eq!(data, [rest], "{sent:?}");
         // Its loss is no sign of congestion.
         assert_eq!(script.tcb.info().cwnd, 10 * 1460);
@@ -108,6 +134,30 @@ fn data_of_a_syn_that_is_not_acknowledged_follows_the_handshake_at_once() {
         script.arrive(arriving(ACK, 1, 301));
         assert_eq!((script.tcb.acked_bytes(), script.tcb.poll_timeout()), (300, None));
         assert_eq!(script.tcb.fast_open().map(|report| report.acked_bytes), Some(acked));
+    }
+}
+
+#[test]
+fn an_answer_on_the_syn_ack_is_read_and_acknowledged_by_the_third_ack() {
+    for fin in [false, true] {
+        let (mut script, _) = opened_with(plain(), 300);
+        script.pass(20);
+        let flags = if fin { SYN | ACK | FIN } else { SYN | ACK };
+        script.arrive(arriving(flags, 0, 301).options(modern).payload(100));
+        let ack = script.sent_one();
+        assert_eq!((ack.kind, ack.seq, ack.ack), (OutgoingKind::Ack, 301, 101 + u32::from(fin)));
+        assert_eq!(script.read(), 100);
+        let events = script.events();
+        match fin {
+            false => {
+                assert_eq!((script.state(), &events[..]), (State::Established, &[TcpEvent::Established][..]))
+            }
+            true => assert_eq!(
+                (script.state(), &events[..]),
+                (State::CloseWait, &[TcpEvent::Established, TcpEvent::PeerFinished][..])
+            ),
+        }
+        script.tcb.check();
     }
 }
 
@@ -164,10 +214,16 @@ fn a_syn_that_is_too_long_for_the_path_leaves_again_without_its_data() {
     script.tcb.handle_icmp(script.now, &error);
     let again = script.sent_one();
     assert_eq!((again.kind, again.len, again.options.fast_open), (OutgoingKind::Syn, 0, None));
+    assert_eq!(again.options.mss, Some(960));
     script.tcb.handle_icmp(script.now, &error);
     assert!(script.sent().is_empty(), "once is enough");
+    let (mut late, _) = opened_with(plain(), 1200);
+    late.pass_to_timer();
+    late.sent_one();
+    late.tcb.handle_icmp(late.now, &error);
+    assert!(late.sent().is_empty(), "it has left again by now");
     script.arrive(syn_ack(1));
-    assert_eq!(script.sent().iter().map(|sent| sent.len).sum::<usize>(), 1200);
+    assert_eq!(script.sent_data(), [(1, 960), (961, 240)]);
     script.tcb.check();
 }
 
@@ -190,7 +246,7 @@ fn accepted_with(len: usize) -> Script {
     let syn = arriving(SYN, 0, 0).options(modern);
     let mut script = Script::accept(plain(), syn);
     let payload = chunk_of(&mut script.cache, &vec![7; len], 300).expect("not empty");
-    assert!(script.tcb.take_syn_payload(1 << 16, payload, &mut script.cache));
+    assert!(script.tcb.take_syn_payload(1 << 16, Some(payload), &mut script.cache));
     script
 }
 
@@ -250,7 +306,7 @@ fn a_close_before_the_end_of_the_handshake_waits_for_it() {
     script.tcb.close(script.now);
     let kinds: Vec<_> = script.sent().iter().map(|sent| (sent.kind, sent.flags)).collect();
     assert_eq!(kinds.len(), 2, "{kinds:?}");
-    assert!(kinds.iter().all(|(_, flags)| !flags.contains(super::script::FIN)), "{kinds:?}");
+    assert!(kinds.iter().all(|(_, flags)| !flags.contains(FIN)), "{kinds:?}");
     script.pass(20);
     script.arrive(arriving(ACK, 201, 101));
     assert_eq!((script.state(), script.sent_one().kind), (State::FinWait1, OutgoingKind::Fin));
@@ -262,7 +318,7 @@ fn no_more_of_a_syn_is_taken_than_there_is_room_for() {
     let syn = arriving(SYN, 0, 0).options(modern);
     let mut script = Script::accept(plain(), syn);
     let payload = chunk_of(&mut script.cache, &[7; 500], 300).expect("not empty");
-    assert!(script.tcb.take_syn_payload(120, payload, &mut script.cache));
+    assert!(script.tcb.take_syn_payload(120, Some(payload), &mut script.cache));
     assert_eq!((script.read(), script.sent_one().ack), (120, 121));
 }
 

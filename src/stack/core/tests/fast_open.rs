@@ -2,15 +2,17 @@
 
 use super::flood::{BACKLOG, flood_segment};
 use super::pair::*;
-use super::peer::{ACK, RST, SYN};
-use crate::base::PortId;
+use super::peer::{ACK, FIN, RST, SYN};
 use crate::base::time::Duration;
-use crate::mptcp::ConnectOptions;
+use crate::base::{PortId, SeqNum};
+use crate::mptcp::crypto::KeyMaterial;
+use crate::mptcp::{ConnectOptions, Connection, Setup, Tuning};
 use crate::stack::counters::FastOpenCounters;
 use crate::stack::fast_open::PENDING_MAX;
 use crate::stack::message::Command;
 use crate::stack::stream::{AcceptQueue, FastOpenUse, StreamShared, StreamState};
-use crate::tcp::CloseReason;
+use crate::tcp::{CloseReason, TcpConfig};
+use crate::wire::mptcp::Key;
 use crate::wire::tcp::OPTIONS_MAX;
 use crate::wire::{Endpoint, FastOpen, FastOpenCookie, FourTuple};
 use std::sync::Arc;
@@ -114,6 +116,30 @@ fn data_goes_with_the_syn_and_the_answer_comes_before_the_third_ack() {
 }
 
 #[test]
+fn a_server_that_speaks_first_need_not_wait_for_the_third_ack() {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), b"");
+    client.flush();
+    let syn = pair.client.turn(pair.now);
+    assert!(Segment::parse(&syn[0].1).payload.is_empty());
+    pair.server.deliver(pair.now, PortId(0), &syn[0].1);
+    let syn_ack = pair.server.turn(pair.now);
+    let server = accepted(&mut pair);
+    assert_eq!((server.state(), server.fast_open()), (StreamState::Open, FastOpenUse::Unused));
+    assert!(!pair.server.stack.pending_fast_opens.is_empty());
+    pair.server.write(&server, &pattern(3_000));
+    for (_, bytes) in syn_ack.iter().chain(&pair.server.turn(pair.now)) {
+        pair.client.deliver(pair.now, PortId(0), bytes);
+    }
+    pair.client.stack.settle(pair.now, &mut pair.client.cache);
+    assert_eq!(pair.client.read(&client), pattern(3_000));
+    run(&mut pair, QUIET);
+    assert!(pair.server.stack.pending_fast_opens.is_empty(), "it is confirmed");
+    assert_eq!(pair.server.stack.counters().fast_open.accepted, 0, "no data of a SYN");
+    end(pair, &client, &server);
+}
+
+#[test]
 fn what_does_not_fit_into_the_syn_follows_the_handshake_and_so_does_the_end() {
     let mut pair = acquainted(false);
     let client = open(&mut pair, 40_001, options(false), &pattern(10_000));
@@ -124,6 +150,41 @@ fn what_does_not_fit_into_the_syn_follows_the_handshake_and_so_does_the_end() {
     assert_eq!(pair.server.read(&server), pattern(10_000));
     assert!(server.is_drained());
     end(pair, &client, &server);
+}
+
+#[test]
+fn a_syn_without_room_for_more_holds_no_small_segment_back() {
+    const ROOM: usize = 1_460 - OPTIONS_MAX;
+    /// With timestamps.
+    const SEGMENT: usize = 1_448;
+    let nagle = ConnectOptions { tuning: Tuning { nodelay: false, ..Tuning::default() }, ..options(false) };
+    // More is there when the SYN leaves; or it is full, and more comes behind the handshake.
+    for (first, before, behind) in [(1_000, 4_500, 0), (ROOM, 0, 4_500)] {
+        let mut pair = acquainted(false);
+        let client = open(&mut pair, 40_001, nagle, b"");
+        pair.client.write_in(first, &client, &pattern(first));
+        pair.client.write_in(SEGMENT, &client, &pattern(before));
+        let syn = pair.client.turn(pair.now);
+        assert_eq!(Segment::parse(&syn[0].1).payload.len(), first);
+        // The server has forgotten the cookie.
+        let without_data = edit(&syn[0].1, |segment| segment.payload.clear());
+        pair.server.deliver(pair.now, PortId(0), &without_data);
+        let syn_ack = pair.server.turn(pair.now);
+        pair.client.deliver(pair.now, PortId(0), &syn_ack[0].1);
+        pair.client.write_in(SEGMENT, &client, &pattern(behind));
+        let sent = pair.client.turn(pair.now);
+        let sent: usize = sent.iter().map(|(_, bytes)| Segment::parse(bytes).payload.len()).sum();
+        assert_eq!(sent, first + 4_500, "the end of it waits for no acknowledgment");
+        client.reset();
+        pair.run_clean();
+        while let Some(server) = pair.server.accept.pop() {
+            server.reset();
+            pair.server.read(&server);
+        }
+        pair.run_clean();
+        pair.client.finish();
+        pair.server.finish();
+    }
 }
 
 #[test]
@@ -154,6 +215,85 @@ fn a_wrong_cookie_is_replaced_and_the_data_comes_again() {
     assert_eq!((counters.bad_cookies, counters.cookies_given, counters.accepted), (1, 2, 0));
     let counters = &pair.client.stack.counters().fast_open;
     assert_eq!((counters.sent_ignored, counters.learned, counters.failures), (1, 2, 0));
+    end(pair, &client, &server);
+}
+
+#[test]
+fn an_old_cookie_is_good_once_more_and_is_replaced_and_an_older_one_is_only_replaced() {
+    /// How often servers change their key.
+    const PERIOD: Duration = Duration::from_secs(30 * 60);
+    for (periods, taken) in [(1, true), (2, false)] {
+        let mut pair = acquainted(false);
+        pair.now += PERIOD * periods;
+        let client = open(&mut pair, 40_001, options(false), &pattern(300));
+        let syns = run(&mut pair, QUIET);
+        assert_eq!(syns[0].payload.len(), 300);
+        let covered = if taken { 301 } else { 1 };
+        assert_eq!(syns[1].tcp.ack, syns[0].tcp.seq + covered, "after {periods} periods");
+        assert_ne!(syns[1].options.fast_open, syns[0].options.fast_open);
+        let server = accepted(&mut pair);
+        assert_eq!(pair.server.read(&server), pattern(300));
+        let counters = &pair.server.stack.counters().fast_open;
+        let (accepted_count, bad) = (u64::from(taken), u64::from(!taken));
+        assert_eq!(
+            (counters.accepted, counters.bad_cookies, counters.cookies_given),
+            (accepted_count, bad, 2)
+        );
+        // The one that came back is the current one.
+        let next = open(&mut pair, 40_002, options(false), &pattern(200));
+        let again = run(&mut pair, QUIET);
+        assert_eq!(again[0].options.fast_open, syns[1].options.fast_open);
+        assert_eq!((again[1].tcp.ack, again[1].options.fast_open), (again[0].tcp.seq + 201, None));
+        let other = accepted(&mut pair);
+        assert_eq!(pair.server.read(&other), pattern(200));
+        next.close_send();
+        other.close_send();
+        end(pair, &client, &server);
+    }
+}
+
+#[test]
+fn what_a_server_sends_before_the_third_ack_keeps_to_the_window_of_the_syn() {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    let syn = pair.client.turn(pair.now);
+    let narrow = edit(&syn[0].1, |segment| segment.tcp.window = 2_000);
+    pair.server.deliver(pair.now, PortId(0), &narrow);
+    pair.server.turn(pair.now);
+    let server = accepted(&mut pair);
+    assert_eq!(server.info().map(|info| info.send_window), Some(2_000));
+    pair.server.write(&server, &pattern(10_000));
+    let early = pair.server.turn(pair.now);
+    let sent: usize = early.iter().map(|(_, bytes)| Segment::parse(bytes).payload.len()).sum();
+    assert_eq!(sent, 2_000);
+    client.reset();
+    server.reset();
+    pair.run_clean();
+    pair.server.read(&server);
+    pair.client.finish();
+    pair.server.finish();
+}
+
+#[test]
+fn no_more_of_a_syn_is_taken_than_the_application_has_room_for() {
+    let mut pair = Pair::new();
+    pair.server.listen(80, ConnectOptions { receive_buffer: 200, ..options(false) });
+    let first = open(&mut pair, 40_000, options(false), b"");
+    first.flush();
+    run(&mut pair, QUIET);
+    let earlier = accepted(&mut pair);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    let syns = run(&mut pair, QUIET);
+    assert_eq!(syns[1].tcp.ack, syns[0].tcp.seq + 201);
+    let server = accepted(&mut pair);
+    let mut arrived = pair.server.read(&server);
+    for _ in 0..10 {
+        pair.run_clean();
+        arrived.extend(pair.server.read(&server));
+    }
+    assert_eq!(arrived, pattern(300));
+    first.close_send();
+    earlier.close_send();
     end(pair, &client, &server);
 }
 
@@ -208,6 +348,22 @@ fn a_connection_that_is_refused_counts_against_the_path_and_one_that_is_given_up
 }
 
 #[test]
+fn silence_counts_against_the_path() {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    pair.run(Duration::from_secs(64), &mut |_, _| None);
+    assert_eq!(client.close_reason(), Some(CloseReason::TimedOut));
+    assert_eq!(pair.client.stack.counters().fast_open.failures, 1);
+    let next = open(&mut pair, 40_002, options(false), &pattern(300));
+    let syn = pair.client.turn(pair.now);
+    assert_eq!(Segment::parse(&syn[0].1).options.fast_open, None);
+    next.reset();
+    pair.client.turn(pair.now);
+    pair.client.finish();
+    pair.server.finish();
+}
+
+#[test]
 fn a_syn_waits_a_moment_for_its_data_and_not_when_there_will_be_none() {
     let mut pair = acquainted(false);
     let client = open(&mut pair, 40_001, options(false), b"");
@@ -225,6 +381,9 @@ fn a_syn_waits_a_moment_for_its_data_and_not_when_there_will_be_none() {
     let flushed = open(&mut pair, 40_003, options(false), b"");
     flushed.flush();
     assert_eq!(pair.client.turn(pair.now).len(), 1);
+    let finished = open(&mut pair, 40_004, options(false), b"");
+    finished.close_send();
+    assert_eq!(pair.client.turn(pair.now).len(), 1, "there will be nothing to wait for");
     pair.client.finish();
     pair.server.finish();
 }
@@ -268,6 +427,61 @@ fn data_on_a_syn_with_mp_capable_is_left_to_the_handshake() {
     first.close_send();
     earlier.close_send();
     end(pair, &client, &server);
+}
+
+#[test]
+fn an_answer_on_the_syn_ack_is_read_by_plain_tcp_and_left_to_retransmission_by_mptcp() {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    let syn = pair.client.turn(pair.now);
+    pair.server.deliver(pair.now, PortId(0), &syn[0].1);
+    let syn_ack = pair.server.turn(pair.now);
+    let with_data = edit(&syn_ack[0].1, |segment| segment.payload = pattern(200));
+    pair.client.deliver(pair.now, PortId(0), &with_data);
+    let ack = pair.client.turn(pair.now);
+    let syn_ack = Segment::parse(&with_data);
+    assert_eq!(Segment::parse(&ack[0].1).tcp.ack, syn_ack.tcp.seq + 201);
+    assert_eq!(pair.client.read(&client), pattern(200));
+
+    let mut pair = Pair::new();
+    pair.server.listen(80, options(true));
+    let client = open(&mut pair, 40_000, options(true), &pattern(300));
+    pair.run(QUIET, &mut |up, bytes| {
+        let is_syn_ack = !up && Segment::parse(&bytes).has(SYN);
+        let with_end = |segment: &mut Segment| {
+            segment.payload = pattern(200);
+            segment.tcp.flags = segment.tcp.flags | FIN;
+        };
+        Some(if is_syn_ack { edit(&bytes, with_end) } else { bytes })
+    });
+    let server = accepted(&mut pair);
+    assert_eq!((client.fallback(), client.state()), (Some(None), StreamState::Open));
+    assert_eq!(pair.server.read(&server), pattern(300));
+    pair.server.write(&server, &pattern(400));
+    pair.run_clean();
+    assert_eq!(pair.client.read(&client), pattern(400));
+    end(pair, &client, &server);
+}
+
+#[test]
+fn an_option_has_room_beside_that_of_mptcp_or_is_not_there() {
+    let mut pair = Pair::new();
+    let (local, remote) = (Endpoint::new(address(1, 0), 40_000), Endpoint::new(address(2, 0), 80));
+    for mptcp in [true, false] {
+        let setup = Setup {
+            tuple: FourTuple { local, remote },
+            path: pair.client.path(0),
+            options: options(mptcp),
+            tcp: TcpConfig::default(),
+            key: KeyMaterial::new(Key(1)),
+            iss: SeqNum::new(1),
+        };
+        let mut connection = Connection::connect(pair.now, &setup);
+        let longest = FastOpenCookie::new(&[1; 16]).map(FastOpen::Cookie).expect("a cookie");
+        assert_eq!(connection.offer_fast_open(longest), !mptcp);
+        assert!(connection.offer_fast_open(FastOpen::Request));
+        connection.release(&mut pair.client.cache);
+    }
 }
 
 #[test]

@@ -113,7 +113,12 @@ impl Host {
     }
 
     pub(super) fn write(&mut self, stream: &StreamShared, bytes: &[u8]) {
-        for part in bytes.chunks(1000) {
+        self.write_in(1000, stream, bytes);
+    }
+
+    /// The same in chunks of this length.
+    pub(super) fn write_in(&mut self, chunk_len: usize, stream: &StreamShared, bytes: &[u8]) {
+        for part in bytes.chunks(chunk_len) {
             let mut frame = self.cache.alloc().expect("a frame");
             let pool = Arc::clone(self.cache.pool_arc());
             pool.bytes_mut(&mut frame)[128..128 + part.len()].copy_from_slice(part);
