@@ -101,7 +101,7 @@ impl Default for Connections {
 
 impl Connections {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.places.len()
     }
 

@@ -186,7 +186,7 @@ impl Stack {
 
     /// How many connections there are, those in a handshake or in TIME-WAIT included.
     pub fn connection_count(&self) -> usize {
-        self.connections.len()
+        self.connections.count()
     }
 
     /// How many of them rest: they have been idle for a second or more.
@@ -334,7 +334,7 @@ impl Stack {
             self.counters.accept_overflows += 1;
             return;
         }
-        if self.connections.len() >= self.config.max_connections {
+        if self.connections.count() >= self.config.max_connections {
             // RFC 9293 leaves it open; a dropped SYN is sent again, and may find room then.
             self.counters.refused_connections += 1;
             return;
@@ -553,7 +553,7 @@ impl Stack {
     /// After packets, commands and timers: carries data between connections and applications, and passes events on.
     pub fn settle(&mut self, now: Instant, cache: &mut PoolCache) {
         // No window promises more than the pool can hold: half of it is for what was received.
-        let frames = cache.pool().frames() / 2 / self.connections.len().max(1);
+        let frames = cache.pool().frames() / 2 / self.connections.count().max(1);
         let receive_limit = (frames * SEGMENT).max(RECEIVE_MIN) as u64;
         self.attended.clear();
         for _ in 0..self.dirty.len() {

@@ -88,7 +88,7 @@ impl Stack {
             self.counters.accept_overflows += 1;
             return Returned::Dropped;
         }
-        if self.connections.len() >= self.config.max_connections {
+        if self.connections.count() >= self.config.max_connections {
             self.counters.refused_connections += 1;
             return Returned::Dropped;
         }
