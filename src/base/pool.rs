@@ -170,6 +170,19 @@ impl Chunk {
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// As words, for a queue that keeps it in atomic ones. The hold on the frame is then in them.
+    pub fn into_words(self) -> (u32, u64) {
+        let Self { frame: Frame(frame), offset, len, sum } = self;
+        let sum = sum.map_or(0, |sum| 1 << 48 | u64::from(sum) << 32);
+        (frame, sum | u64::from(len) << 16 | u64::from(offset))
+    }
+
+    /// Back from the words that [`Chunk::into_words`] gave, once.
+    pub fn from_words((frame, rest): (u32, u64)) -> Self {
+        let sum = (rest >> 48 != 0).then_some((rest >> 32) as u16);
+        Self { frame: Frame(frame), offset: rest as u16, len: (rest >> 16) as u16, sum }
+    }
 }
 
 /// A received packet: the whole frame as the NIC wrote it.

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 mod accept;
 mod doorbell;
+mod few;
 mod figures;
 mod info;
 mod knobs;
@@ -57,13 +58,21 @@ pub enum FastOpenUse {
     Ignored = 2,
 }
 
+/// The rings. Where they have grown both ends look here all the time, and nobody writes: so they share no cache line with
+/// what is written.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Rings {
+    /// Chunks to send, from the application.
+    to_stack: Ring,
+    /// Chunks received in order, for the application.
+    to_app: Ring,
+}
+
 /// What worker and application share for one connection.
 #[derive(Debug)]
 pub struct StreamShared {
-    /// Chunks to send, from the application.
-    to_stack: Ring<Chunk>,
-    /// Chunks received in order, for the application.
-    to_app: Ring<Chunk>,
+    rings: Rings,
     state: AtomicU8,
     /// A [`CloseReason`], or 0.
     reason: AtomicU8,
@@ -116,8 +125,7 @@ impl StreamShared {
     /// The same for a connection that begins with these settings.
     pub fn with_tuning(doorbell: Arc<Doorbell>, tuning: Tuning) -> Arc<Self> {
         Arc::new(Self {
-            to_stack: Ring::new(RING_CHUNKS),
-            to_app: Ring::new(RING_CHUNKS),
+            rings: Rings { to_stack: Ring::new(RING_CHUNKS as u32), to_app: Ring::new(RING_CHUNKS as u32) },
             state: AtomicU8::new(StreamState::Connecting as u8),
             reason: AtomicU8::new(0),
             send_closed: AtomicBool::new(false),
@@ -200,12 +208,12 @@ impl StreamShared {
         if self.state() == StreamState::Closed || self.send_closed.load(Ordering::Relaxed) {
             return Err(chunk);
         }
-        self.to_stack.push(chunk)
+        self.rings.to_stack.push(chunk)
     }
 
     /// How many chunks [`StreamShared::push`] takes now.
     pub fn push_room(&self) -> usize {
-        RING_CHUNKS - self.to_stack.len()
+        RING_CHUNKS - self.rings.to_stack.len()
     }
 
     /// Tells the worker of what was pushed; once for a batch.
@@ -219,7 +227,7 @@ impl StreamShared {
 
     /// The next received chunk. To be given back to a pool cache after use.
     pub fn pop(&self) -> Option<Chunk> {
-        let chunk = self.to_app.pop()?;
+        let chunk = self.rings.to_app.pop()?;
         let read = self.bytes_read.fetch_add(chunk.len() as u64, Ordering::AcqRel) + chunk.len() as u64;
         if read >= self.ring_at.load(Ordering::Acquire) {
             self.ring();
@@ -268,7 +276,7 @@ impl StreamShared {
     /// The peer has finished and everything has been read.
     pub fn is_drained(&self) -> bool {
         // The flag first: what was pushed before it was set is then visible.
-        self.receive_finished.load(Ordering::Acquire) && self.to_app.is_empty()
+        self.receive_finished.load(Ordering::Acquire) && self.rings.to_app.is_empty()
     }
 
     /// Everything that was sent, and the end of it, has been acknowledged.
@@ -300,7 +308,7 @@ impl StreamShared {
     /// `timeout` passed first.
     pub fn wait_readable(&self, timeout: Option<std::time::Duration>) -> bool {
         self.reader.wait_until(timeout, || {
-            !self.to_app.is_empty()
+            !self.rings.to_app.is_empty()
                 || self.receive_finished.load(Ordering::Acquire)
                 || self.state() == StreamState::Closed
         })
@@ -310,7 +318,7 @@ impl StreamShared {
     pub fn wait_writable(&self, timeout: Option<std::time::Duration>) -> bool {
         self.writer.wait_until(timeout, || {
             self.state() == StreamState::Closed
-                || (self.state() == StreamState::Open && self.to_stack.len() <= RING_CHUNKS / 2)
+                || (self.state() == StreamState::Open && self.rings.to_stack.len() <= RING_CHUNKS / 2)
         })
     }
 
@@ -379,19 +387,19 @@ impl StreamShared {
 
     /// The next chunk to send.
     pub fn take(&self) -> Option<Chunk> {
-        self.to_stack.pop()
+        self.rings.to_stack.pop()
     }
 
     /// Wakes the writer, after a batch of [`StreamShared::take`], where there is room for a batch of its own.
     pub fn wake_writer(&self) {
-        if self.to_stack.len() <= RING_CHUNKS / 2 {
+        if self.rings.to_stack.len() <= RING_CHUNKS / 2 {
             self.writer.wake();
         }
     }
 
     /// Whether [`StreamShared::take`] would give a chunk.
     pub fn has_chunks(&self) -> bool {
-        !self.to_stack.is_empty()
+        !self.rings.to_stack.is_empty()
     }
 
     /// Gives received data to the application.
@@ -402,14 +410,14 @@ impl StreamShared {
         let len = chunk.len() as u64;
         // Before the chunk can be read: what was read is never more than what was delivered.
         self.bytes_delivered.fetch_add(len, Ordering::AcqRel);
-        self.to_app.push(chunk).inspect_err(|_| {
+        self.rings.to_app.push(chunk).inspect_err(|_| {
             self.bytes_delivered.fetch_sub(len, Ordering::AcqRel);
         })
     }
 
     /// How many chunks [`StreamShared::deliver`] takes now.
     pub fn deliver_room(&self) -> usize {
-        RING_CHUNKS - self.to_app.len()
+        RING_CHUNKS - self.rings.to_app.len()
     }
 
     /// Wakes the reader, after a batch of [`StreamShared::deliver`].

@@ -5,14 +5,20 @@ use crate::base::snapshot::Snapshot;
 use crate::mptcp::Tuning;
 use crate::mptcp::tuning::TUNING_WORDS;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The settings, from the first time that they are other than usual.
+#[derive(Debug, Default)]
+struct Settings {
+    /// The application's own copy, and its threads' turn to change it.
+    tuning: Mutex<Tuning>,
+    shown: Snapshot<TUNING_WORDS>,
+}
 
 /// The knobs of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Knobs {
-    /// The application's own copy, and its threads' turn to change it.
-    tuning: Mutex<Tuning>,
-    shown: Snapshot<TUNING_WORDS>,
+    settings: OnceLock<Box<Settings>>,
     /// Buffer sizes in bytes; 0 leaves them as they are.
     send_buffer: AtomicU32,
     receive_buffer: AtomicU32,
@@ -34,17 +40,25 @@ pub struct Turned {
 
 impl Knobs {
     pub(super) fn new(tuning: Tuning) -> Self {
-        Self { tuning: Mutex::new(tuning), ..Self::default() }
+        let knobs = Self::default();
+        if tuning != Tuning::default() {
+            knobs
+                .settings
+                .get_or_init(|| Box::new(Settings { tuning: Mutex::new(tuning), ..Settings::default() }));
+        }
+        knobs
     }
 
     pub(super) fn tuning(&self) -> Tuning {
-        *self.tuning.lock().unwrap_or_else(PoisonError::into_inner)
+        let own = |settings: &Settings| *settings.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        self.settings.get().map_or_else(Tuning::default, |settings| own(settings))
     }
 
     pub(super) fn tune(&self, change: impl FnOnce(&mut Tuning)) {
-        let mut tuning = self.tuning.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.settings.get_or_init(Default::default);
+        let mut tuning = settings.tuning.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut tuning);
-        self.shown.publish(&*tuning);
+        settings.shown.publish(&*tuning);
         self.turned.store(true, Ordering::Release);
     }
 
@@ -77,7 +91,7 @@ impl Knobs {
         }
         let size = |bytes: &AtomicU32| Some(bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != 0);
         Some(Turned {
-            tuning: self.shown.read(),
+            tuning: self.settings.get().and_then(|settings| settings.shown.read()),
             send_buffer: size(&self.send_buffer),
             receive_buffer: size(&self.receive_buffer),
         })
