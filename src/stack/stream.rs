@@ -58,24 +58,40 @@ pub enum FastOpenUse {
     Ignored = 2,
 }
 
-/// The rings. Where they have grown both ends look here all the time, and nobody writes: so they share no cache line with
-/// what is written.
+/// What worker and application share for one connection.
+// In this order: where the rings have grown both ends look at them all the time, and nobody writes. So what lies around them
+// is written seldom, and they share no cache line with what is written with every chunk. To align them would cost more.
 #[derive(Debug)]
-#[repr(align(64))]
-struct Rings {
+#[repr(C)]
+pub struct StreamShared {
+    /// The worker's doorbell.
+    doorbell: Arc<Doorbell>,
+    /// Who this is, once the worker has given the connection a name.
+    identity: OnceLock<(ConnectionId, FourTuple)>,
     /// Chunks to send, from the application.
     to_stack: Ring,
     /// Chunks received in order, for the application.
     to_app: Ring,
-}
-
-/// What worker and application share for one connection.
-#[derive(Debug)]
-pub struct StreamShared {
-    rings: Rings,
+    knobs: Knobs,
+    info: Figures,
+    reader: Waiter,
+    writer: Waiter,
+    /// Bytes that the application has taken out of `to_app`.
+    bytes_read: AtomicU64,
+    bytes_delivered: AtomicU64,
+    /// Bytes read at which the application rings (the window has opened enough to tell the peer).
+    ring_at: AtomicU64,
+    /// Payload bytes to put into one chunk: a segment's worth.
+    chunk_len: AtomicU32,
+    /// Whether the doorbell was rung and the worker has not come yet.
+    rung: AtomicBool,
     state: AtomicU8,
     /// A [`CloseReason`], or 0.
     reason: AtomicU8,
+    /// 0: not known; 1: MPTCP; 2 + n: plain TCP for the n-th reason.
+    mptcp: AtomicU8,
+    /// A [`FastOpenUse`].
+    fast_open: AtomicU8,
     /// The application sends no more: FIN after what is in the ring.
     send_closed: AtomicBool,
     /// The application is gone: it neither reads nor writes.
@@ -86,27 +102,6 @@ pub struct StreamShared {
     receive_finished: AtomicBool,
     /// Everything sent has been acknowledged, the FIN too.
     send_finished: AtomicBool,
-    /// Bytes that the application has taken out of `to_app`.
-    bytes_read: AtomicU64,
-    bytes_delivered: AtomicU64,
-    /// Bytes read at which the application rings (the window has opened enough to tell the peer).
-    ring_at: AtomicU64,
-    /// Payload bytes to put into one chunk: a segment's worth.
-    chunk_len: AtomicU32,
-    /// 0: not known; 1: MPTCP; 2 + n: plain TCP for the n-th reason.
-    mptcp: AtomicU8,
-    /// A [`FastOpenUse`].
-    fast_open: AtomicU8,
-    /// The worker's doorbell.
-    doorbell: Arc<Doorbell>,
-    /// Who this is, once the worker has given the connection a name.
-    identity: OnceLock<(ConnectionId, FourTuple)>,
-    info: Figures,
-    /// Whether the doorbell was rung and the worker has not come yet.
-    rung: AtomicBool,
-    knobs: Knobs,
-    reader: Waiter,
-    writer: Waiter,
 }
 
 /// Not known yet whether a connection is MPTCP.
@@ -125,7 +120,8 @@ impl StreamShared {
     /// The same for a connection that begins with these settings.
     pub fn with_tuning(doorbell: Arc<Doorbell>, tuning: Tuning) -> Arc<Self> {
         Arc::new(Self {
-            rings: Rings { to_stack: Ring::new(RING_CHUNKS as u32), to_app: Ring::new(RING_CHUNKS as u32) },
+            to_stack: Ring::new(RING_CHUNKS as u32),
+            to_app: Ring::new(RING_CHUNKS as u32),
             state: AtomicU8::new(StreamState::Connecting as u8),
             reason: AtomicU8::new(0),
             send_closed: AtomicBool::new(false),
@@ -208,12 +204,12 @@ impl StreamShared {
         if self.state() == StreamState::Closed || self.send_closed.load(Ordering::Relaxed) {
             return Err(chunk);
         }
-        self.rings.to_stack.push(chunk)
+        self.to_stack.push(chunk)
     }
 
     /// How many chunks [`StreamShared::push`] takes now.
     pub fn push_room(&self) -> usize {
-        RING_CHUNKS - self.rings.to_stack.len()
+        RING_CHUNKS - self.to_stack.len()
     }
 
     /// Tells the worker of what was pushed; once for a batch.
@@ -227,7 +223,7 @@ impl StreamShared {
 
     /// The next received chunk. To be given back to a pool cache after use.
     pub fn pop(&self) -> Option<Chunk> {
-        let chunk = self.rings.to_app.pop()?;
+        let chunk = self.to_app.pop()?;
         let read = self.bytes_read.fetch_add(chunk.len() as u64, Ordering::AcqRel) + chunk.len() as u64;
         if read >= self.ring_at.load(Ordering::Acquire) {
             self.ring();
@@ -276,7 +272,7 @@ impl StreamShared {
     /// The peer has finished and everything has been read.
     pub fn is_drained(&self) -> bool {
         // The flag first: what was pushed before it was set is then visible.
-        self.receive_finished.load(Ordering::Acquire) && self.rings.to_app.is_empty()
+        self.receive_finished.load(Ordering::Acquire) && self.to_app.is_empty()
     }
 
     /// Everything that was sent, and the end of it, has been acknowledged.
@@ -308,7 +304,7 @@ impl StreamShared {
     /// `timeout` passed first.
     pub fn wait_readable(&self, timeout: Option<std::time::Duration>) -> bool {
         self.reader.wait_until(timeout, || {
-            !self.rings.to_app.is_empty()
+            !self.to_app.is_empty()
                 || self.receive_finished.load(Ordering::Acquire)
                 || self.state() == StreamState::Closed
         })
@@ -318,7 +314,7 @@ impl StreamShared {
     pub fn wait_writable(&self, timeout: Option<std::time::Duration>) -> bool {
         self.writer.wait_until(timeout, || {
             self.state() == StreamState::Closed
-                || (self.state() == StreamState::Open && self.rings.to_stack.len() <= RING_CHUNKS / 2)
+                || (self.state() == StreamState::Open && self.to_stack.len() <= RING_CHUNKS / 2)
         })
     }
 
@@ -387,19 +383,19 @@ impl StreamShared {
 
     /// The next chunk to send.
     pub fn take(&self) -> Option<Chunk> {
-        self.rings.to_stack.pop()
+        self.to_stack.pop()
     }
 
     /// Wakes the writer, after a batch of [`StreamShared::take`], where there is room for a batch of its own.
     pub fn wake_writer(&self) {
-        if self.rings.to_stack.len() <= RING_CHUNKS / 2 {
+        if self.to_stack.len() <= RING_CHUNKS / 2 {
             self.writer.wake();
         }
     }
 
     /// Whether [`StreamShared::take`] would give a chunk.
     pub fn has_chunks(&self) -> bool {
-        !self.rings.to_stack.is_empty()
+        !self.to_stack.is_empty()
     }
 
     /// Gives received data to the application.
@@ -410,14 +406,14 @@ impl StreamShared {
         let len = chunk.len() as u64;
         // Before the chunk can be read: what was read is never more than what was delivered.
         self.bytes_delivered.fetch_add(len, Ordering::AcqRel);
-        self.rings.to_app.push(chunk).inspect_err(|_| {
+        self.to_app.push(chunk).inspect_err(|_| {
             self.bytes_delivered.fetch_sub(len, Ordering::AcqRel);
         })
     }
 
     /// How many chunks [`StreamShared::deliver`] takes now.
     pub fn deliver_room(&self) -> usize {
-        RING_CHUNKS - self.rings.to_app.len()
+        RING_CHUNKS - self.to_app.len()
     }
 
     /// Wakes the reader, after a batch of [`StreamShared::deliver`].

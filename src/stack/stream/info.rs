@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Subflows whose figures a snapshot holds; a connection with more shows its first ones.
 pub const SNAPSHOT_SUBFLOWS: usize = 8;
 /// Words of a snapshot that one subflow takes.
-pub(super) const SUBFLOW_WORDS: usize = 14;
+pub(super) const SUBFLOW_WORDS: usize = 11;
 
 /// Figures of one subflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,10 @@ fn unpack_addr(words: [u64; 2]) -> IpAddr {
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
+fn pair(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// Marks a used slot of the snapshot.
 const USED: u64 = 1 << 63;
 
@@ -98,31 +102,14 @@ impl SubflowInfo {
             bytes_sent,
             bytes_received,
             retransmits,
-            u64::from(srtt_us),
-            u64::from(rttvar_us),
-            u64::from(cwnd),
-            u64::from(ssthresh),
-            0,
+            pair(srtt_us, rttvar_us),
+            pair(cwnd, ssthresh),
         ]
     }
 
     pub(super) fn from_words(words: &[u64]) -> Option<Self> {
-        let &[
-            lh,
-            ll,
-            rh,
-            rl,
-            ports,
-            small,
-            bytes_sent,
-            bytes_received,
-            retransmits,
-            srtt,
-            rttvar,
-            cwnd,
-            ssthresh,
-            _,
-        ] = words
+        let &[lh, ll, rh, rl, ports, small, bytes_sent, bytes_received, retransmits, round_trip, window] =
+            words
         else {
             return None;
         };
@@ -137,10 +124,10 @@ impl SubflowInfo {
             bytes_sent,
             bytes_received,
             retransmits,
-            srtt_us: srtt as u32,
-            rttvar_us: rttvar as u32,
-            cwnd: cwnd as u32,
-            ssthresh: ssthresh as u32,
+            srtt_us: (round_trip >> 32) as u32,
+            rttvar_us: round_trip as u32,
+            cwnd: (window >> 32) as u32,
+            ssthresh: window as u32,
             mss: (small >> 16) as u16,
         })
     }
