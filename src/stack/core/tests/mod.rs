@@ -7,4 +7,5 @@ mod pair;
 mod peer;
 mod pitfalls;
 mod runs;
+mod sleep;
 mod whole;
