@@ -68,9 +68,17 @@ impl Cell {
         let packets_a_second = path.by_rounds(self.algorithm) / (8.0 * 1448.0);
         let wanted = if self.loss > 0.0 { LOSSES / self.loss } else { 500_000.0 };
         let long = (wanted.min(PACKETS_MAX) / packets_a_second).max(ROUND_TRIPS_MIN * path.rtt);
-        // Without loss, slow start, its overshoot, and what follows on a long path have to be over.
-        let lead =
-            if self.loss > 0.0 { (0.15 * long).max(30.0 * path.rtt) } else { (60.0 * path.rtt).max(0.05) };
+        let lead = if self.loss > 0.0 {
+            (0.15 * long).max(30.0 * path.rtt)
+        } else {
+            // Slow start ends a little below the line, and from there CUBIC rises by 0.4 t^3 segments in t seconds.
+            let rise = match self.algorithm {
+                CongestionAlgorithm::Cubic => (0.15 * path.line() * path.rtt / 0.4).cbrt(),
+                CongestionAlgorithm::Reno | CongestionAlgorithm::Coupled(_) => 0.0,
+            };
+            // And its overshoot, where there is one, is repaired.
+            (60.0 * path.rtt).max(rise).max(0.05)
+        };
         (lead, long)
     }
 

@@ -25,7 +25,7 @@ pub struct Path {
 
 impl Path {
     /// Segments a second that the line takes.
-    fn line(&self) -> f64 {
+    pub fn line(&self) -> f64 {
         self.rate / (8.0 * FRAME)
     }
 
