@@ -4,35 +4,94 @@
 //!
 //! `cargo bench --bench recovery -- [--only SUBSTRING] [--seed N] [--out FOLDER]` runs the table on all cores and writes
 //! `recovery.json` and `recovery.md` there. A run is a function of its seed: the files change only when the code does.
+//!
+//! With `--kernel [--seconds N]`, as root, the kernel's TCP runs in those of the cells that a path in user space can carry
+//! (`kernel.rs`), each for so many seconds at most. That goes into `recovery-kernel.json`, and into the table beside the
+//! simulator's figures. Real time, so the figures differ a little from run to run, and the machine should be quiet; of cells
+//! that are not measured (again), or could not be, the file keeps what it has.
 
 #[path = "recovery/cells.rs"]
 mod cells;
+#[path = "recovery/ends.rs"]
+mod ends;
+#[path = "recovery/kernel.rs"]
+mod kernel;
 #[path = "recovery/law.rs"]
 mod law;
+#[path = "recovery/plan.rs"]
+mod plan;
+#[path = "recovery/relay.rs"]
+mod relay;
+#[path = "recovery/report.rs"]
+mod report;
 
 use braid::base::time::Duration;
 use braid::cc::CongestionAlgorithm;
 use cells::{Cell, CellResult};
-use serde_json::{Value, json};
-use std::error::Error;
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use ends::Failure;
+use report::{KernelTable, Place, Row, markdown};
+use serde::de::DeserializeOwned;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 const LOSSES: [f64; 5] = [0.0, 0.0001, 0.001, 0.01, 0.03];
 const RTTS_US: [u64; 4] = [100, 1_000, 10_000, 100_000];
 const RATES: [u64; 3] = [100_000_000, 1_000_000_000, 10_000_000_000];
 
+/// The lines that a path in user space is tried with: above that the cells that it could carry are the same ones, for loss
+/// limits them and not the line.
+const KERNEL_RATE_MAX: u64 = 1_000_000_000;
+
 struct Settings {
     only: Option<String>,
     seed: u64,
     out: Option<PathBuf>,
+    kernel: bool,
+    /// The longest measurement of the kernel's.
+    seconds: f64,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Failure> {
     let settings = settings()?;
     let mut cells: Vec<Cell> = table(settings.seed);
     cells.retain(|cell| settings.only.as_ref().is_none_or(|only| name(cell).contains(only)));
+    if settings.kernel {
+        cells.retain(|cell| cell.rate_bps <= KERNEL_RATE_MAX);
+        return kernel::table(&cells, settings.seconds, |table| {
+            settings.out.as_deref().map_or(Ok(()), |folder| save_kernel(folder, table))
+        });
+    }
+    let rows = simulate(cells)?;
+    let folder = settings.out.as_deref();
+    let kernel = folder.map(|folder| read::<KernelTable>(&folder.join("recovery-kernel.json")));
+    let markdown = markdown(&rows, kernel.transpose()?.flatten().as_ref());
+    println!("{markdown}");
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder)?;
+        std::fs::write(folder.join("recovery.md"), markdown)?;
+        write(&folder.join("recovery.json"), &rows)?;
+    }
+    Ok(())
+}
+
+/// Writes what was measured with the kernel, and the table with it; the simulator's figures stay as they are.
+fn save_kernel(folder: &Path, table: &KernelTable) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join("recovery-kernel.json");
+    let table = match read(&path)? {
+        Some(before) => table.clone().or_else(before),
+        None => table.clone(),
+    };
+    write(&path, &table)?;
+    if let Some(rows) = read::<Vec<Row>>(&folder.join("recovery.json"))? {
+        std::fs::write(folder.join("recovery.md"), markdown(&rows, Some(&table)))?;
+    }
+    Ok(())
+}
+
+/// Runs the cells on all cores.
+fn simulate(cells: Vec<Cell>) -> Result<Vec<Row>, Failure> {
     let count = cells.len();
     let (queue, results) = (Mutex::new(cells), Mutex::new(Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -52,31 +111,40 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let results: Result<Vec<CellResult>, String> =
         results.into_inner().expect("no thread panicked with the lock").into_iter().collect();
-    let mut results = results?;
-    results.sort_by_key(|result| {
-        let cell = result.cell;
-        (cell.algorithm.name() != "reno", cell.rate_bps, cell.rtt, (cell.loss * 1e6) as u64)
-    });
-    let markdown = markdown(&results);
-    println!("{markdown}");
-    if let Some(folder) = settings.out {
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(folder.join("recovery.md"), markdown)?;
-        let rows: Vec<Value> = results.iter().map(row).collect();
-        std::fs::write(folder.join("recovery.json"), serde_json::to_string_pretty(&json!(rows))? + "\n")?;
-    }
-    Ok(())
+    let mut rows: Vec<Row> = results?.iter().map(Row::of).collect();
+    rows.sort_by_key(|row| row.place.key());
+    Ok(rows)
 }
 
-fn settings() -> Result<Settings, Box<dyn Error>> {
-    let mut settings = Settings { only: None, seed: 1, out: None };
+fn write(path: &Path, what: &impl serde::Serialize) -> Result<(), Failure> {
+    Ok(std::fs::write(path, serde_json::to_string_pretty(what)? + "\n")?)
+}
+
+/// What a file has, if there is one.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            Ok(Some(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", path.display()))?))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn settings() -> Result<Settings, Failure> {
+    let mut settings = Settings { only: None, seed: 1, out: None, kernel: false, seconds: 100.0 };
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     while let Some(word) = words.next() {
+        if word == "--kernel" {
+            settings.kernel = true;
+            continue;
+        }
         let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
         match word.as_str() {
             "--only" => settings.only = Some(value),
             "--seed" => settings.seed = value.parse()?,
             "--out" => settings.out = Some(value.into()),
+            "--seconds" => settings.seconds = value.parse()?,
             _ => return Err(format!("{word}: not known").into()),
         }
     }
@@ -101,13 +169,7 @@ fn table(seed: u64) -> Vec<Cell> {
 }
 
 fn name(cell: &Cell) -> String {
-    format!(
-        "{} {} Mbit/s {} ms {} %",
-        cell.algorithm.name(),
-        cell.rate_bps / 1_000_000,
-        cell.rtt.as_secs_f64() * 1e3,
-        cell.loss * 100.0
-    )
+    Place::of(cell).name()
 }
 
 fn line(cell: &Cell, result: Result<&CellResult, &String>) -> String {
@@ -124,61 +186,4 @@ fn line(cell: &Cell, result: Result<&CellResult, &String>) -> String {
         ),
         Err(wrong) => format!("{}: {wrong}", name(cell)),
     }
-}
-
-fn row(result: &CellResult) -> Value {
-    let Cell { algorithm, loss, rtt, rate_bps, seed } = result.cell;
-    let round = |bits: f64| (bits / 1e4).round() / 100.0;
-    let counters = result.measurement.tcp[0];
-    json!({
-        "algorithm": algorithm.name(),
-        "loss": loss,
-        "rtt_ms": rtt.as_secs_f64() * 1e3,
-        "line_mbit": rate_bps / 1_000_000,
-        "seed": seed,
-        "measured_mbit": round(result.measured),
-        "closed_form_mbit": round(result.law),
-        "by_rounds_mbit": round(result.by_rounds),
-        "ratio": (result.ratio() * 1e3).round() / 1e3,
-        "timeouts": counters.timeouts,
-        "loss_probes": counters.loss_probes,
-        "fast_recoveries": counters.fast_recoveries,
-        "retransmits": counters.retransmits,
-        "undone": counters.undone,
-        "seconds": (result.seconds * 1e3).round() / 1e3,
-    })
-}
-
-fn markdown(results: &[CellResult]) -> String {
-    let mut text = String::from(
-        "# Speed of recovery\n\n\
-         Goodput in Mbit/s in the simulator (plain TCP, one path, a queue of one bandwidth-delay product), made by\n\
-         `cargo bench --bench recovery -- --out bench/results`. *closed form*: Mathis for NewReno, RFC 9438 §5.1 for\n\
-         CUBIC, or the line. *law*: the same law by round trips, which holds for small windows and full lines, too.\n\
-         *RTO*: retransmission time-outs.\n",
-    );
-    for algorithm in [CongestionAlgorithm::Reno, CongestionAlgorithm::Cubic] {
-        let _ = write!(
-            text,
-            "\n## {}\n\n| line | RTT ms | loss % | closed form | law | measured | measured / law | RTO |\n\
-             |---|---|---|---|---|---|---|---|\n",
-            algorithm.name()
-        );
-        for result in results.iter().filter(|result| result.cell.algorithm == algorithm) {
-            let cell = result.cell;
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {} |",
-                cell.rate_bps / 1_000_000,
-                cell.rtt.as_secs_f64() * 1e3,
-                cell.loss * 100.0,
-                result.law / 1e6,
-                result.by_rounds / 1e6,
-                result.measured / 1e6,
-                result.ratio(),
-                result.measurement.tcp[0].timeouts
-            );
-        }
-    }
-    text
 }

@@ -48,7 +48,7 @@ impl CellResult {
 
 impl Cell {
     /// The queue in front of the line: a bandwidth-delay product, and a burst at least.
-    fn queue_bytes(&self) -> f64 {
+    pub fn queue_bytes(&self) -> f64 {
         (self.rate_bps as f64 / 8.0 * self.rtt.as_secs_f64()).max(64.0 * FRAME)
     }
 
@@ -71,15 +71,20 @@ impl Cell {
         let lead = if self.loss > 0.0 {
             (0.15 * long).max(30.0 * path.rtt)
         } else {
-            // Slow start ends a little below the line, and from there CUBIC rises by 0.4 t^3 segments in t seconds.
-            let rise = match self.algorithm {
-                CongestionAlgorithm::Cubic => (0.15 * path.line() * path.rtt / 0.4).cbrt(),
-                CongestionAlgorithm::Reno | CongestionAlgorithm::Coupled(_) => 0.0,
-            };
-            // And its overshoot, where there is one, is repaired.
-            (60.0 * path.rtt).max(rise).max(0.05)
+            // Slow start's overshoot, where there is one, has to be repaired.
+            (60.0 * path.rtt).max(self.rise()).max(0.05)
         };
         (lead, long)
+    }
+
+    /// Seconds until the line is full: slow start ends a little below that, and from there CUBIC rises by 0.4 t^3 segments
+    /// in t seconds.
+    pub fn rise(&self) -> f64 {
+        let path = self.path();
+        match self.algorithm {
+            CongestionAlgorithm::Cubic => (0.15 * path.line() * path.rtt / 0.4).cbrt(),
+            CongestionAlgorithm::Reno | CongestionAlgorithm::Coupled(_) => 0.0,
+        }
     }
 
     fn scenario(&self) -> Scenario {

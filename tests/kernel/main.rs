@@ -4,7 +4,9 @@
 //!
 //! Every case moves data both ways, compares SHA-256 at both ends, and looks at all of the kernel's counters of MPTCP
 //! (`MPTcpExt` in /proc/net/netstat): none may have risen that tells of trouble, but for those that the case means to
-//! raise, and those must have. `tcp.rs` is about TCP alone: loss, reordering, missing options, closed windows. Transfers of files and the fair use of paths are in `tests/interop.rs`.
+//! raise, and those must have. `tcp.rs` is about TCP alone: loss, reordering, missing options, closed windows; `routed.rs`
+//! about TCP through a router, and how long its packets may be. Transfers of files and the fair use of paths are in
+//! `tests/interop.rs`.
 //!
 //! Read `stage.rs` first.
 
@@ -17,6 +19,7 @@ mod ends;
 mod families;
 mod middleboxes;
 mod paths;
+mod routed;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
