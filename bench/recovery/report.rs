@@ -83,7 +83,7 @@ impl Row {
 pub struct KernelTable {
     pub kernel: String,
     pub cores: usize,
-    /// What the path in user space takes of itself for a round trip; it is taken off the cells' round trips.
+    /// What the path in user space takes of itself for a round trip, in the latest run; it is taken off the cells' round trips.
     pub relay_round_trip_us: f64,
     /// The fastest line that it carries.
     pub relay_carries_mbit: u64,
