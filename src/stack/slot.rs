@@ -15,8 +15,8 @@ use std::sync::atomic::{Ordering, fence};
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a connection that its application has left waits for the peer's end, once all is sent.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long a connection has had nothing to do, and will have nothing to do, when it is put to sleep. To write it down
-/// and to read it back takes a few microseconds, so that even one that is woken at once again is no burden.
+/// How long a connection has had nothing to do, and will have nothing to do, when it is put to sleep. So it is written
+/// down once a second at most, however often a peer wakes it.
 const SLEEP_AFTER: Duration = Duration::from_secs(1);
 
 /// What TCP Fast Open waits for (RFC 7413).
