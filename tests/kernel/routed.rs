@@ -114,6 +114,8 @@ fn meet_a_shorter_link(stage: &Stage, way: Way, family: Family, is_known: impl F
     case.server = family.server();
     let mut talk = case.load(Who::Braid);
     talk.begin();
+    // What crosses the path may be the last of another talk.
+    stage.await_subflows(1);
     stage.await_crossing(1, LOADED);
     let before = subflow(stage);
     assert_eq!(number(&before, "mss"), family.mss(LONG), "{name}: {before:#}");
