@@ -42,10 +42,7 @@ fn socket() -> io::Result<rustix::fd::OwnedFd> {
 
 /// A socket of b's that accepts at `port`; this thread has to be in b.
 pub fn listen(port: u16) -> io::Result<TcpListener> {
-    let socket = socket()?;
-    rustix::net::bind(&socket, &address(Host::B, port))?;
-    rustix::net::listen(&socket, 16)?;
-    Ok(socket.into())
+    TcpListener::bind(address(Host::B, port))
 }
 
 /// A connection from a to b's `port`, from the port of the same number, with a congestion control of the kernel's; this

@@ -9,7 +9,7 @@ use crate::stack::slot::Slot;
 use crate::stack::stream::StreamShared;
 use crate::tcp::TcpCounters;
 use slotmap::SlotMap;
-use std::ops::Deref;
+use std::ops::{AddAssign, Deref, SubAssign};
 use std::sync::Arc;
 
 /// Where a connection is.
@@ -53,6 +53,23 @@ impl Counted {
         let mut counted = Self { tally: connection.tally(), ..Self::default() };
         connection.figures().for_each(|figures| counted.tcp += figures.tcp.counters);
         counted
+    }
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        let Self { tally, tcp } = other;
+        self.tally += tally;
+        self.tcp += tcp;
+    }
+}
+
+impl SubAssign for Counted {
+    /// Takes out what was added.
+    fn sub_assign(&mut self, other: Self) {
+        let Self { tally, tcp } = other;
+        self.tally -= tally;
+        self.tcp -= tcp;
     }
 }
 
@@ -129,9 +146,7 @@ impl Connections {
         let mut all = self.counted_asleep;
         for place in self.places.values() {
             if let Place::Awake(slot) = place {
-                let own = Counted::of(&slot.connection);
-                all.tally += own.tally;
-                all.tcp += own.tcp;
+                all += Counted::of(&slot.connection);
             }
         }
         all
@@ -165,9 +180,7 @@ impl Connections {
         let place = self.places.get_mut(id)?;
         if let Place::Asleep(sleeper) = place {
             let slot = sleeper.read();
-            let own = Counted::of(&slot.connection);
-            self.counted_asleep.tally -= own.tally;
-            self.counted_asleep.tcp -= own.tcp;
+            self.counted_asleep -= Counted::of(&slot.connection);
             self.asleep -= 1;
             *place = Place::Awake(Box::new(slot));
         }
@@ -206,9 +219,7 @@ impl Connections {
         let sleeper =
             Sleeper { written: written.into_boxed_slice(), stream: slot.stream.clone(), timer: slot.timer };
         debug_assert_eq!(format!("{:?}", sleeper.read()), format!("{slot:?}"), "nothing is lost");
-        let own = Counted::of(&slot.connection);
-        self.counted_asleep.tally += own.tally;
-        self.counted_asleep.tcp += own.tcp;
+        self.counted_asleep += Counted::of(&slot.connection);
         self.asleep += 1;
         *place = Place::Asleep(Box::new(sleeper));
     }

@@ -96,13 +96,13 @@ impl Connection {
     /// Whether what `packet` has beside its SYN is left to the peer's retransmission: no mapping is there for data on a SYN/ACK,
     /// of whose place in the data sequence space RFC 8684 says nothing.
     pub(super) fn leaves_syn_ack_data(&self, index: usize, packet: &Packet) -> bool {
-        let subflow = &self.subflows[index];
-        let becomes_plain = match self.mode {
-            Mode::Plain(_) => true,
-            Mode::Offering => packet.options.mptcp.is_empty(),
-            Mode::Answering | Mode::Multipath { .. } => false,
-        };
-        subflow.tcb.state() == State::SynSent && !becomes_plain
+        // First what nearly all packets fail at.
+        self.subflows[index].tcb.state() == State::SynSent
+            && match self.mode {
+                Mode::Plain(_) => false,
+                Mode::Offering => !packet.options.mptcp.is_empty(),
+                Mode::Answering | Mode::Multipath { .. } => true,
+            }
     }
 
     /// The SYN `packet` brought a valid cookie, and perhaps this payload: the application gets it now, and may answer. False

@@ -64,6 +64,14 @@ fn acquainted(mptcp: bool) -> Pair {
     pair
 }
 
+/// The same, and the SYN with 300 bytes that has left the client for the server.
+fn syn_with_data() -> (Pair, Arc<StreamShared>, Vec<u8>) {
+    let mut pair = acquainted(false);
+    let client = open(&mut pair, 40_001, options(false), &pattern(300));
+    let (_, syn) = pair.client.turn(pair.now).swap_remove(0);
+    (pair, client, syn)
+}
+
 fn accepted(pair: &mut Pair) -> Arc<StreamShared> {
     pair.server.accept.pop().expect("accepted")
 }
@@ -254,10 +262,8 @@ fn an_old_cookie_is_good_once_more_and_is_replaced_and_an_older_one_is_only_repl
 
 #[test]
 fn what_a_server_sends_before_the_third_ack_keeps_to_the_window_of_the_syn() {
-    let mut pair = acquainted(false);
-    let client = open(&mut pair, 40_001, options(false), &pattern(300));
-    let syn = pair.client.turn(pair.now);
-    let narrow = edit(&syn[0].1, |segment| segment.tcp.window = 2_000);
+    let (mut pair, client, syn) = syn_with_data();
+    let narrow = edit(&syn, |segment| segment.tcp.window = 2_000);
     pair.server.deliver(pair.now, PortId(0), &narrow);
     pair.server.turn(pair.now);
     let server = accepted(&mut pair);
@@ -325,11 +331,9 @@ fn a_path_that_drops_such_syns_costs_one_time_out_and_is_then_left_alone() {
 #[test]
 fn a_connection_that_is_refused_counts_against_the_path_and_one_that_is_given_up_does_not() {
     for (refused, failures) in [(true, 1), (false, 0)] {
-        let mut pair = acquainted(false);
-        let client = open(&mut pair, 40_001, options(false), &pattern(300));
-        let syn = pair.client.turn(pair.now);
+        let (mut pair, client, syn) = syn_with_data();
         if refused {
-            let reset = edit(&syn[0].1, |segment| {
+            let reset = edit(&syn, |segment| {
                 segment.tuple = segment.tuple.reversed();
                 (segment.tcp.ack, segment.tcp.flags) = (segment.tcp.seq + 301, RST | ACK);
                 segment.payload.clear();
@@ -431,10 +435,8 @@ fn data_on_a_syn_with_mp_capable_is_left_to_the_handshake() {
 
 #[test]
 fn an_answer_on_the_syn_ack_is_read_by_plain_tcp_and_left_to_retransmission_by_mptcp() {
-    let mut pair = acquainted(false);
-    let client = open(&mut pair, 40_001, options(false), &pattern(300));
-    let syn = pair.client.turn(pair.now);
-    pair.server.deliver(pair.now, PortId(0), &syn[0].1);
+    let (mut pair, client, syn) = syn_with_data();
+    pair.server.deliver(pair.now, PortId(0), &syn);
     let syn_ack = pair.server.turn(pair.now);
     let with_data = edit(&syn_ack[0].1, |segment| segment.payload = pattern(200));
     pair.client.deliver(pair.now, PortId(0), &with_data);
@@ -526,13 +528,11 @@ fn too_many_unconfirmed_connections_turn_it_off_until_there_are_less() {
 
 #[test]
 fn a_reset_before_the_third_ack_ends_the_connection_and_keeps_its_place() {
-    let mut pair = acquainted(false);
-    open(&mut pair, 40_001, options(false), &pattern(300));
-    let syn = pair.client.turn(pair.now);
-    pair.server.deliver(pair.now, PortId(0), &syn[0].1);
+    let (mut pair, _client, syn) = syn_with_data();
+    pair.server.deliver(pair.now, PortId(0), &syn);
     pair.server.turn(pair.now);
     let server = accepted(&mut pair);
-    let reset = edit(&syn[0].1, |segment| {
+    let reset = edit(&syn, |segment| {
         (segment.tcp.seq, segment.tcp.flags) = (segment.tcp.seq + 301, RST);
         segment.options = Default::default();
         segment.payload.clear();
