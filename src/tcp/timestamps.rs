@@ -38,6 +38,11 @@ impl TimestampClock {
             .is_some_and(|(recent, at)| (value.wrapping_sub(recent) as i32) < 0 && now.since(at) < OUTDATED)
     }
 
+    /// By how much the value is older than the latest, in ticks of the peer's clock; 0 if it isn't.
+    pub(super) fn age(&self, value: u32) -> u32 {
+        self.recent.map_or(0, |(recent, _)| (recent.wrapping_sub(value) as i32).max(0) as u32)
+    }
+
     /// Whether the value is later than the latest: a SYN that reuses a connection in TIME-WAIT (RFC 6191).
     pub(super) fn is_newer(&self, value: u32) -> bool {
         self.recent.is_some_and(|(recent, _)| (value.wrapping_sub(recent) as i32) > 0)

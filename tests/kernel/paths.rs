@@ -216,7 +216,8 @@ fn a_backup_rests_until_the_other_path_dies() {
             let rests = stage.crossed(2);
             stage.await_crossing(1, 5 * LOADED);
             let crept = stage.crossed(2) - rests;
-            assert!(crept < LOADED, "{name}, {way:?}: {crept} bytes crossed the backup");
+            let counters = || stage.ctl("counters");
+            assert!(crept < LOADED, "{name}, {way:?}: {crept} bytes crossed the backup\n{}", counters());
             // It takes over.
             stage.lab.set_loss(1, 1000).unwrap();
             stage.await_crossing(2, 2 * LOADED);

@@ -180,9 +180,10 @@ impl Stage {
         while self.crossed(path) < before + bytes {
             assert!(
                 Instant::now() < deadline,
-                "{} of {bytes} bytes have crossed path {path} in {LIMIT:?}\n{:#}\n{}",
+                "{} of {bytes} bytes have crossed path {path} in {LIMIT:?}\n{:#}\n{}\n{}",
                 self.crossed(path) - before,
                 self.ctl("connections"),
+                self.ctl("counters"),
                 Host::ENDS.map(|host| self.at(host, "ss -H -t -n -i")).join("\n"),
             );
             sleep(Duration::from_millis(20));

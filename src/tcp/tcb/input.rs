@@ -168,7 +168,7 @@ impl Tcb {
             }
             segment.seq += 1;
         }
-        if !has(TcpFlags::RST) && self.is_outdated(now, options) {
+        if !has(TcpFlags::RST) && self.is_outdated(now, segment, options) {
             self.counters.paws += 1;
             self.answer_unacceptable(now, segment);
             return Accepted::NO;
@@ -255,9 +255,18 @@ impl Tcb {
 
     /// RFC 7323 §5.3 R1. A segment without the option passes (§3.2 would drop it): peers leave the option out where
     /// others need all 40 bytes, as MPTCP's ADD_ADDR over IPv6 may.
-    fn is_outdated(&self, now: Instant, options: &TcpOptions) -> bool {
-        self.agreed.timestamps
-            && options.timestamps.is_some_and(|timestamps| self.clock.is_old(now, timestamps.value))
+    ///
+    /// A departure from R1, as Linux has it: an acknowledgment without text that others overtook within a
+    /// retransmission time-out passes. There is no old data in it, RFC 5961 §5.2 bounds what it acknowledges, and MPTCP
+    /// sends what comes only once (MP_PRIO) on such segments: a peer with two processors puts them in any order.
+    fn is_outdated(&self, now: Instant, segment: Segment, options: &TcpOptions) -> bool {
+        let Some(timestamps) = options.timestamps.filter(|_| self.agreed.timestamps) else { return false };
+        if !self.clock.is_old(now, timestamps.value) {
+            return false;
+        }
+        // Ticks are milliseconds at nearly all peers; of a finer clock less passes.
+        let overtaken = u64::from(self.clock.age(timestamps.value)) <= self.rto().as_millis() as u64;
+        segment.len() > 0 || !overtaken
     }
 
     /// RFC 9293 §3.4 (table 6), with two allowances. A segment without text may begin anywhere from our last

@@ -135,6 +135,26 @@ fn an_old_timestamp_marks_an_old_segment() {
 }
 
 #[test]
+fn a_bare_acknowledgment_may_have_been_overtaken() {
+    let mut script = with_timestamps();
+    script.queue(1, 2000);
+    script.sent();
+    assert!(script.arrive(arriving(ACK, 1, 1001).timestamps(1005, 0)).ack_advanced);
+    // Another processor of the peer sent it: it may carry what comes once, as an MP_PRIO.
+    let overtaken = script.arrive(arriving(ACK, 1, 1).timestamps(1004, 0));
+    assert!(overtaken.accepted && !overtaken.ack_advanced);
+    assert!(script.sent().is_empty(), "and it is no reason to answer");
+    let rto_ms = script.tcb.rto().as_millis() as u32;
+    let oldest = 1005 - rto_ms;
+    assert!(script.arrive(arriving(ACK, 1, 1).timestamps(oldest, 0)).accepted);
+    assert!(!script.arrive(arriving(ACK, 1, 1).timestamps(oldest - 1, 0)).accepted, "that is no reordering");
+    assert!(!script.arrive(arriving(ACK | FIN, 1, 1).timestamps(1004, 0)).accepted, "a FIN is text");
+    assert_eq!(script.tcb.info().counters.paws, 2);
+    script.tcb.request_ack();
+    assert_eq!(script.sent()[0].options.timestamps.map(|timestamps| timestamps.echo), Some(1005));
+}
+
+#[test]
 fn the_echo_is_of_the_segment_that_the_acknowledgment_is_for() {
     let mut script = with_timestamps();
     script.arrive(arriving(ACK, 101, 1).timestamps(1010, 0).payload(100));
