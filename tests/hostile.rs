@@ -24,6 +24,9 @@ fn cases() -> u32 {
 /// What the fuzzer has found once.
 #[test]
 fn scripts_that_failed_once() {
-    let scripts: &[(&str, &[u8])] = &[];
+    let scripts: &[(&str, &[u8])] = &[(
+        "a reported duplicate undoes a time-out, and no loss probe was armed for what is still in flight",
+        b"\x2f\xf7\xf8\xf7\x31\xd8\x04\x53\xf6\x00\xf3\xf6\x00\xb3\x00\xe6\x00\xf8\xf6\x00\x00\xe6\xf6\x97\x64\x00\x00\x16\xf8\x2a\xf8\xf8\xe7",
+    )];
     scripts.iter().for_each(|(_, script)| harness::play(script));
 }

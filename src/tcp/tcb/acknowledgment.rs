@@ -169,7 +169,8 @@ impl Tcb {
             self.rtt.sample_shortest(now, now.since(latest.sent_at));
         }
         self.hear_of_duplicate(ack);
-        if self.is_spurious(ack) {
+        let undone = self.is_spurious(ack);
+        if undone {
             self.undo(now);
         }
         let progress = match ack.news.advanced {
@@ -194,7 +195,7 @@ impl Tcb {
         self.reduce(ack, delivered, losses, entered);
         self.tell_controller(ack, delivered, losses, was_reducing);
         self.recovery.forget_far_point(self.send.una());
-        if ack.news.advanced || ack.news.bytes > 0 || answered {
+        if ack.news.advanced || ack.news.bytes > 0 || answered || undone {
             self.rearm_probe(now);
         }
         if self.send.has_lost() {
