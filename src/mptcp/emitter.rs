@@ -3,7 +3,12 @@
 use crate::base::pool::TX_HEADROOM;
 use crate::base::{Chunk, Frame, FramePool, PoolCache, TxFrame};
 use crate::mptcp::{MptcpCounters, Path};
-use crate::wire::{ChecksumMode, SegmentRepr, emit_summed};
+use crate::wire::{ChecksumMode, Numbers, Pattern, SegmentRepr, emit_summed};
+use serde::{Deserialize, Serialize};
+
+/// Names the segment whose headers an emitter keeps as a pattern for those that follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatternId(u64);
 
 /// What writing a segment needs beside the subflow itself.
 #[derive(Debug, Default)]
@@ -13,12 +18,16 @@ pub struct Emitter {
     /// Per port.
     checksums: Vec<ChecksumMode>,
     sent: MptcpCounters,
+    /// The headers of the last segment of which they were to be kept.
+    pattern: Option<Pattern>,
+    /// How many were kept so far: the name of this one.
+    patterns: u64,
 }
 
 impl Emitter {
     /// An emitter for ports with these checksum modes.
     pub fn new(checksums: Vec<ChecksumMode>) -> Self {
-        Self { spare: None, checksums, sent: MptcpCounters::default() }
+        Self { checksums, ..Self::default() }
     }
 
     /// The options that were sent, by kind.
@@ -32,6 +41,57 @@ impl Emitter {
             self.spare = cache.alloc();
         }
         self.spare.is_some()
+    }
+
+    /// Keeps the headers of `packet`, which was just written for this segment, for those that follow it with as long a payload.
+    /// `None` where it says what they would not.
+    pub fn keep(
+        &mut self,
+        segment: &SegmentRepr<'_>,
+        path: &Path,
+        packet: &TxFrame,
+        payload_len: usize,
+        pool: &FramePool,
+    ) -> Option<PatternId> {
+        let bytes = pool.tx_bytes(packet);
+        let headers = &bytes[..bytes.len() - payload_len];
+        self.pattern = Pattern::new(segment, headers, payload_len, self.checksum(path));
+        self.patterns += 1;
+        self.pattern.is_some().then_some(PatternId(self.patterns))
+    }
+
+    /// Whether this pattern is the one that is kept, for payloads of so many bytes.
+    pub fn keeps(&self, id: PatternId, payload_len: usize) -> bool {
+        id.0 == self.patterns
+            && self.pattern.as_ref().is_some_and(|pattern| pattern.payload_len() == payload_len)
+    }
+
+    /// Writes the headers that are kept, with other numbers, in front of `chunk`.
+    ///
+    /// # Panics
+    /// Where none are kept, and without a frame got hold of before ([`Emitter::prepare`]): our own bug.
+    pub fn follow(&mut self, numbers: Numbers, chunk: &mut Chunk, cache: &mut PoolCache) -> TxFrame {
+        let pattern = self.pattern.as_ref().expect("headers are kept");
+        let pool: &FramePool = cache.pool();
+        let (payload, sum) = (chunk.range(), chunk.sum());
+        if is_in_place(chunk, pool) {
+            let end = payload.end;
+            let start = pattern.write(numbers, pool.bytes_mut(&mut chunk.frame), payload, sum);
+            return pool.start_transmit(&chunk.frame, start, end - start);
+        }
+        let mut copy = self.spare.take().expect("a frame was got hold of");
+        let end = TX_HEADROOM + payload.len();
+        let bytes = pool.bytes_mut(&mut copy);
+        bytes[TX_HEADROOM..end].copy_from_slice(&pool.bytes(&chunk.frame)[payload]);
+        let start = pattern.write(numbers, bytes, TX_HEADROOM..end, sum);
+        let packet = pool.start_transmit(&copy, start, end - start);
+        cache.free(copy);
+        packet
+    }
+
+    /// Who makes the checksum of packets that leave on this path.
+    pub fn checksum(&self, path: &Path) -> ChecksumMode {
+        self.checksums.get(path.port.index()).copied().unwrap_or_default()
     }
 
     /// Gives the spare frame back, at the end.
@@ -48,12 +108,11 @@ impl Emitter {
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
         self.sent.count_sent(&segment.options.mptcp);
-        let checksum = self.checksums.get(path.port.index()).copied().unwrap_or_default();
+        let checksum = self.checksum(path);
         let pool: &FramePool = cache.pool();
         if let Some(chunk) = chunk {
             let (payload, sum) = (chunk.range(), chunk.sum());
-            // In place only where nothing but headroom lies in front of the payload, and no NIC is reading the frame.
-            if payload.start == TX_HEADROOM && !pool.in_flight(&chunk.frame) {
+            if is_in_place(chunk, pool) {
                 let end = payload.end;
                 let start = emit_summed(segment, pool.bytes_mut(&mut chunk.frame), payload, checksum, sum);
                 return Some(pool.start_transmit(&chunk.frame, start, end - start));
@@ -87,4 +146,9 @@ impl Emitter {
         }
         self.write(segment, path, None, cache)
     }
+}
+
+/// Headers go in front of a payload in place only where nothing but headroom lies there, and no NIC is reading the frame.
+fn is_in_place(chunk: &Chunk, pool: &FramePool) -> bool {
+    chunk.range().start == TX_HEADROOM && !pool.in_flight(&chunk.frame)
 }

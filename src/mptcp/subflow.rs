@@ -3,7 +3,9 @@
 
 use crate::base::time::Duration;
 use crate::base::{DataSeq, Instant, PoolCache, TxFrame};
-use crate::mptcp::emitter::Emitter;
+#[cfg(debug_assertions)]
+use crate::base::{FramePool, pool::TX_HEADROOM};
+use crate::mptcp::emitter::{Emitter, PatternId};
 use crate::mptcp::inbound::Inbound;
 use crate::mptcp::signalling::{
     DATA_OPTIONS, Data, Options, ResetWords, Signalling, SubflowSide, options_len,
@@ -11,14 +13,27 @@ use crate::mptcp::signalling::{
 use crate::mptcp::signals::SignalQueue;
 use crate::mptcp::subflow_set::SubflowSlot;
 use crate::mptcp::{Path, SubflowId};
-use crate::tcp::{CloseReason, Outgoing, OutgoingKind, State, Tcb};
+use crate::tcp::{CloseReason, Following, Outgoing, OutgoingKind, State, Tcb};
 use crate::wire::checksum;
 use crate::wire::mptcp::{AddressId, ResetReason, ShortOrLong};
-use crate::wire::{FourTuple, MptcpOption, SegmentRepr};
+#[cfg(debug_assertions)]
+use crate::wire::{ChecksumMode, TcpOptions, emit_summed};
+use crate::wire::{FourTuple, MptcpOption, Numbers, SegmentRepr};
 use serde::{Deserialize, Serialize};
 
 /// Between signals where no round trip was measured.
 const SIGNAL_PAUSE: Duration = Duration::from_millis(100);
+
+/// A segment that [`Subflow::emit`] has written.
+#[derive(Debug)]
+pub struct Emitted {
+    /// What it is.
+    pub kind: OutgoingKind,
+    /// Where.
+    pub packet: TxFrame,
+    /// Its headers are kept.
+    pub pattern: Option<PatternId>,
+}
 
 /// How a subflow came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -466,14 +481,16 @@ impl Subflow {
         option.map_or(0, |option| option.wire_len().next_multiple_of(4))
     }
 
-    /// Writes the next segment that TCP has to send. `None` when there is none, or no frame.
+    /// Writes the next segment that TCP has to send. `None` when there is none, or no frame. With `keep` there are more like it to
+    /// follow, if it is of new data: its headers are kept for them.
     pub fn emit(
         &mut self,
         now: Instant,
         signalling: &Signalling,
+        keep: bool,
         emitter: &mut Emitter,
         cache: &mut PoolCache,
-    ) -> Option<(OutgoingKind, TxFrame)> {
+    ) -> Option<Emitted> {
         if !emitter.prepare(cache) {
             return None;
         }
@@ -486,7 +503,7 @@ impl Subflow {
         let ack_len = simple_len.or(ack_options.as_ref().map(options_len)).unwrap_or_default();
         let pause = self.tcb.srtt().unwrap_or(SIGNAL_PAUSE);
         let segment = self.tcb.poll_transmit(now, ack_len, signalling.data_len())?;
-        let Outgoing { tcp, mut options, mut payload, kind, retransmission: _, ecn } = segment;
+        let Outgoing { tcp, mut options, mut payload, kind, retransmission, ecn } = segment;
         match kind {
             OutgoingKind::Syn | OutgoingKind::SynAck => {
                 self.syns += u32::from(kind == OutgoingKind::Syn);
@@ -515,8 +532,56 @@ impl Subflow {
         self.said = options.dss().and_then(|dss| dss.data_ack).or(self.said);
         let segment = SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn, tcp, options: &options };
         let chunk = payload.map(|payload| payload.chunk);
+        let payload_len = chunk.as_ref().map_or(0, |chunk| chunk.len());
         let packet = emitter.write(&segment, &self.path, chunk, cache)?;
+        let keep = keep && kind == OutgoingKind::Data && !retransmission;
+        let pattern =
+            if keep { emitter.keep(&segment, &self.path, &packet, payload_len, cache.pool()) } else { None };
         self.handle_signal_timer(now);
-        Some((kind, packet))
+        Some(Emitted { kind, packet, pattern })
+    }
+
+    /// Writes a segment of `len` new bytes, with room for `reserved` of our options, that follows the one whose headers the emitter
+    /// keeps as `pattern`: nothing has arrived since that one left, and it left just now. `None` for whatever is not that usual: then [`Subflow::emit`] decides.
+    pub fn emit_following(
+        &mut self,
+        now: Instant,
+        (pattern, len, reserved): (PatternId, usize, usize),
+        emitter: &mut Emitter,
+        cache: &mut PoolCache,
+    ) -> Option<TxFrame> {
+        if !emitter.keeps(pattern, len) || !emitter.prepare(cache) {
+            return None;
+        }
+        let Following { seq, chunk, data_seq, offset } = self.tcb.poll_following(now, len, reserved)?;
+        // RFC 8684 §3.3.1: relative to the SYN, which has number 0.
+        let numbers = Numbers { seq, data_seq, subflow_seq: (offset as u32).wrapping_add(1) };
+        let packet = emitter.follow(numbers, chunk, cache);
+        self.signals.on_data_sent();
+        self.handle_signal_timer(now);
+        Some(packet)
+    }
+
+    /// Asserts that [`Subflow::emit_following`] has written what [`Subflow::emit`] would have.
+    #[cfg(debug_assertions)]
+    pub fn check_following(
+        &mut self,
+        now: Instant,
+        signalling: &Signalling,
+        (packet, len): (&TxFrame, usize),
+        checksum: ChecksumMode,
+        pool: &FramePool,
+    ) {
+        let bytes = pool.tx_bytes(packet);
+        let (headers, payload) = bytes.split_at(bytes.len() - len);
+        let (tcp, timestamps, data_seq, offset) = self.tcb.describe_last(now, len, signalling.data_len());
+        let data = Data { data_seq, offset, len: len as u16, sum: checksum::sum(0, payload) };
+        let mut options = TcpOptions { timestamps, ..TcpOptions::default() };
+        options.mptcp.extend(signalling.on_data(&self.side(), &data));
+        let segment =
+            SegmentRepr { link: &self.path.link, tuple: self.tuple, ecn: 0, tcp, options: &options };
+        let mut frame = [&[0; TX_HEADROOM], payload].concat();
+        let start = emit_summed(&segment, &mut frame, TX_HEADROOM..TX_HEADROOM + len, checksum, None);
+        assert_eq!(headers, &frame[start..TX_HEADROOM], "{segment:?}");
     }
 }

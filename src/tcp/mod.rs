@@ -59,7 +59,7 @@ pub use keep_alive::KeepAlive;
 pub use listen::{initial_sequence, reset_for};
 pub use recovery::Phase as RecoveryPhase;
 pub use state::State;
-pub use tcb::{Accepted, Outgoing, OutgoingKind, OutgoingPayload, Tcb};
+pub use tcb::{Accepted, Following, Outgoing, OutgoingKind, OutgoingPayload, Tcb};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

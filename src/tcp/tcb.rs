@@ -12,7 +12,7 @@ mod opening;
 mod output;
 
 pub use input::Accepted;
-pub use output::{Outgoing, OutgoingKind, OutgoingPayload};
+pub use output::{Following, Outgoing, OutgoingKind, OutgoingPayload};
 
 use crate::base::pool::TX_PAYLOAD_MAX;
 use crate::base::time::Duration;

@@ -14,6 +14,7 @@ pub mod ipv6;
 pub mod mptcp;
 mod options;
 pub mod packet;
+pub mod pattern;
 pub mod tcp;
 
 #[cfg(test)]
@@ -25,4 +26,5 @@ pub use fast_open::{FastOpen, FastOpenCookie};
 pub use icmp::{IcmpError, IcmpErrorKind};
 pub use mptcp::MptcpOption;
 pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, emit_summed, parse};
+pub use pattern::{Numbers, Pattern};
 pub use tcp::{Mss, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};

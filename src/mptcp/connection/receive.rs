@@ -43,6 +43,7 @@ impl Connection {
         if self.closed {
             return self.handle_after_close(now, id, packet, chunk, cache);
         }
+        self.forget_pattern();
         self.note_syn(index, packet);
         match self.admit(index, packet) {
             Admission::Admit => {}

@@ -5,8 +5,10 @@
 //! not as usual ends it, so that the next segment is decided upon as a first one is.
 
 use super::{Connection, Mode, SendSide};
-use crate::base::{Instant, PoolCache, PortId};
+use crate::base::{Instant, PoolCache, PortId, TxFrame};
+use crate::mptcp::emitter::{Emitter, PatternId};
 use crate::mptcp::sched::Scheduler;
+use crate::mptcp::signalling::DATA_OPTIONS;
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +25,12 @@ pub(super) struct Run {
     slot: SubflowSlot,
     /// It does not outlast the point in time that it began at.
     at: Instant,
+    /// Segments that may still follow.
     left: u32,
+    /// The headers of the last one, while nothing has arrived since.
+    pattern: Option<PatternId>,
+    /// Its payload, in bytes.
+    segment: usize,
 }
 
 impl Connection {
@@ -40,7 +47,8 @@ impl Connection {
         };
         let left = (part / segment).min(RUN_MAX) as u32;
         let runs = left > 0 && (!multipath || self.scheduler.runs()) && self.send_side == SendSide::Open;
-        self.run = runs.then_some(Run { index, slot: subflow.slot, at: now, left });
+        self.run =
+            runs.then_some(Run { index, slot: subflow.slot, at: now, left, pattern: None, segment: 0 });
     }
 
     /// Puts the next segment of the run onto its subflow; that one's index. `None` where there is no run, or it has to end.
@@ -50,7 +58,8 @@ impl Connection {
         room_at: impl Fn(PortId) -> usize,
         cache: &mut PoolCache,
     ) -> Option<usize> {
-        let Run { index, slot, at, left } = self.run.take()?;
+        let run = self.run.take().filter(|run| run.left > 0)?;
+        let Run { index, slot, at, .. } = run;
         let multipath = match self.mode {
             Mode::Multipath { .. } => true,
             Mode::Plain(_) => false,
@@ -79,7 +88,43 @@ impl Connection {
         let piece = self.send.take_new(segment, SubflowSet::of(slot), cache.pool())?;
         self.subflows[index].tcb.enqueue(piece.chunk, piece.data_seq);
         self.on_new_enqueued(index, true);
-        self.run = (left > 1).then_some(Run { index, slot, at, left: left - 1 });
+        self.run = Some(Run { left: run.left - 1, segment, ..run });
         Some(index)
+    }
+
+    /// Something has arrived: what the headers say may have changed.
+    pub(super) fn forget_pattern(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.pattern = None;
+        }
+    }
+
+    /// Writes the segment that [`Connection::go_on`] has put onto the subflow at `index`, as one that follows another.
+    pub(super) fn emit_following(
+        &mut self,
+        now: Instant,
+        index: usize,
+        emitter: &mut Emitter,
+        cache: &mut PoolCache,
+    ) -> Option<TxFrame> {
+        let Run { pattern: Some(pattern), segment, .. } = self.run? else { return None };
+        let reserved = if self.is_multipath() { DATA_OPTIONS } else { 0 };
+        let subflow = &mut self.subflows[index];
+        let packet = subflow.emit_following(now, (pattern, segment, reserved), emitter, cache)?;
+        #[cfg(debug_assertions)]
+        {
+            let signalling = self.signalling();
+            let subflow = &mut self.subflows[index];
+            let checksum = emitter.checksum(&subflow.path);
+            subflow.check_following(now, &signalling, (&packet, segment), checksum, cache.pool());
+        }
+        Some(packet)
+    }
+
+    /// The headers of the run's segment that was just written are kept, or not.
+    pub(super) fn keep_pattern(&mut self, pattern: Option<PatternId>) {
+        if let Some(run) = &mut self.run {
+            run.pattern = pattern;
+        }
     }
 }

@@ -5,6 +5,7 @@ use super::{Connection, Mode, SendSide};
 use crate::base::time::Duration;
 use crate::base::{Instant, PoolCache, PortId, TxFrame};
 use crate::mptcp::emitter::Emitter;
+use crate::mptcp::subflow::Emitted;
 use crate::tcp::{OutgoingKind, State};
 
 /// How long something is held back at most while no subflow's time-out is known (RFC 9293 §3.8.6.2.1: 0.1 to 1 s).
@@ -85,10 +86,11 @@ impl Connection {
     ) -> Transmit {
         self.activity.sent = Some(now);
         let port = self.subflows[index].path.port;
-        match self.emit(now, index, emitter, cache) {
-            Some(packet) => Transmit::Packet(port, packet),
-            None => Transmit::Blocked,
-        }
+        let packet = match self.emit_following(now, index, emitter, cache) {
+            None => self.emit(now, index, emitter, cache),
+            packet => packet,
+        };
+        packet.map_or(Transmit::Blocked, |packet| Transmit::Packet(port, packet))
     }
 
     /// Whether a subflow has a segment to send by itself. After the end those are resets, and what tells of the end.
@@ -109,13 +111,15 @@ impl Connection {
         let signalling = self.signalling();
         let subflow = &mut self.subflows[index];
         subflow.tcb.set_receive_window(u32::try_from(window).unwrap_or(u32::MAX));
-        let (kind, packet) = subflow.emit(now, &signalling, emitter, cache)?;
+        let runs = self.run.is_some();
+        let Emitted { kind, packet, pattern } = subflow.emit(now, &signalling, runs, emitter, cache)?;
+        self.keep_pattern(pattern);
         match kind {
             OutgoingKind::Syn => self.on_syn_sent(index),
             OutgoingKind::Ack | OutgoingKind::Fin | OutgoingKind::Probe => self.on_farewell_sent(),
             // The reset of a subflow that we end: nothing else will come that tells of its end.
-            OutgoingKind::Reset if subflow.tcb.state() == State::Closed => {
-                let id = subflow.id;
+            OutgoingKind::Reset if self.subflows[index].tcb.state() == State::Closed => {
+                let id = self.subflows[index].id;
                 self.drain_events(now, id, None, cache);
             }
             OutgoingKind::SynAck | OutgoingKind::Data | OutgoingKind::Reset => {}

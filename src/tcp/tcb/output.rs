@@ -65,6 +65,19 @@ pub struct Outgoing<'a> {
     pub ecn: u8,
 }
 
+/// A data segment that follows another in a row: but for these numbers its header is that one's.
+#[derive(Debug)]
+pub struct Following<'a> {
+    /// Its sequence number.
+    pub seq: SeqNum,
+    /// Its payload.
+    pub chunk: &'a mut Chunk,
+    /// The caller's tag of the first byte.
+    pub data_seq: DataSeq,
+    /// The first byte's offset in our stream; 0 is the first behind the SYN.
+    pub offset: u64,
+}
+
 /// What to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -121,6 +134,53 @@ impl Tcb {
                 self.emit_segment(now, index, window, reserved)
             }
         }
+    }
+
+    /// The next segment, if it is one of `len` new bytes that leaves as the last one did, a data segment that left just now,
+    /// and nothing has arrived since. `None` for whatever is not that usual: then [`Tcb::poll_transmit`] decides.
+    pub fn poll_following(&mut self, now: Instant, len: usize, reserved: usize) -> Option<Following<'_>> {
+        let is_usual = self.state == State::Established
+            && self.reset.is_none()
+            && !self.ecn.is_agreed()
+            && !self.acks.is_due()
+            && !self.owes_sack()
+            && !self.probe.is_due()
+            && !self.persist.probe_due
+            && self.more_behind
+            && self.send.flight() > 0
+            && len <= self.payload_of(self.mss, reserved);
+        if !is_usual || self.send.next_lost().is_some() {
+            return None;
+        }
+        let index = self.send.next_new().filter(|index| self.send.shape(*index) == (len as u32, false))?;
+        let room = self.window().saturating_sub(u64::from(self.pipe()));
+        if len as u64 > room || self.window_for(index)? < len || !self.pacing.allows(now) {
+            return None;
+        }
+        self.now = now;
+        self.counters.segments_sent += 1;
+        let snapshot = self.delivery.snapshot(now, false);
+        let departure = self.send.depart(now, index, len, snapshot);
+        self.on_segment_sent(now, &departure, false, None);
+        let (seq, offset) = (departure.seq, self.send.offset(departure.seq));
+        let (chunk, data_seq, _) = self.send.payload_mut(index)?;
+        Some(Following { seq, chunk, data_seq, offset })
+    }
+
+    /// Header, timestamps, tag and offset of the segment of `len` bytes that left last, as [`Tcb::poll_transmit`] would have given
+    /// them: to compare with.
+    #[cfg(debug_assertions)]
+    pub fn describe_last(
+        &mut self,
+        now: Instant,
+        len: usize,
+        reserved: usize,
+    ) -> (TcpRepr, Option<Timestamps>, DataSeq, u64) {
+        let seq = self.send.nxt() - len as u32;
+        let index = self.send.last_sent().expect("it has left");
+        let (_, data_seq, _) = self.send.payload_mut(index).expect("it has payload");
+        let tcp = self.header(seq, TcpFlags::ACK);
+        (tcp, self.timestamps(now, reserved), data_seq, self.send.offset(seq))
     }
 
     fn reserved_for(&self, index: usize, without_payload: usize, with_payload: usize) -> usize {

@@ -1,6 +1,7 @@
 //! The codec as a whole: what it writes, what it reads, and what it refuses.
 
 mod icmp;
+mod pattern;
 mod refusals;
 mod roundtrip;
 mod vectors;

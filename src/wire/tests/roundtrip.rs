@@ -28,7 +28,7 @@ fn any_addr() -> impl Strategy<Value = IpAddr> {
     prop_oneof![any_v4(), any_v6()]
 }
 
-fn any_tuple() -> impl Strategy<Value = FourTuple> {
+pub(super) fn any_tuple() -> impl Strategy<Value = FourTuple> {
     (prop_oneof![(any_v4(), any_v4()).boxed(), (any_v6(), any_v6()).boxed()], any::<(u16, u16)>()).prop_map(
         |((local, remote), (local_port, remote_port))| FourTuple {
             local: Endpoint::new(local, local_port),
@@ -37,7 +37,7 @@ fn any_tuple() -> impl Strategy<Value = FourTuple> {
     )
 }
 
-fn any_link() -> impl Strategy<Value = LinkHeader> {
+pub(super) fn any_link() -> impl Strategy<Value = LinkHeader> {
     (any::<[u8; 6]>(), any::<[u8; 6]>(), any::<Option<u16>>()).prop_map(|(src, dst, vlan)| LinkHeader {
         src: MacAddr(src),
         dst: MacAddr(dst),

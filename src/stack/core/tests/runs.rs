@@ -14,6 +14,11 @@ const WAITING: usize = 170;
 
 /// Two paths, between hosts that have exchanged so much that their windows are wide.
 fn warm(scheduler: SchedulerKind) -> (Pair, Arc<StreamShared>) {
+    let (pair, client, _) = warm_both(scheduler);
+    (pair, client)
+}
+
+fn warm_both(scheduler: SchedulerKind) -> (Pair, Arc<StreamShared>, Arc<StreamShared>) {
     let mut pair = Pair::new();
     let options = ConnectOptions { scheduler, ..Default::default() };
     let (client, server) = pair.connect_joined(1, options);
@@ -22,7 +27,7 @@ fn warm(scheduler: SchedulerKind) -> (Pair, Arc<StreamShared>) {
         pair.run(Duration::from_millis(50), &mut |_, frame| Some(frame));
         pair.server.read(&server);
     }
-    (pair, client)
+    (pair, client, server)
 }
 
 /// Writes whole segments, as an application does that asks how long they are.
@@ -88,6 +93,49 @@ fn a_run_ends_where_its_nic_takes_no_more() {
     assert_eq!(next(&rooms), Some(PortId(1 - first.0)));
     assert_eq!(next(&[0; PORTS]), None);
     assert!(next(&[64; PORTS]).is_some(), "and all goes on");
+}
+
+#[test]
+fn what_arrives_within_a_run_is_acknowledged_by_the_next_of_it() {
+    // On the path of the run, and on the other one.
+    for same_path in [true, false] {
+        let (mut pair, client, server) = warm_both(SchedulerKind::LowestRtt);
+        // So many that ACKs are delayed.
+        for _ in 0..40 {
+            write_segments(&mut pair.server, &server, 1);
+            pair.run(Duration::from_millis(50), &mut |_, frame| Some(frame));
+            pair.client.read(&client);
+        }
+        write_segments(&mut pair.server, &server, 1);
+        let data = pair.server.turn(pair.now);
+        let [(port, data)] = &data[..] else { panic!("a segment: {data:?}") };
+        write_segments(&mut pair.client, &client, WAITING);
+        pair.client.stack.handle_doorbell();
+        pair.client.stack.settle(pair.now, &mut pair.client.cache);
+        let next = |pair: &mut Pair| {
+            let Pair { client, now, .. } = pair;
+            let (port, packet) = client.stack.poll_transmit(*now, &[64; PORTS], &mut client.cache)?;
+            let segment = Segment::parse(client.cache.pool().tx_bytes(&packet));
+            client.cache.complete(packet.index);
+            Some((port, segment))
+        };
+        let mut row: Vec<(PortId, Segment)> = Vec::new();
+        while row.len() < 3 || (row[0].0 == *port) != same_path {
+            let one = next(&mut pair).expect("data");
+            row.retain(|(on, _)| *on == one.0);
+            row.push(one);
+        }
+        pair.client.deliver(pair.now, *port, data);
+        let (on, after) = next(&mut pair).expect("data");
+        let (last_on, last) = row.last().expect("three");
+        assert_eq!(on, *last_on, "it goes on");
+        let dss = |segment: &Segment| segment.options.dss().copied().expect("a DSS");
+        assert!(dss(&after).mapping.is_some() && dss(last).mapping.is_some());
+        assert_ne!(dss(&after).data_ack, dss(last).data_ack);
+        assert_eq!(after.tcp.ack != last.tcp.ack, same_path);
+        pair.client.finish();
+        pair.server.finish();
+    }
 }
 
 #[test]
