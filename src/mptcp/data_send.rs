@@ -331,6 +331,7 @@ fn top_up(piece: &mut Chunk, more: &Chunk, full: usize, gather: bool, pool: &Fra
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::pool::TX_HEADROOM;
 
     const FAST: SubflowSlot = SubflowSlot::new(1);
     const SLOW: SubflowSlot = SubflowSlot::new(2);
@@ -345,7 +346,7 @@ mod tests {
         let mut queue = SendQueue::new(DataSeq::new(u64::MAX - 150));
         for _ in 0..pieces {
             let frame = cache.alloc().expect("a frame");
-            queue.push(Chunk::new(frame, 128, 100), 100, false, &mut cache);
+            queue.push(Chunk::new(frame, TX_HEADROOM, 100), 100, false, &mut cache);
         }
         (queue, cache)
     }
@@ -492,11 +493,11 @@ mod tests {
         let mut written = 0_u8;
         let mut push = |queue: &mut SendQueue, cache: &mut PoolCache, len: u16, gather: bool| {
             let mut frame = cache.alloc().expect("a frame");
-            for byte in &mut pool.bytes_mut(&mut frame)[128..128 + len as usize] {
+            for byte in &mut pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + len as usize] {
                 *byte = written;
                 written = written.wrapping_add(1);
             }
-            queue.push(Chunk::new(frame, 128, len as usize), 100, gather, cache);
+            queue.push(Chunk::new(frame, TX_HEADROOM, len as usize), 100, gather, cache);
         };
         // Less than half: filled. More than half: left alone, unless pieces are gathered.
         for (len, gather) in [(50, false), (30, false), (40, false), (40, true), (90, true)] {

@@ -26,6 +26,9 @@ pub(crate) const BATCH: usize = 256;
 /// Packets that one system call transmits in copy mode, where the kernel lets us choose: a path that takes long over
 /// each packet must not keep the others waiting.
 const SEND_BATCH: libc::c_int = 64;
+/// Packets that wait in the transmit ring at most in copy mode, where nothing but our own next call takes them out: two
+/// calls' worth. More would only wait: a queue in which data and ACKs age, and that no congestion control is told of.
+const COPY_BACKLOG: u32 = 2 * SEND_BATCH as u32;
 /// A fill ring is topped up when so many frames are missing.
 const FILL_BATCH: usize = 64;
 /// XDP_MAX_TX_SKB_BUDGET of <linux/if_xdp.h> (Linux 6.17): packets that one system call transmits in copy mode.
@@ -178,9 +181,13 @@ impl QueueSocket {
         }
     }
 
-    /// How many descriptors [`QueueSocket::produce`] would take now.
+    /// How many descriptors may be given to [`QueueSocket::produce`] now. In copy mode that is less than the ring takes.
     pub(crate) fn room(&mut self) -> usize {
-        self.tx.nb_free_exact() as usize
+        let free = self.tx.nb_free_exact();
+        if self.zero_copy {
+            return free as usize;
+        }
+        COPY_BACKLOG.saturating_sub(TX_RING - free) as usize
     }
 
     /// Whether it would take so many. Looks at what the kernel has done only where it must.

@@ -1,6 +1,6 @@
 //! Two stacks back to back.
 
-use crate::base::pool::RX_HEADROOM;
+use crate::base::pool::{RX_HEADROOM, TX_HEADROOM};
 use crate::base::time::Duration;
 use crate::base::{Chunk, FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::mptcp::{ConnectOptions, Path};
@@ -121,8 +121,8 @@ impl Host {
         for part in bytes.chunks(chunk_len) {
             let mut frame = self.cache.alloc().expect("a frame");
             let pool = Arc::clone(self.cache.pool_arc());
-            pool.bytes_mut(&mut frame)[128..128 + part.len()].copy_from_slice(part);
-            stream.push(Chunk::new(frame, 128, part.len())).expect("room");
+            pool.bytes_mut(&mut frame)[TX_HEADROOM..TX_HEADROOM + part.len()].copy_from_slice(part);
+            stream.push(Chunk::new(frame, TX_HEADROOM, part.len())).expect("room");
         }
         stream.ring();
     }

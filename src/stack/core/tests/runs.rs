@@ -1,6 +1,7 @@
 //! Runs: several segments to one decision of the scheduler, where the windows are wide, and no longer than they may be.
 
 use super::pair::*;
+use crate::base::pool::TX_HEADROOM;
 use crate::base::time::Duration;
 use crate::base::{Chunk, PortId};
 use crate::mptcp::ConnectOptions;
@@ -35,7 +36,7 @@ fn write_segments(host: &mut Host, stream: &StreamShared, segments: usize) {
     let len = stream.chunk_len();
     for _ in 0..segments {
         let frame = host.cache.alloc().expect("a frame");
-        stream.push(Chunk::new(frame, 128, len)).expect("room");
+        stream.push(Chunk::new(frame, TX_HEADROOM, len)).expect("room");
     }
     stream.ring();
 }
