@@ -265,7 +265,7 @@ impl Tcb {
             return false;
         }
         // Ticks are milliseconds at nearly all peers; of a finer clock less passes.
-        let overtaken = u64::from(self.clock.age(timestamps.value)) <= self.rto().as_millis() as u64;
+        let overtaken = u64::from(self.clock.age(timestamps.value)) <= self.rto().as_millis();
         segment.len() > 0 || !overtaken
     }
 
