@@ -1,11 +1,16 @@
 //! How much of what AF_XDP moves is left when Braid runs over it: goodput and frame rate over one path and two, beside
-//! the raw frame rate on the same veth pairs, in one run; and two paths that a middle hop limits, beside one.
+//! the raw frame rate and the kernel's TCP and MPTCP on the same veth pairs, in one run, for several MTUs; and two paths that a
+//! middle hop limits, beside one.
 //!
-//! `cargo bench --bench wire -- [--rounds N] [--seconds N] [--json FILE]`, as root, on a quiet machine. Each round
+//! `cargo bench --bench wire -- [--rounds N] [--seconds N] [--mtu N]... [--json FILE]`, as root, on a quiet machine. Each round
 //! measures everything once, one after the other, so that what disturbs the machine disturbs all alike.
+
+#[path = "wire/kernel.rs"]
+mod kernel;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4, nic};
 use braid::xdp::{probe_nic, raw};
+use kernel::Kernel;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
@@ -16,19 +21,58 @@ use std::time::Duration;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// The whole frame of a full segment at an MTU of 1500.
-const FRAME: usize = 1514;
-/// Its payload: 1500 less IPv4, TCP, timestamps and a DSS with 64-bit numbers.
-const PAYLOAD: f64 = 1420.0;
-/// Payload on plain TCP.
-const PLAIN_PAYLOAD: f64 = 1448.0;
+/// What one frame of AF_XDP holds at most is the second (see `braid check`).
+const MTUS: [u32; 2] = [1500, 3498];
+/// Bytes of the Ethernet header.
+const LINK: usize = 14;
+/// What a full packet is more than its payload: IPv4, TCP, timestamps, and the room for a DSS with 64-bit numbers.
+const HEADERS: usize = 80;
+/// The same on plain TCP.
+const PLAIN_HEADERS: usize = 52;
 /// What the middle hop lets through on each path.
 const LIMIT_MBIT: u32 = 500;
+/// What all others of an MTU are compared with.
+const RAW: &str = "raw AF_XDP, one path";
 
 struct Settings {
     rounds: usize,
     seconds: u64,
+    mtus: Vec<u32>,
     json: Option<String>,
+}
+
+/// A transfer of ours over open paths.
+struct Ours {
+    name: &'static str,
+    options: &'static [&'static str],
+    headers: usize,
+}
+
+const OURS: [Ours; 3] = [
+    Ours { name: "braid, MPTCP, two paths", options: &["--nic", "p1", "--nic", "p2"], headers: HEADERS },
+    Ours { name: "braid, MPTCP, one path", options: &["--nic", "p1"], headers: HEADERS },
+    Ours {
+        name: "braid, plain TCP, one path",
+        options: &["--nic", "p1", "--plain-tcp"],
+        headers: PLAIN_HEADERS,
+    },
+];
+
+/// One thing that was measured in each round.
+struct Row {
+    name: &'static str,
+    mtu: u32,
+    /// Bits of payload a second, of each round.
+    rates: Vec<f64>,
+    /// Bytes of payload of a frame, where all frames are full ones.
+    payload: Option<usize>,
+}
+
+/// Of some figures.
+struct Spread {
+    median: f64,
+    least: f64,
+    most: f64,
 }
 
 fn main() -> Outcome<()> {
@@ -40,88 +84,143 @@ fn main() -> Outcome<()> {
     }
     let settings = settings(&arguments)?;
     let mut rows = Vec::new();
-    {
-        let lab = Lab::up(&format!("bw{}", std::process::id()), &LabOptions::default())?;
-        for round in 0..settings.rounds {
-            eprintln!("round {} of {}: open paths", round + 1, settings.rounds);
-            record(&mut rows, "raw AF_XDP, one path", raw(&lab, &settings)?);
-            record(
-                &mut rows,
-                "braid, MPTCP, two paths",
-                frames(&lab, &settings, &["--nic", "p1", "--nic", "p2"], PAYLOAD)?,
-            );
-            record(&mut rows, "braid, MPTCP, one path", frames(&lab, &settings, &["--nic", "p1"], PAYLOAD)?);
-            let plain = ["--nic", "p1", "--plain-tcp"];
-            record(&mut rows, "braid, plain TCP, one path", frames(&lab, &settings, &plain, PLAIN_PAYLOAD)?);
-        }
+    for mtu in &settings.mtus {
+        open_paths(*mtu, &settings, &mut rows)?;
     }
+    let mut limited = Vec::new();
     let options =
         LabOptions { middle: true, rate: Some(Rate::from_mbit(LIMIT_MBIT)), ..LabOptions::default() };
+    let mtu = options.mtu;
     let lab = Lab::up(&format!("bs{}", std::process::id()), &options)?;
     for round in 0..settings.rounds {
         eprintln!("round {} of {}: paths limited to {LIMIT_MBIT} Mbit/s", round + 1, settings.rounds);
-        record(&mut rows, "limited, one path", goodput(&lab, &settings, &["--nic", "p1"])? / 1e6);
-        record(
-            &mut rows,
-            "limited, two paths",
-            goodput(&lab, &settings, &["--nic", "p1", "--nic", "p2"])? / 1e6,
-        );
+        for (name, options) in
+            [("limited, one path", OURS[1].options), ("limited, two paths", OURS[0].options)]
+        {
+            record(&mut limited, name, mtu, None, goodput(&lab, &settings, options)?);
+        }
     }
-    report(&rows, &settings)
+    report(&rows, &limited, &settings)
+}
+
+fn open_paths(mtu: u32, settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()> {
+    let options = LabOptions { mtu, ..LabOptions::default() };
+    let lab = Lab::up(&format!("bw{}", std::process::id()), &options)?;
+    let packet = mtu as usize;
+    for round in 0..settings.rounds {
+        eprintln!("round {} of {}: open paths, MTU {mtu}", round + 1, settings.rounds);
+        // What it would carry of our payload.
+        let payload = packet - HEADERS;
+        let rate = raw(&lab, settings, packet + LINK)? * payload as f64 * 8.0;
+        record(rows, RAW, mtu, Some(payload), rate);
+        for Ours { name, options, headers } in &OURS {
+            record(rows, name, mtu, Some(packet - headers), goodput(&lab, settings, options)?);
+        }
+        for kernel in Kernel::ALL {
+            record(rows, kernel.name(), mtu, None, kernel.goodput(&lab, settings.seconds)?);
+        }
+    }
+    Ok(())
 }
 
 fn settings(arguments: &[String]) -> Outcome<Settings> {
-    let mut settings = Settings { rounds: 5, seconds: 5, json: None };
+    let mut settings = Settings { rounds: 5, seconds: 5, mtus: Vec::new(), json: None };
     let mut words = arguments.iter();
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
         match word.as_str() {
             "--rounds" => settings.rounds = value.parse()?,
             "--seconds" => settings.seconds = value.parse()?,
+            "--mtu" => settings.mtus.push(value.parse()?),
             "--json" => settings.json = Some(value.clone()),
-            _ => return Err(format!("unknown option {word}: --rounds N, --seconds N, --json FILE").into()),
+            _ => {
+                return Err(format!(
+                    "unknown option {word}: --rounds N, --seconds N, --mtu N (repeat it), --json FILE"
+                )
+                .into());
+            }
         }
+    }
+    if settings.rounds == 0 || settings.seconds == 0 {
+        return Err("at least one round of one second".into());
+    }
+    if settings.mtus.is_empty() {
+        settings.mtus.extend(MTUS);
     }
     Ok(settings)
 }
 
-type Rows = Vec<(&'static str, Vec<f64>)>;
-
-fn record(rows: &mut Rows, name: &'static str, value: f64) {
-    eprintln!("  {name}: {value:.0}");
-    match rows.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, values)) => values.push(value),
-        None => rows.push((name, vec![value])),
+fn record(rows: &mut Vec<Row>, name: &'static str, mtu: u32, payload: Option<usize>, rate: f64) {
+    eprintln!("  {name}: {:.0} Mbit/s", rate / 1e6);
+    match rows.iter_mut().find(|row| row.name == name && row.mtu == mtu) {
+        Some(row) => row.rates.push(rate),
+        None => rows.push(Row { name, mtu, rates: vec![rate], payload }),
     }
 }
 
-/// Median, smallest, largest.
-fn spread(values: &[f64]) -> (f64, f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let median = sorted[sorted.len() / 2];
-    (median, sorted[0], sorted[sorted.len() - 1])
+impl Row {
+    fn spread(&self) -> Spread {
+        let mut sorted = self.rates.clone();
+        sorted.sort_by(f64::total_cmp);
+        Spread { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
+    }
+
+    /// Full frames a second.
+    fn frames(&self) -> Option<f64> {
+        self.payload.map(|payload| self.spread().median / 8.0 / payload as f64)
+    }
+
+    /// By frames where both are known, else by payload.
+    fn to(&self, base: &Row) -> f64 {
+        match (self.frames(), base.frames()) {
+            (Some(ours), Some(theirs)) => ours / theirs,
+            _ => self.spread().median / base.spread().median,
+        }
+    }
+
+    fn document(&self, base: &Row) -> Value {
+        let Spread { median, least, most } = self.spread();
+        let mbit = |rate: f64| rate / 1e6;
+        json!({
+            "name": self.name, "mtu_bytes": self.mtu, "ratio": self.to(base), "frames_per_s": self.frames(),
+            "median_mbit_per_s": mbit(median), "least_mbit_per_s": mbit(least), "most_mbit_per_s": mbit(most),
+        })
+    }
 }
 
-fn report(rows: &Rows, settings: &Settings) -> Outcome<()> {
-    let median =
-        |name: &str| rows.iter().find(|(known, _)| *known == name).map_or(f64::NAN, |(_, v)| spread(v).0);
-    let (raw_rate, one_limited) = (median("raw AF_XDP, one path"), median("limited, one path"));
-    println!("\n{:<30} {:>12} {:>12} {:>12}  {:>6}", "", "median", "least", "most", "ratio");
-    let mut lines = Vec::new();
-    for (name, values) in rows {
-        let (middle, least, most) = spread(values);
-        let limited = name.starts_with("limited");
-        let ratio = middle / if limited { one_limited } else { raw_rate };
-        let unit = if limited { "Mbit/s" } else { "frames/s" };
-        println!("{name:<30} {middle:>12.0} {least:>12.0} {most:>12.0}  {ratio:>6.2} {unit}");
-        lines.push(json!({ "name": name, "unit": unit, "median": middle, "min": least, "max": most, "ratio": ratio }));
+fn report(rows: &[Row], limited: &[Row], settings: &Settings) -> Outcome<()> {
+    let mut documents = Vec::new();
+    let mut print = |row: &Row, base: &Row| {
+        let Spread { median, least, most } = row.spread();
+        let frames = row.frames().map_or(String::new(), |frames| format!("{frames:.0}"));
+        let range = format!("{:.0}-{:.0}", least / 1e6, most / 1e6);
+        println!("{:<40} {:>8.0} {range:>13} {frames:>9} {:>6.2}", row.name, median / 1e6, row.to(base));
+        documents.push(row.document(base));
+    };
+    for mtu in &settings.mtus {
+        println!(
+            "\n{:<40} {:>8} {:>13} {:>9} {:>6}",
+            format!("MTU {mtu}"),
+            "Mbit/s",
+            "",
+            "frames/s",
+            "ratio"
+        );
+        let of_mtu = || rows.iter().filter(|row| row.mtu == *mtu);
+        let base = of_mtu().find(|row| row.name == RAW).ok_or("no raw rate")?;
+        of_mtu().for_each(|row| print(row, base));
     }
-    println!("\nRatios: frame rates to raw AF_XDP at {FRAME} bytes; limited paths to one of them.");
+    println!("\n{:<40} {:>8}", format!("{LIMIT_MBIT} Mbit/s a path, MTU 1500"), "Mbit/s");
+    let base = limited.first().ok_or("no limited path")?;
+    limited.iter().for_each(|row| print(row, base));
+    println!(
+        "\nMedians of payload, least and most. Ratios: to raw AF_XDP of the same frames; of limited paths, to one."
+    );
     if let Some(file) = &settings.json {
         let machine =
             json!({ "kernel": read("/proc/sys/kernel/osrelease"), "cpu": cpu(), "commit": commit() });
-        std::fs::write(file, serde_json::to_string_pretty(&json!({ "machine": machine, "rows": lines }))?)?;
+        let document = json!({ "machine": machine, "rounds": settings.rounds, "seconds": settings.seconds, "rows": documents });
+        std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
     }
     Ok(())
 }
@@ -140,11 +239,6 @@ fn cpu() -> String {
 fn commit() -> String {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Frames a second of a transfer from host a to host b.
-fn frames(lab: &Lab, settings: &Settings, options: &[&str], payload: f64) -> Outcome<f64> {
-    Ok(goodput(lab, settings, options)? / 8.0 / payload)
 }
 
 /// Received bits a second of a transfer from host a to host b.
@@ -179,7 +273,7 @@ fn goodput(lab: &Lab, settings: &Settings, options: &[&str]) -> Outcome<f64> {
 }
 
 /// Frames a second that AF_XDP carries with no protocol at all.
-fn raw(lab: &Lab, settings: &Settings) -> Outcome<f64> {
+fn raw(lab: &Lab, settings: &Settings, frame_len: usize) -> Outcome<f64> {
     let program = std::env::current_exe()?;
     let to = {
         let mut output = lab.exec(Host::B);
@@ -191,8 +285,13 @@ fn raw(lab: &Lab, settings: &Settings) -> Outcome<f64> {
     let counter = counter.arg(&program).args(["raw-count", &nic(1), &seconds]).stdout(Stdio::piped());
     let mut counter = Reaped(counter.spawn()?);
     let mut sender = lab.exec(Host::A);
-    let _sender =
-        Reaped(sender.arg(&program).args(["raw-send", &nic(1), &to]).stdin(Stdio::piped()).spawn()?);
+    let _sender = Reaped(
+        sender
+            .arg(&program)
+            .args(["raw-send", &nic(1), &to, &frame_len.to_string()])
+            .stdin(Stdio::piped())
+            .spawn()?,
+    );
     let mut text = String::new();
     counter.0.stdout.take().ok_or("no output")?.read_to_string(&mut text)?;
     if !counter.0.wait()?.success() {
@@ -208,9 +307,10 @@ fn pin(number: usize) {
     }
 }
 
-/// `raw-send NIC MAC`: until standard input ends.
+/// `raw-send NIC MAC BYTES`: until standard input ends.
 fn raw_send(arguments: &[String]) -> Outcome<()> {
-    let [nic, to] = arguments else { return Err("raw-send NIC MAC".into()) };
+    let [nic, to, frame_len] = arguments else { return Err("raw-send NIC MAC BYTES".into()) };
+    let frame_len: usize = frame_len.parse()?;
     let mut mac = [0; 6];
     for (byte, text) in mac.iter_mut().zip(to.split(':')) {
         *byte = u8::from_str_radix(text, 16)?;
@@ -223,7 +323,7 @@ fn raw_send(arguments: &[String]) -> Outcome<()> {
             stop.store(true, Ordering::Relaxed);
         });
         pin(0);
-        raw::blast(nic, FRAME, braid::wire::MacAddr(mac), &stop, &sent)?;
+        raw::blast(nic, frame_len, braid::wire::MacAddr(mac), &stop, &sent)?;
         Ok(())
     })
 }

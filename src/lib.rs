@@ -51,7 +51,11 @@
 //! - The lowest round trip that the scheduler looks for is the one that a segment sent now can expect
 //!   ([`tcp::Tcb::expected_rtt`]), not the smoothed one, which stays as it was on a path that fell idle.
 //! - A decision of that scheduler holds for a run of segments where windows are wide: to decide on each costs as much as to
-//!   write it. The others are asked for each.
+//!   write it. The others are asked for each. What leaves in such a run is alike but for its numbers, and written from a
+//!   pattern ([`wire::pattern`]); debug builds write each header in the usual way, too, and compare.
+//! - In copy mode no more than two system calls' worth of packets waits in a transmit ring: only our own next call takes
+//!   them out, and nobody's congestion control would hear of that queue. And the headroom of frames is such that the kernel's
+//!   copy is fast ([`base::pool::TX_HEADROOM`]).
 //! - Where there is no core to spare a worker does not spin but sleeps at once, and naps while data arrives in bulk: on a
 //!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is

@@ -181,18 +181,20 @@ impl QueueSocket {
         }
     }
 
-    /// How many descriptors may be given to [`QueueSocket::produce`] now. In copy mode that is less than the ring takes.
+    /// How many descriptors [`QueueSocket::produce`] would take now.
     pub(crate) fn room(&mut self) -> usize {
-        let free = self.tx.nb_free_exact();
-        if self.zero_copy {
-            return free as usize;
-        }
-        COPY_BACKLOG.saturating_sub(TX_RING - free) as usize
+        self.tx.nb_free_exact().saturating_sub(self.kept_free()) as usize
     }
 
     /// Whether it would take so many. Looks at what the kernel has done only where it must.
     pub(crate) fn has_room(&mut self, descs: usize) -> bool {
-        self.tx.nb_free(descs as u32) as usize >= descs
+        let wanted = descs as u32 + self.kept_free();
+        self.tx.nb_free(wanted) >= wanted
+    }
+
+    /// Places of the transmit ring that are not used.
+    fn kept_free(&self) -> u32 {
+        if self.zero_copy { 0 } else { TX_RING - COPY_BACKLOG }
     }
 
     /// Puts descriptors into the transmit ring.

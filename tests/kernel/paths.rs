@@ -59,7 +59,7 @@ fn load_over_two_paths<'a>(stage: &'a Stage, case: Case<'a>, way: Way, sender: W
     if way == Way::KernelServes {
         announce_by_kernel(stage, way);
     }
-    let talk = case.load(sender);
+    let mut talk = case.load(sender);
     stage.await_subflows(2);
     talk.begin();
     stage.await_crossing(2, LOADED);

@@ -132,29 +132,25 @@ impl Stage {
     /// Waits until Braid has a connection with so many subflows that can carry data.
     #[track_caller]
     pub fn await_subflows(&self, count: usize) {
-        let mut last = String::new();
         let deadline = Instant::now() + LIMIT;
-        loop {
-            let mut command = Command::new(BRAID);
-            command.args(["ctl", "-j", "--socket"]).arg(self.ctl_path()).arg("connections");
-            let said = run(&mut command, LIMIT);
-            // It may be about to start.
-            let list: Value = serde_json::from_str(&said.stdout).unwrap_or_default();
-            let subflows = list["connections"][0]["subflows"].as_array();
-            let usable = |all: &Vec<Value>| all.iter().filter(|one| one["usable"] == true).count();
-            if subflows.map(usable) == Some(count) {
-                return;
-            }
-            if said.success() {
-                last = said.stdout;
-            }
+        while self.usable_subflows() != Some(count) {
             assert!(
                 Instant::now() < deadline,
-                "there are not {count} subflows: {last}\n{}",
+                "there are not {count} subflows: {:#}\n{}",
+                self.ctl("connections"),
                 self.ctl("counters")
             );
             sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Subflows of Braid's first connection that can carry data; none while there is no such connection, or no Braid.
+    fn usable_subflows(&self) -> Option<usize> {
+        let mut command = Command::new(BRAID);
+        command.args(["ctl", "-j", "--socket"]).arg(self.ctl_path()).arg("connections");
+        let list: Value = serde_json::from_str(&run(&mut command, LIMIT).stdout).unwrap_or_default();
+        let subflows = list["connections"][0]["subflows"].as_array()?;
+        Some(subflows.iter().filter(|one| one["usable"] == true).count())
     }
 
     pub fn ctl_path(&self) -> PathBuf {
@@ -319,8 +315,14 @@ impl Talk<'_> {
         eventually(&format!("{}: {name} rises", self.name), LIMIT, || self.gained().get(name) > 0);
     }
 
-    /// The one that sends shall go on.
-    pub fn begin(&self) {
+    /// The one that sends shall go on, which both ends are there for.
+    #[track_caller]
+    pub fn begin(&mut self) {
+        eventually(&format!("{}: Braid has the connection", self.name), LIMIT, || {
+            self.kernel.expect_running();
+            self.braid.expect_running();
+            self.stage.usable_subflows() > Some(0)
+        });
         let begin = self.begin.as_ref().expect("a load");
         fs::write(begin, "").expect("there is room for scratch files");
     }
