@@ -542,7 +542,8 @@ impl Subflow {
     }
 
     /// Writes a segment of `len` new bytes, with room for `reserved` of our options, that follows the one whose headers the emitter
-    /// keeps as `pattern`: nothing has arrived since that one left, and it left just now. `None` for whatever is not that usual: then [`Subflow::emit`] decides.
+    /// keeps as `pattern`: nothing has arrived since that one left, and it left just now. `None` for whatever is not that
+    /// usual: then [`Subflow::emit`] decides.
     pub fn emit_following(
         &mut self,
         now: Instant,

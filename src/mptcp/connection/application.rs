@@ -94,6 +94,8 @@ impl Connection {
     /// by enough to matter.
     pub fn consumed(&mut self, now: Instant, bytes: u64) {
         debug_assert!(bytes <= self.unread);
+        // The window of what leaves next.
+        self.forget_pattern();
         let round_trip =
             self.subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default();
         self.autotune.on_read(now, bytes, round_trip);

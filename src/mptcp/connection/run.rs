@@ -92,7 +92,7 @@ impl Connection {
         Some(index)
     }
 
-    /// Something has arrived: what the headers say may have changed.
+    /// Something has arrived, or was read: what the headers say may have changed.
     pub(super) fn forget_pattern(&mut self) {
         if let Some(run) = &mut self.run {
             run.pattern = None;

@@ -513,7 +513,6 @@ impl Tcb {
         (self.agreed.timestamps && fits).then(|| self.clock.option(now))
     }
 
-    /// Whether our acknowledgments have blocks to carry.
     /// Whether ACKs have something to say of data behind a gap, where there is room for it.
     pub fn owes_sack(&self) -> bool {
         self.agreed.sack && self.receive.has_sack()

@@ -140,6 +140,41 @@ fn what_arrives_within_a_run_is_acknowledged_by_the_next_of_it() {
 }
 
 #[test]
+fn what_is_read_within_a_run_is_told_of_by_the_next_of_it() {
+    let mut pair = Pair::new();
+    // So small that the window is not scaled: each byte of it shows.
+    let plain = || ConnectOptions { mptcp: false, receive_buffer: 65_000, ..Default::default() };
+    let (client, server) = pair.connect(plain(), plain());
+    for _ in 0..6 {
+        write_segments(&mut pair.client, &client, 30);
+        pair.run(Duration::from_millis(50), &mut |_, frame| Some(frame));
+        pair.server.read(&server);
+    }
+    write_segments(&mut pair.server, &server, 20);
+    pair.run(Duration::from_millis(50), &mut |_, frame| Some(frame));
+    write_segments(&mut pair.client, &client, 30);
+    let settle = |pair: &mut Pair| {
+        pair.client.stack.handle_doorbell();
+        pair.client.stack.settle(pair.now, &mut pair.client.cache);
+    };
+    let window = |pair: &mut Pair| {
+        let Pair { client, now, .. } = pair;
+        let (_, packet) = client.stack.poll_transmit(*now, &[64; PORTS], &mut client.cache).expect("data");
+        let segment = Segment::parse(client.cache.pool().tx_bytes(&packet));
+        client.cache.complete(packet.index);
+        segment.tcp.window
+    };
+    settle(&mut pair);
+    let before = [(); 3].map(|()| window(&mut pair));
+    assert_eq!(before, [before[0]; 3]);
+    let read = pair.client.read(&client).len();
+    settle(&mut pair);
+    assert_eq!(usize::from(window(&mut pair)), usize::from(before[0]) + read);
+    pair.client.finish();
+    pair.server.finish();
+}
+
+#[test]
 fn a_run_ends_with_the_window_of_the_peer() {
     let mut pair = Pair::new();
     // So small that the window is not scaled.
