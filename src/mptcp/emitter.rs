@@ -5,6 +5,7 @@ use crate::base::{Chunk, Frame, FramePool, PoolCache, TxFrame};
 use crate::mptcp::{MptcpCounters, Path};
 use crate::wire::{ChecksumMode, Numbers, Pattern, SegmentRepr, emit_summed};
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// Names the segment whose headers an emitter keeps as a pattern for those that follow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,22 +72,10 @@ impl Emitter {
     /// # Panics
     /// Where none are kept, and without a frame got hold of before ([`Emitter::prepare`]): our own bug.
     pub fn follow(&mut self, numbers: Numbers, chunk: &mut Chunk, cache: &mut PoolCache) -> TxFrame {
-        let pattern = self.pattern.as_ref().expect("headers are kept");
-        let pool: &FramePool = cache.pool();
-        let (payload, sum) = (chunk.range(), chunk.sum());
-        if is_in_place(chunk, pool) {
-            let end = payload.end;
-            let start = pattern.write(numbers, pool.bytes_mut(&mut chunk.frame), payload, sum);
-            return pool.start_transmit(&chunk.frame, start, end - start);
-        }
-        let mut copy = self.spare.take().expect("a frame was got hold of");
-        let end = TX_HEADROOM + payload.len();
-        let bytes = pool.bytes_mut(&mut copy);
-        bytes[TX_HEADROOM..end].copy_from_slice(&pool.bytes(&chunk.frame)[payload]);
-        let start = pattern.write(numbers, bytes, TX_HEADROOM..end, sum);
-        let packet = pool.start_transmit(&copy, start, end - start);
-        cache.free(copy);
-        packet
+        let Self { spare, pattern, .. } = self;
+        let pattern = pattern.as_ref().expect("headers are kept");
+        let write = |frame: &mut [u8], payload, sum| pattern.write(numbers, frame, payload, sum);
+        put_in_front(chunk, spare, cache, write).expect("a frame was got hold of")
     }
 
     /// Who makes the checksum of packets that leave on this path.
@@ -109,23 +98,12 @@ impl Emitter {
     ) -> Option<TxFrame> {
         self.sent.count_sent(&segment.options.mptcp);
         let checksum = self.checksum(path);
-        let pool: &FramePool = cache.pool();
         if let Some(chunk) = chunk {
-            let (payload, sum) = (chunk.range(), chunk.sum());
-            if is_in_place(chunk, pool) {
-                let end = payload.end;
-                let start = emit_summed(segment, pool.bytes_mut(&mut chunk.frame), payload, checksum, sum);
-                return Some(pool.start_transmit(&chunk.frame, start, end - start));
-            }
-            let mut copy = self.spare.take()?;
-            let end = TX_HEADROOM + payload.len();
-            let bytes = pool.bytes_mut(&mut copy);
-            bytes[TX_HEADROOM..end].copy_from_slice(&pool.bytes(&chunk.frame)[payload]);
-            let start = emit_summed(segment, bytes, TX_HEADROOM..end, checksum, sum);
-            let packet = pool.start_transmit(&copy, start, end - start);
-            cache.free(copy);
-            return Some(packet);
+            return put_in_front(chunk, &mut self.spare, cache, |frame, payload, sum| {
+                emit_summed(segment, frame, payload, checksum, sum)
+            });
         }
+        let pool: &FramePool = cache.pool();
         let mut frame = self.spare.take()?;
         let none = TX_HEADROOM..TX_HEADROOM;
         let start = emit_summed(segment, pool.bytes_mut(&mut frame), none, checksum, None);
@@ -148,7 +126,28 @@ impl Emitter {
     }
 }
 
-/// Headers go in front of a payload in place only where nothing but headroom lies there, and no NIC is reading the frame.
-fn is_in_place(chunk: &Chunk, pool: &FramePool) -> bool {
-    chunk.range().start == TX_HEADROOM && !pool.in_flight(&chunk.frame)
+/// Has `write` put headers in front of a payload, given a frame, where the payload lies in it, and its sum where that is known: in
+/// place, where nothing but headroom lies there and no NIC is reading the frame; else of a copy in the spare frame. `None`
+/// for want of that.
+fn put_in_front(
+    chunk: &mut Chunk,
+    spare: &mut Option<Frame>,
+    cache: &mut PoolCache,
+    write: impl FnOnce(&mut [u8], Range<usize>, Option<u16>) -> usize,
+) -> Option<TxFrame> {
+    let pool: &FramePool = cache.pool();
+    let (payload, sum) = (chunk.range(), chunk.sum());
+    if payload.start == TX_HEADROOM && !pool.in_flight(&chunk.frame) {
+        let end = payload.end;
+        let start = write(pool.bytes_mut(&mut chunk.frame), payload, sum);
+        return Some(pool.start_transmit(&chunk.frame, start, end - start));
+    }
+    let mut copy = spare.take()?;
+    let end = TX_HEADROOM + payload.len();
+    let bytes = pool.bytes_mut(&mut copy);
+    bytes[TX_HEADROOM..end].copy_from_slice(&pool.bytes(&chunk.frame)[payload]);
+    let start = write(bytes, TX_HEADROOM..end, sum);
+    let packet = pool.start_transmit(&copy, start, end - start);
+    cache.free(copy);
+    Some(packet)
 }

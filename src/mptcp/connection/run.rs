@@ -94,9 +94,7 @@ impl Connection {
 
     /// Something has arrived, or was read: what the headers say may have changed.
     pub(super) fn forget_pattern(&mut self) {
-        if let Some(run) = &mut self.run {
-            run.pattern = None;
-        }
+        self.keep_pattern(None);
     }
 
     /// Writes the segment that [`Connection::go_on`] has put onto the subflow at `index`, as one that follows another.

@@ -48,6 +48,21 @@ fn paths_of_a_turn(pair: &mut Pair) -> Vec<u8> {
     data.map(|(_, frame)| path_of(frame)).collect()
 }
 
+/// What the client's application has written comes to its connection.
+fn settle(pair: &mut Pair) {
+    pair.client.stack.handle_doorbell();
+    pair.client.stack.settle(pair.now, &mut pair.client.cache);
+}
+
+/// The client's next segment, where each NIC has room, and its NIC.
+fn next_segment(pair: &mut Pair) -> (PortId, Segment) {
+    let Pair { client, now, .. } = pair;
+    let (port, packet) = client.stack.poll_transmit(*now, &[64; PORTS], &mut client.cache).expect("data");
+    let segment = Segment::parse(client.cache.pool().tx_bytes(&packet));
+    client.cache.complete(packet.index);
+    (port, segment)
+}
+
 fn longest_run(paths: &[u8]) -> usize {
     paths.chunk_by(|a, b| a == b).map(<[u8]>::len).max().unwrap_or_default()
 }
@@ -80,8 +95,7 @@ fn a_scheduler_that_counts_segments_is_asked_for_each() {
 fn a_run_ends_where_its_nic_takes_no_more() {
     let (mut pair, client) = warm(SchedulerKind::LowestRtt);
     write_segments(&mut pair.client, &client, WAITING);
-    pair.client.stack.handle_doorbell();
-    pair.client.stack.settle(pair.now, &mut pair.client.cache);
+    settle(&mut pair);
     let mut next = |rooms: &[usize]| {
         let (port, packet) = pair.client.stack.poll_transmit(pair.now, rooms, &mut pair.client.cache)?;
         pair.client.cache.complete(packet.index);
@@ -111,23 +125,15 @@ fn what_arrives_within_a_run_is_acknowledged_by_the_next_of_it() {
         let data = pair.server.turn(pair.now);
         let [(port, data)] = &data[..] else { panic!("a segment: {data:?}") };
         write_segments(&mut pair.client, &client, WAITING);
-        pair.client.stack.handle_doorbell();
-        pair.client.stack.settle(pair.now, &mut pair.client.cache);
-        let next = |pair: &mut Pair| {
-            let Pair { client, now, .. } = pair;
-            let (port, packet) = client.stack.poll_transmit(*now, &[64; PORTS], &mut client.cache)?;
-            let segment = Segment::parse(client.cache.pool().tx_bytes(&packet));
-            client.cache.complete(packet.index);
-            Some((port, segment))
-        };
+        settle(&mut pair);
         let mut row: Vec<(PortId, Segment)> = Vec::new();
         while row.len() < 3 || (row[0].0 == *port) != same_path {
-            let one = next(&mut pair).expect("data");
+            let one = next_segment(&mut pair);
             row.retain(|(on, _)| *on == one.0);
             row.push(one);
         }
         pair.client.deliver(pair.now, *port, data);
-        let (on, after) = next(&mut pair).expect("data");
+        let (on, after) = next_segment(&mut pair);
         let (last_on, last) = row.last().expect("three");
         assert_eq!(on, *last_on, "it goes on");
         let dss = |segment: &Segment| segment.options.dss().copied().expect("a DSS");
@@ -153,17 +159,7 @@ fn what_is_read_within_a_run_is_told_of_by_the_next_of_it() {
     write_segments(&mut pair.server, &server, 20);
     pair.run(Duration::from_millis(50), &mut |_, frame| Some(frame));
     write_segments(&mut pair.client, &client, 30);
-    let settle = |pair: &mut Pair| {
-        pair.client.stack.handle_doorbell();
-        pair.client.stack.settle(pair.now, &mut pair.client.cache);
-    };
-    let window = |pair: &mut Pair| {
-        let Pair { client, now, .. } = pair;
-        let (_, packet) = client.stack.poll_transmit(*now, &[64; PORTS], &mut client.cache).expect("data");
-        let segment = Segment::parse(client.cache.pool().tx_bytes(&packet));
-        client.cache.complete(packet.index);
-        segment.tcp.window
-    };
+    let window = |pair: &mut Pair| next_segment(pair).1.tcp.window;
     settle(&mut pair);
     let before = [(); 3].map(|()| window(&mut pair));
     assert_eq!(before, [before[0]; 3]);
