@@ -369,12 +369,13 @@ fn tshark_would_find_a_wrong_checksum() {
 }
 
 /// A client of the kernel's that sends the 37 bytes with which iperf3 begins by MSG_FASTOPEN, twice: the second time the kernel
-/// has a cookie.
+/// has a cookie. Each test has a name of its own: a second connection with the first one's would be one for its data, if the
+/// server has not seen yet that the first has ended.
 const FAST_OPEN_CLIENT: &str = r#"
 import socket, sys
-for _ in range(2):
+for name in b"x", b"y":
     client = socket.socket()
-    client.sendto(b"x" * 36 + b"\0", socket.MSG_FASTOPEN, (sys.argv[1], 5201))
+    client.sendto(name * 36 + b"\0", socket.MSG_FASTOPEN, (sys.argv[1], 5201))
     if not client.recv(1):
         sys.exit("no answer")
     client.close()

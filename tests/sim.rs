@@ -298,6 +298,7 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (14660, "an answer that takes less than the shortest round trip so far counts as none"),
     (2633, "the peer has all, and ends as its last subflow is reset, but its last DATA_ACK has not come"),
     (10649, "a bit that no checksum covers takes a packet through a NAT as it is"),
+    (6364, "the peer has fallen back, and knows nothing of our join, whose SYN got lost"),
 ];
 
 #[test]

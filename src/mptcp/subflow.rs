@@ -229,6 +229,11 @@ impl Subflow {
         matches!(self.role, Role::JoinActive { .. }) && self.phase == Phase::Handshake
     }
 
+    /// A join of the peer's that we have answered, and whose third ACK has not come.
+    pub fn is_unconfirmed_join(&self) -> bool {
+        matches!(self.role, Role::JoinPassive { .. }) && self.phase == Phase::Handshake
+    }
+
     /// Used only as a backup, because either side wants it.
     pub fn is_backup(&self) -> bool {
         self.local_backup || self.remote_backup

@@ -430,12 +430,16 @@ impl Connection {
         if !carrying().all(Subflow::is_idle) {
             return;
         }
-        let alone = self.subflows.len() == 1;
-        let can_fall_back = alone && self.can_fall_back(0);
-        if can_fall_back {
+        let is_undecided = |index: usize| self.subflows[index].bare && self.may_become_only(index);
+        if (0..self.subflows.len()).any(is_undecided) {
+            // TCP may come to be what remains, and there data that is sent twice cannot be told from new data.
+            return;
+        }
+        let only = (0..self.subflows.len()).find(|index| self.is_only(*index) && self.can_fall_back(*index));
+        if let Some(index) = only {
             // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
             // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
-            let subflow = &mut self.subflows[0];
+            let subflow = &mut self.subflows[index];
             if self.asked_at.is_none_or(|asked_at| !subflow.has_answered(asked_at)) {
                 self.asked_at = Some(now);
                 subflow.tcb.probe(now);
@@ -447,7 +451,7 @@ impl Connection {
         // TCP can't take over: no data gets through it, and the path manager, or the peer's, opens the next.
         let lost = |subflow: &Subflow| subflow.dss_seen && subflow.bare;
         for subflow in &mut self.subflows {
-            if carriers.contains(subflow.slot) && lost(subflow) && !can_fall_back {
+            if carriers.contains(subflow.slot) && lost(subflow) && only.is_none() {
                 subflow.reset(now, ResetReason::MiddleboxInterference.into());
             }
         }

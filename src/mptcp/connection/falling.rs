@@ -5,7 +5,7 @@ use super::{Connection, ConnectionEvent, Mode, SendSide};
 use crate::base::{DataSeq, Instant, PoolCache};
 use crate::mptcp::fallback::{Failure, Farewell};
 use crate::mptcp::signalling::ResetWords;
-use crate::mptcp::subflow::Phase;
+use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::{FallbackReason, SubflowId};
 use crate::tcp::{CloseReason, WindowOwner};
 use crate::wire::mptcp::{Dss, DssMapping, MpFail, ResetReason};
@@ -29,10 +29,29 @@ impl Connection {
         self.receive.next() == delivered + u64::from(self.receive.is_finished())
     }
 
-    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow. Not where another is
-    /// under way, even if only the peer knows how far: it may count as made there, and then the peer cannot fall back.
+    /// There is no other subflow. A join of ours that nothing has answered is none: it cannot count as made at the peer.
+    pub(super) fn is_only(&self, index: usize) -> bool {
+        self.others(index).all(Subflow::is_unanswered_join)
+    }
+
+    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow, the only one.
     pub(super) fn is_only_and_contiguous(&self, index: usize) -> bool {
-        self.subflows.len() == 1 && self.can_fall_back(index) && self.is_received_contiguous(index)
+        self.is_only(index) && self.can_fall_back(index) && self.is_received_contiguous(index)
+    }
+
+    /// The others are joins that we have answered, whose third ACK has not come. Either they count as made at the peer,
+    /// which cannot fall back then, or it gives them up and does. Which of the two will be known.
+    pub(super) fn may_become_only(&self, index: usize) -> bool {
+        let is_join = |other: &Subflow| other.is_unanswered_join() || other.is_unconfirmed_join();
+        !self.is_only(index)
+            && self.others(index).all(is_join)
+            && self.can_fall_back(index)
+            && self.is_received_contiguous(index)
+    }
+
+    fn others(&self, index: usize) -> impl Iterator<Item = &Subflow> {
+        let (before, rest) = self.subflows.split_at(index);
+        before.iter().chain(&rest[1..])
     }
 
     /// Falls back to TCP on the first subflow, where that is possible; otherwise that subflow is reset. Pitfall 38: the
@@ -255,12 +274,13 @@ impl Connection {
     /// All of our data is acknowledged on the only subflow and none of it as data, and the peer's segments have lost their
     /// options: the same, seen by the sender. True if we have fallen back.
     pub(super) fn fall_back_without_data_acks(&mut self, now: Instant, cache: &mut PoolCache) -> bool {
-        let [subflow] = &self.subflows[..] else { return false };
+        let Some(index) = self.subflows.iter().position(Subflow::is_initial) else { return false };
+        let subflow = &self.subflows[index];
         let lost = subflow.bare || self.data_backoff >= DATA_REPEATS;
-        if !lost || subflow.tcb.in_flight() > 0 || !self.can_fall_back(0) || !self.is_received_contiguous(0) {
+        if !lost || subflow.tcb.in_flight() > 0 || !self.is_only_and_contiguous(index) {
             return false;
         }
-        self.fall_back(now, 0, FallbackReason::OptionsLost, cache);
+        self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         true
     }
 

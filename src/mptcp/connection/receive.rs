@@ -410,8 +410,14 @@ impl Connection {
         // A peer that has said its DATA_FIN needs no FIN while our data is still to come.
         let unexpected = !self.receive.has_fin()
             || (self.send_side != SendSide::Finished && self.is_only_and_contiguous(index));
-        if self.subflows.len() == 1 && subflow.bare && unexpected {
+        if !(subflow.bare && unexpected) {
+            return;
+        }
+        if self.is_only(index) {
             self.handle_lost_options(now, index, cache);
+        } else if self.may_become_only(index) && self.failure.is_none() {
+            // Nor does it end the subflow that carries its data while another has only begun.
+            self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         }
     }
 

@@ -362,3 +362,59 @@ fn options_that_stop_passing_on_the_only_subflow_make_plain_tcp_of_it() {
         assert_eq!(reasons, [lost, told], "and the client the server");
     }
 }
+
+/// The packet of a join that gets lost once.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    Syn,
+    SynAck,
+    ThirdAck,
+}
+
+/// Options end on the first path, both ways, while a join is under way, whose `lost` gets lost once: what became of either
+/// end. All data of both comes through.
+fn options_lost_beside_a_join(lost: Lost) -> [Option<Option<FallbackReason>>; 2] {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect(options(), options());
+    assert_eq!(pair.upload(&client, &server, b"up", &mut |_, frame| Some(frame)), b"up");
+    pair.join(&client, 1, false);
+    let mut join_packets = 0;
+    let mut middlebox = |_, frame: Vec<u8>| {
+        if path_of(&frame) == 0 {
+            return Some(strip(&frame, |_| true));
+        }
+        let join = Segment::parse(&frame).options.mptcp.iter().any(|option| match (lost, option) {
+            (Lost::Syn, MptcpOption::Join(join)) => matches!(join, MpJoin::Syn { .. }),
+            (Lost::SynAck, MptcpOption::Join(join)) => matches!(join, MpJoin::SynAck { .. }),
+            (Lost::ThirdAck, MptcpOption::Join(join)) => matches!(join, MpJoin::Ack { .. }),
+            _ => false,
+        });
+        join_packets += u32::from(join);
+        (!join || join_packets > 1).then_some(frame)
+    };
+    // The join goes first.
+    pair.run(Duration::from_millis(3), &mut middlebox);
+    pair.client.write(&client, &pattern(20_000));
+    pair.server.write(&server, &pattern(30_000));
+    client.close_send();
+    server.close_send();
+    pair.run(Duration::from_secs(20), &mut middlebox);
+    assert!(pair.server.read(&server) == pattern(20_000), "{lost:?}");
+    assert!(pair.client.read(&client) == pattern(30_000), "{lost:?}");
+    assert!(client.is_sent() && server.is_drained(), "{lost:?}: the end has come through");
+    assert!(server.is_sent() && client.is_drained(), "{lost:?}: and the other one");
+    let reasons = [client.fallback(), server.fallback()];
+    pair.client.finish();
+    pair.server.finish();
+    reasons
+}
+
+#[test]
+fn a_join_that_cannot_count_as_made_keeps_nobody_from_falling_back() {
+    let fallen = fell_back(FallbackReason::OptionsLost);
+    // Who asks knows that the other cannot take it for made; who has answered waits until it knows.
+    assert_eq!(options_lost_beside_a_join(Lost::Syn), [fallen; 2]);
+    assert_eq!(options_lost_beside_a_join(Lost::SynAck), [fallen; 2]);
+    // It is made at one end: the connection goes on there.
+    assert_eq!(options_lost_beside_a_join(Lost::ThirdAck), [Some(None); 2]);
+}
