@@ -291,6 +291,14 @@ impl Tcb {
         self.acks.request();
     }
 
+    /// The SYN/ACK leaves once more at the next [`Tcb::poll_transmit`]: a peer that has had it answers with an ACK, and one that
+    /// knows nothing of us with a RST. Only where the third ACK is still to come.
+    pub fn repeat_syn_ack(&mut self) {
+        if self.state == State::SynReceived {
+            self.handshake.send_again();
+        }
+    }
+
     /// A window probe leaves at the next [`Tcb::poll_transmit`]: an old sequence number makes the peer answer with
     /// its window (RFC 9293 §3.8.6.1).
     pub fn probe(&mut self, now: Instant) {

@@ -430,13 +430,8 @@ impl Connection {
         if !carrying().all(Subflow::is_idle) {
             return;
         }
-        let is_undecided = |index: usize| self.subflows[index].bare && self.may_become_only(index);
-        if (0..self.subflows.len()).any(is_undecided) {
-            // TCP may come to be what remains, and there data that is sent twice cannot be told from new data.
-            return;
-        }
-        let only = (0..self.subflows.len()).find(|index| self.is_only(*index) && self.can_fall_back(*index));
-        if let Some(index) = only {
+        let last = (0..self.subflows.len()).find(|at| self.may_be_only(*at) && self.can_fall_back(*at));
+        if let Some(index) = last {
             // The peer may have fallen back, and what told us so been lost. Data that is sent twice could not be told from
             // new data then, and we would have to reset (RFC 8684 §3.7): so it is asked first, until it has answered.
             let subflow = &mut self.subflows[index];
@@ -445,13 +440,17 @@ impl Connection {
                 subflow.tcb.probe(now);
                 return;
             }
+            if subflow.bare && !self.is_only(index) {
+                // Joins decide.
+                return;
+            }
         }
         // RFC 8684 §3.7: options do not pass any more, neither mappings there nor DATA_ACKs here. All that such a subflow
         // has carried goes out on others, and the peer that waits for mappings is told why. The only one is no exception where
         // TCP can't take over: no data gets through it, and the path manager, or the peer's, opens the next.
         let lost = |subflow: &Subflow| subflow.dss_seen && subflow.bare;
         for subflow in &mut self.subflows {
-            if carriers.contains(subflow.slot) && lost(subflow) && only.is_none() {
+            if carriers.contains(subflow.slot) && lost(subflow) && last.is_none() {
                 subflow.reset(now, ResetReason::MiddleboxInterference.into());
             }
         }

@@ -34,24 +34,33 @@ impl Connection {
         self.others(index).all(Subflow::is_unanswered_join)
     }
 
-    /// TCP can go on where MPTCP's options end: both ways, all data is contiguous on this subflow, the only one.
-    pub(super) fn is_only_and_contiguous(&self, index: usize) -> bool {
-        self.is_only(index) && self.can_fall_back(index) && self.is_received_contiguous(index)
-    }
-
-    /// The others are joins that we have answered, whose third ACK has not come. Either they count as made at the peer,
-    /// which cannot fall back then, or it gives them up and does. Which of the two will be known.
-    pub(super) fn may_become_only(&self, index: usize) -> bool {
-        let is_join = |other: &Subflow| other.is_unanswered_join() || other.is_unconfirmed_join();
-        !self.is_only(index)
-            && self.others(index).all(is_join)
-            && self.can_fall_back(index)
-            && self.is_received_contiguous(index)
+    /// There may be no other: there are joins that we have answered, too, whose third ACK has not come. Either they count as
+    /// made at the peer, which cannot fall back then and says so by a RST, or it gives them up and falls back.
+    pub(super) fn may_be_only(&self, index: usize) -> bool {
+        self.others(index).all(|other| other.is_unanswered_join() || other.is_unconfirmed_join())
     }
 
     fn others(&self, index: usize) -> impl Iterator<Item = &Subflow> {
         let (before, rest) = self.subflows.split_at(index);
         before.iter().chain(&rest[1..])
+    }
+
+    /// Both ways, all data is contiguous on this subflow: TCP could go on with it where MPTCP's options end.
+    pub(super) fn is_contiguous(&self, index: usize) -> bool {
+        self.can_fall_back(index) && self.is_received_contiguous(index)
+    }
+
+    /// Whether only the peer knows that this one is left, and can become TCP.
+    pub(super) fn waits_for_joins(&self, index: usize) -> bool {
+        self.may_be_only(index) && !self.is_only(index) && self.is_contiguous(index)
+    }
+
+    /// Bytes without a mapping have come: what happens to those joins will soon decide, so they are asked.
+    pub(super) fn ask_about_joins(&mut self, index: usize) {
+        if self.waits_for_joins(index) {
+            let joins = self.subflows.iter_mut().filter(|subflow| subflow.is_unconfirmed_join());
+            joins.for_each(|join| join.tcb.repeat_syn_ack());
+        }
     }
 
     /// Falls back to TCP on the first subflow, where that is possible; otherwise that subflow is reset. Pitfall 38: the
@@ -262,9 +271,13 @@ impl Connection {
     /// §3.7 has the subflow reset. Where it is the only one, and all that came so far was contiguous, that would be the
     /// end of a connection that TCP can save: then we fall back, and say so as at its beginning.
     pub(super) fn handle_lost_options(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
-        if self.is_only_and_contiguous(index) && self.failure.is_none() {
+        if self.may_be_only(index) && self.is_contiguous(index) && self.failure.is_none() {
             return self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         }
+        self.reset_for_lost_options(now, index);
+    }
+
+    pub(super) fn reset_for_lost_options(&mut self, now: Instant, index: usize) {
         self.misbehaviour.unmapped += 1;
         let tuple = self.subflows[index].tuple;
         self.options_lost = Some((tuple.local.addr, tuple.remote.addr));
@@ -277,7 +290,7 @@ impl Connection {
         let Some(index) = self.subflows.iter().position(Subflow::is_initial) else { return false };
         let subflow = &self.subflows[index];
         let lost = subflow.bare || self.data_backoff >= DATA_REPEATS;
-        if !lost || subflow.tcb.in_flight() > 0 || !self.is_only_and_contiguous(index) {
+        if !lost || subflow.tcb.in_flight() > 0 || !self.is_only(index) || !self.is_contiguous(index) {
             return false;
         }
         self.fall_back(now, index, FallbackReason::OptionsLost, cache);

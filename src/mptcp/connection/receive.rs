@@ -356,8 +356,16 @@ impl Connection {
                 break;
             }
         }
-        if subflow.inbound.unmapped().is_some_and(|(bytes, _)| bytes > UNMAPPED_MAX) {
-            self.handle_lost_options(now, index, cache);
+        let Some((bytes, since)) = subflow.inbound.unmapped() else { return };
+        if since == now {
+            self.ask_about_joins(index);
+        }
+        if bytes > UNMAPPED_MAX {
+            match self.waits_for_joins(index) {
+                // No time for an answer.
+                true => self.reset_for_lost_options(now, index),
+                false => self.handle_lost_options(now, index, cache),
+            }
         }
     }
 
@@ -408,16 +416,11 @@ impl Connection {
             return;
         }
         // A peer that has said its DATA_FIN needs no FIN while our data is still to come.
-        let unexpected = !self.receive.has_fin()
-            || (self.send_side != SendSide::Finished && self.is_only_and_contiguous(index));
-        if !(subflow.bare && unexpected) {
-            return;
-        }
-        if self.is_only(index) {
+        let unexpected =
+            !self.receive.has_fin() || (self.send_side != SendSide::Finished && self.is_contiguous(index));
+        // Nor does it end the subflow that carries its data while another has only begun.
+        if self.may_be_only(index) && subflow.bare && unexpected {
             self.handle_lost_options(now, index, cache);
-        } else if self.may_become_only(index) && self.failure.is_none() {
-            // Nor does it end the subflow that carries its data while another has only begun.
-            self.fall_back(now, index, FallbackReason::OptionsLost, cache);
         }
     }
 

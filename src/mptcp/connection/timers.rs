@@ -127,14 +127,15 @@ impl Connection {
     /// of which one may have been lost. Not for as long as our own retransmission time-out: who only receives may never have
     /// measured a round trip, and has one of seconds (RFC 6298 §5.7), while the sender waits for us to say that the subflow
     /// is broken. And not nearly as long where that was so on this path before: there the subflows fail one after the other.
-    /// Where a join decides what follows, until it has come out.
+    /// Longer where only the peer knows whether it can fall back, so that its reset is here first.
     fn unmapped_until(&self, subflow: &Subflow) -> Option<Instant> {
         let (_, since) = subflow.inbound.unmapped()?;
-        if self.index(subflow.id).is_some_and(|index| self.may_become_only(index)) {
-            return None;
-        }
         let again = self.options_lost == Some((subflow.tuple.local.addr, subflow.tuple.remote.addr));
-        let wait = if again { UNMAPPED_WAIT_AGAIN } else { UNMAPPED_WAIT };
+        let wait = match (again, self.index(subflow.id)) {
+            (true, _) => UNMAPPED_WAIT_AGAIN,
+            (false, Some(index)) if self.waits_for_joins(index) => UNMAPPED_WAIT * 3 / 2,
+            (false, _) => UNMAPPED_WAIT,
+        };
         (subflow.tcb.state() != State::Closed).then(|| since + subflow.tcb.srtt().unwrap_or_default() + wait)
     }
 }
