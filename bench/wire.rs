@@ -5,21 +5,21 @@
 //! `cargo bench --bench wire -- [--rounds N] [--seconds N] [--mtu N]... [--json FILE]`, as root, on a quiet machine. Each round
 //! measures everything once, one after the other, so that what disturbs the machine disturbs all alike.
 
+#[path = "common/mod.rs"]
+mod common;
 #[path = "wire/kernel.rs"]
 mod kernel;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4, nic};
 use braid::xdp::{probe_nic, raw};
+use common::{Outcome, Reaped, Spread, machine, pin};
 use kernel::Kernel;
 use serde_json::{Value, json};
-use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What one frame of AF_XDP holds at most is the second (see `braid check`).
 const MTUS: [u32; 2] = [1500, 3498];
@@ -66,13 +66,6 @@ struct Row {
     rates: Vec<f64>,
     /// Bytes of payload of a frame, where all frames are full ones.
     payload: Option<usize>,
-}
-
-/// Of some figures.
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
 }
 
 fn main() -> Outcome<()> {
@@ -160,9 +153,7 @@ fn record(rows: &mut Vec<Row>, name: &'static str, mtu: u32, payload: Option<usi
 
 impl Row {
     fn spread(&self) -> Spread {
-        let mut sorted = self.rates.clone();
-        sorted.sort_by(f64::total_cmp);
-        Spread { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
+        Spread::of(&self.rates)
     }
 
     /// Full frames a second.
@@ -217,28 +208,10 @@ fn report(rows: &[Row], limited: &[Row], settings: &Settings) -> Outcome<()> {
         "\nMedians of payload, least and most. Ratios: to raw AF_XDP of the same frames; of limited paths, to one."
     );
     if let Some(file) = &settings.json {
-        let machine =
-            json!({ "kernel": read("/proc/sys/kernel/osrelease"), "cpu": cpu(), "commit": commit() });
-        let document = json!({ "machine": machine, "rounds": settings.rounds, "seconds": settings.seconds, "rows": documents });
+        let document = json!({ "machine": machine(), "rounds": settings.rounds, "seconds": settings.seconds, "rows": documents });
         std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
     }
     Ok(())
-}
-
-fn read(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
-}
-
-fn cpu() -> String {
-    let info = read("/proc/cpuinfo");
-    let name =
-        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
-    name.map_or_else(String::new, |(_, name)| name.to_owned())
-}
-
-fn commit() -> String {
-    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
-    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Received bits a second of a transfer from host a to host b.
@@ -300,13 +273,6 @@ fn raw(lab: &Lab, settings: &Settings, frame_len: usize) -> Outcome<f64> {
     Ok(text.trim().parse()?)
 }
 
-fn pin(number: usize) {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(core) = cores.get(number % cores.len().max(1)) {
-        core_affinity::set_for_current(*core);
-    }
-}
-
 /// `raw-send NIC MAC BYTES`: until standard input ends.
 fn raw_send(arguments: &[String]) -> Outcome<()> {
     let [nic, to, frame_len] = arguments else { return Err("raw-send NIC MAC BYTES".into()) };
@@ -351,16 +317,4 @@ fn raw_count(arguments: &[String]) -> Outcome<()> {
         println!("{}", (after - before) as f64 / seconds as f64);
         Ok(())
     })
-}
-
-/// A child that ends with its owner.
-struct Reaped(Child);
-
-impl Drop for Reaped {
-    fn drop(&mut self) {
-        // Closing its standard input tells a sender to end; killing makes sure of it. Both may find it gone.
-        drop(self.0.stdin.take());
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

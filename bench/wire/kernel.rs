@@ -1,10 +1,10 @@
 //! The kernel's own TCP and MPTCP over the lab's links: iperf3, and iperf3 under `mptcpize run`.
 
-use super::{Outcome, Reaped};
+use super::common::{Outcome, Reaped, done, kernel_paths};
 use braid::lab::{Host, Lab, ipv4, nic};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// What a NIC does for the kernel's TCP, that AF_XDP has nothing of.
 const OFFLOADS: [&str; 5] = ["tso", "gso", "gro", "tx", "rx"];
@@ -46,16 +46,7 @@ impl Kernel {
             let switches = OFFLOADS.iter().flat_map(|offload| [*offload, state]);
             done(lab.exec(host).args(["ethtool", "-K", &nic(path)]).args(switches))?;
         }
-        let second = ipv4(Host::B, 2).ok_or("host b has an address")?.to_string();
-        for host in [Host::A, Host::B] {
-            done(lab.exec(host).args("ip mptcp endpoint flush".split(' ')))?;
-            done(lab.exec(host).args("ip mptcp limits set subflows 2 add_addr_accepted 2".split(' ')))?;
-        }
-        if self.multipath {
-            // The client opens a subflow to what the server announces, and its routes say from where.
-            let endpoint = ["ip", "mptcp", "endpoint", "add", &second, "dev", &nic(2), "signal"];
-            done(lab.exec(Host::B).args(endpoint))?;
-        }
+        kernel_paths(lab, self.multipath)?;
         let before = (arrived(lab, 1)?, arrived(lab, 2)?);
         let rate = self.transfer(lab, seconds)?;
         let paths = (arrived(lab, 1)? - before.0, arrived(lab, 2)? - before.1);
@@ -91,12 +82,4 @@ fn arrived(lab: &Lab, path: u8) -> Outcome<f64> {
     let file = format!("/sys/class/net/{}/statistics/rx_bytes", nic(path));
     let output = lab.exec(Host::B).args(["cat", &file]).output()?;
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
-}
-
-fn done(command: &mut Command) -> Outcome<()> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }

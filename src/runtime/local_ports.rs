@@ -37,19 +37,11 @@ impl Steer for Xdp {
     }
 }
 
-/// Who a flow's port is for.
-#[derive(Debug)]
-enum Holder {
-    /// A connection that is being opened.
-    Opening(Arc<StreamShared>),
-    /// A connection.
-    Connection(Key),
-}
-
 #[derive(Debug)]
 struct Flow {
     reservation: Reservation,
-    holder: Holder,
+    /// The connection that it is for; none yet, where that is being opened.
+    holder: Option<Key>,
 }
 
 #[derive(Debug)]
@@ -74,6 +66,10 @@ struct JoinPort {
 pub(super) struct LocalPorts<S: Steer> {
     steering: Arc<S>,
     flows: HashMap<FourTuple, Flow>,
+    /// Flows without a connection yet, and what the application waits at. Few, while flows may be very many.
+    openings: HashMap<FourTuple, Arc<StreamShared>>,
+    /// How many flows each connection has, where it has any.
+    held: HashMap<Key, usize>,
     listeners: BTreeMap<ListenerId, Listening>,
     /// Connections that a listener accepted.
     accepted: HashMap<Key, ListenerId>,
@@ -86,6 +82,8 @@ impl<S: Steer> LocalPorts<S> {
         Self {
             steering,
             flows: HashMap::new(),
+            openings: HashMap::new(),
+            held: HashMap::new(),
             listeners: BTreeMap::new(),
             accepted: HashMap::new(),
             joins: HashMap::new(),
@@ -100,7 +98,9 @@ impl<S: Steer> LocalPorts<S> {
         remote: Endpoint,
         stream: &Arc<StreamShared>,
     ) -> Result<FourTuple, PortError> {
-        self.take(local, remote, Holder::Opening(Arc::clone(stream)))
+        let tuple = self.take(local, remote, None)?;
+        self.openings.insert(tuple, Arc::clone(stream));
+        Ok(tuple)
     }
 
     /// A port at `local` for a further subflow of `connection` to `remote`.
@@ -110,10 +110,12 @@ impl<S: Steer> LocalPorts<S> {
         remote: Endpoint,
         connection: Key,
     ) -> Result<FourTuple, PortError> {
-        self.take(local, remote, Holder::Connection(connection))
+        let tuple = self.take(local, remote, Some(connection))?;
+        *self.held.entry(connection).or_default() += 1;
+        Ok(tuple)
     }
 
-    fn take(&mut self, local: IpAddr, remote: Endpoint, holder: Holder) -> Result<FourTuple, PortError> {
+    fn take(&mut self, local: IpAddr, remote: Endpoint, holder: Option<Key>) -> Result<FourTuple, PortError> {
         let asked = Endpoint::new(local, 0);
         let reservation =
             Reservation::new(asked).map_err(|error| PortError::from_bind(asked.into(), error))?;
@@ -128,8 +130,12 @@ impl<S: Steer> LocalPorts<S> {
     /// address.
     pub(super) fn handle_established(&mut self, connection: Key, tuple: FourTuple, initiator: bool) -> bool {
         if initiator {
-            if let Some(flow) = self.flows.get_mut(&tuple) {
-                flow.holder = Holder::Connection(connection);
+            self.openings.remove(&tuple);
+            if let Some(flow) = self.flows.get_mut(&tuple)
+                && flow.holder.is_none()
+            {
+                flow.holder = Some(connection);
+                *self.held.entry(connection).or_default() += 1;
             }
             return false;
         }
@@ -148,14 +154,26 @@ impl<S: Steer> LocalPorts<S> {
 
     /// The stack has done with a flow.
     pub(super) fn handle_flow_closed(&mut self, tuple: FourTuple) {
-        if let Some(flow) = self.flows.remove(&tuple) {
-            self.steering.unsteer(flow.reservation.local());
+        self.openings.remove(&tuple);
+        let Some(flow) = self.flows.remove(&tuple) else { return };
+        self.steering.unsteer(flow.reservation.local());
+        let Some(connection) = flow.holder else { return };
+        if let Some(held) = self.held.get_mut(&connection) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&connection);
+            }
         }
     }
 
     /// The stack has done with a connection.
     pub(super) fn handle_closed(&mut self, connection: Key) {
-        self.retain_flows(|flow| !matches!(flow.holder, Holder::Connection(holder) if holder == connection));
+        // Its flows have been closed one by one; only where one was not all have to be looked through.
+        if self.held.contains_key(&connection) {
+            let left = self.flows.iter().filter(|(_, flow)| flow.holder == Some(connection));
+            let left: Vec<FourTuple> = left.map(|(tuple, _)| *tuple).collect();
+            left.into_iter().for_each(|tuple| self.handle_flow_closed(tuple));
+        }
         self.release_joins(|join| {
             join.users.remove(&connection);
         });
@@ -168,15 +186,17 @@ impl<S: Steer> LocalPorts<S> {
 
     /// Gives back ports of connections that a worker turned down before it gave them a name.
     pub(super) fn sweep(&mut self) {
-        self.retain_flows(|flow| match &flow.holder {
-            Holder::Opening(stream) => stream.state() != StreamState::Closed || stream.identity().is_some(),
-            Holder::Connection(_) => true,
-        });
+        let refused = self
+            .openings
+            .iter()
+            .filter(|(_, stream)| stream.state() == StreamState::Closed && stream.identity().is_none());
+        let refused: Vec<FourTuple> = refused.map(|(tuple, _)| *tuple).collect();
+        refused.into_iter().for_each(|tuple| self.handle_flow_closed(tuple));
     }
 
     /// Whether [`LocalPorts::sweep`] may have something to do later.
     pub(super) fn has_openings(&self) -> bool {
-        self.flows.values().any(|flow| matches!(flow.holder, Holder::Opening(_)))
+        !self.openings.is_empty()
     }
 
     /// A listener's port, at one address or, where that is unspecified, at all of both families. Nothing is steered
@@ -291,17 +311,6 @@ impl<S: Steer> LocalPorts<S> {
         if let Some(listening) = ended.flatten() {
             self.steering.unsteer(listening.steered());
         }
-    }
-
-    fn retain_flows(&mut self, keep: impl Fn(&Flow) -> bool) {
-        let steering = &self.steering;
-        self.flows.retain(|_, flow| {
-            let kept = keep(flow);
-            if !kept {
-                steering.unsteer(flow.reservation.local());
-            }
-            kept
-        });
     }
 }
 

@@ -1,0 +1,89 @@
+//! What the benchmarks of the lab share: children that end with their owner, spreads of figures, and what machine it was.
+
+use braid::lab::{Host, Lab, ipv4, nic};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::process::{Child, Command};
+
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// A child that ends with its owner.
+pub struct Reaped(pub Child);
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        // Closing its standard input tells a child to end; killing makes sure of it. Both may find it gone.
+        drop(self.0.stdin.take());
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Of some figures.
+pub struct Spread {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Spread {
+    /// Of at least one figure.
+    pub fn of(figures: &[f64]) -> Spread {
+        let mut sorted = figures.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Spread { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
+    }
+}
+
+/// Keeps this thread on a core.
+pub fn pin(number: usize) {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(core) = cores.get(number % cores.len().max(1)) {
+        core_affinity::set_for_current(*core);
+    }
+}
+
+/// Where figures come from.
+pub fn machine() -> Value {
+    json!({ "kernel": read("/proc/sys/kernel/osrelease"), "cpu": cpu(), "commit": commit() })
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn cpu() -> String {
+    let info = read("/proc/cpuinfo");
+    let name =
+        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(": "));
+    name.map_or_else(String::new, |(_, name)| name.to_owned())
+}
+
+fn commit() -> String {
+    let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Lets the kernel's MPTCP use both paths, or one: the client opens a subflow to what the server announces, and its routes say
+/// from where.
+pub fn kernel_paths(lab: &Lab, both: bool) -> Outcome<()> {
+    for host in [Host::A, Host::B] {
+        done(lab.exec(host).args("ip mptcp endpoint flush".split(' ')))?;
+        done(lab.exec(host).args("ip mptcp limits set subflows 2 add_addr_accepted 2".split(' ')))?;
+    }
+    if both {
+        let second = ipv4(Host::B, 2).ok_or("host b has an address")?.to_string();
+        let endpoint = ["ip", "mptcp", "endpoint", "add", &second, "dev", &nic(2), "signal"];
+        done(lab.exec(Host::B).args(endpoint))?;
+    }
+    Ok(())
+}
+
+/// Runs a command that has to succeed.
+pub fn done(command: &mut Command) -> Outcome<()> {
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
+}
