@@ -9,7 +9,7 @@
 mod common;
 #[path = "exchange/ends.rs"]
 mod ends;
-#[path = "exchange/stack.rs"]
+#[path = "common/stack.rs"]
 mod stack;
 
 use braid::lab::{Host, Lab, LabOptions, ipv4, nic};

@@ -118,7 +118,7 @@ pub fn ask(arguments: &[String]) -> Outcome<()> {
                 exchange(&connection, &request, &mut answer)?;
                 watch.done();
             }
-            connection.close_send();
+            finish(&connection)?;
         }
         (Some(net), "crr") => {
             while watch.next() {
@@ -149,6 +149,11 @@ fn connect(net: &Net, remote: SocketAddr) -> Outcome<()> {
     let connection = net.connect(remote, &[], PATIENCE)?;
     connection.send_at_once();
     exchange(&connection, b"x", &mut [0])?;
+    finish(&connection)
+}
+
+/// We are done, and wait until the other end is, too.
+fn finish(connection: &Connection) -> Outcome<()> {
     connection.close_send();
     match connection.read(&mut [0], Some(PATIENCE))? {
         Some(0) => Ok(()),

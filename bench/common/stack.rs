@@ -1,4 +1,4 @@
-//! Over what exchanges run.
+//! Over what benchmarks run: Braid, the kernel, or no stack at all.
 
 use crate::common::Outcome;
 use braid::app::perf::{BraidNet, KernelNet, Net};
