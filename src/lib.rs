@@ -60,8 +60,9 @@
 //!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
 //!   more only makes queues, and falls out of the caches.
-//! - Coupling is in [`cc`], not in [`pm`], and a connection couples its subflows itself, once in the shortest round trip: the
-//!   control thread does not yet. It is the same pure function of snapshots ([`cc::couple()`]), for both to call.
+//! - Coupling is in [`cc`], not in [`pm`], and a connection couples its subflows itself, once in the shortest round trip, with
+//!   what it sees of them at that moment. Control knows what no connection knows: the paths of the other connections to the same
+//!   host, where those are to be coupled, too ([`pm::Bundles`]); it tells them, and they are as old as that takes.
 //! - The core's [`base::time::Duration`] is not the standard library's, which is twice as large: a connection has some eighty
 //!   times and spans of time. What applications call takes the standard one.
 //! - `lab` stands before `cli`, which uses it.

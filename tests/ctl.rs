@@ -138,6 +138,19 @@ fn a_subflow_is_added_and_removed_while_data_moves() {
     let id = both.iter().find(|(local, _)| *local == second).expect("from the second address").1;
     scene.await_load(2);
 
+    // Another congestion control and another scheduler, with data on both.
+    let runs_by = |scene: &Scene, cc: &str, sched: &str| {
+        let connection = scene.connection();
+        (connection["cc"].as_str(), connection["sched"].as_str()) == (Some(cc), Some(sched))
+    };
+    assert!(runs_by(&scene, "reno", "lowest-rtt"));
+    scene.ctl(&format!("connection token {token} cc olia sched round-robin"));
+    assert!(runs_by(&scene, "olia", "round-robin"));
+    scene.await_load(2);
+    scene.expect_refusal(&format!("connection token {token} cc hope"), "there are: reno, cubic");
+    scene.ctl(&format!("connection token {token} sched lowest-rtt"));
+    assert!(runs_by(&scene, "olia", "lowest-rtt"));
+
     // The other one goes: what it held comes over the new one, and the transfer goes on there alone.
     scene.ctl(&format!("subflow remove token {token} id {}", begun[0].1));
     assert_eq!(scene.await_subflows(1), [(second, id)]);

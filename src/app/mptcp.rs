@@ -12,7 +12,8 @@
 //! A listener that is bound to one address gives its connections no other ones by policy (§5.3.2).
 
 use crate::app::Stream;
-use crate::mptcp::{SubflowDetails, SubflowId};
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{SchedulerKind, SubflowDetails, SubflowId};
 use crate::pm::SubflowRequest;
 use crate::runtime::{Action, AskError, ConnectionStatus, ControlHandle, MptcpInfo};
 use crate::tcp::State;
@@ -106,6 +107,22 @@ impl Mptcp {
     /// It does not exist, or the peer has not confirmed MPTCP yet.
     pub fn set_backup(&self, subflow: SubflowId, backup: bool) -> Result<(), AskError> {
         self.control.manage(self.first, Action::SetBackup(subflow, backup))
+    }
+
+    /// Spreads data by another scheduler from now on.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn set_scheduler(&self, scheduler: SchedulerKind) -> Result<(), AskError> {
+        self.control.manage(self.first, Action::SetScheduler(scheduler))
+    }
+
+    /// Goes on by another congestion control: the subflows keep their windows. On plain TCP, too.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn set_congestion(&self, congestion: CongestionAlgorithm) -> Result<(), AskError> {
+        self.control.manage(self.first, Action::SetCongestion(congestion))
     }
 }
 

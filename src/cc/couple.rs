@@ -22,6 +22,8 @@ pub enum CoupledAlgorithm {
     Ewtcp,
     /// Fully coupled (Wischik et al., NSDI 2011, §2.3, "COUPLED"): for comparison.
     Full,
+    /// Weighted Vegas (Cao et al., ICNP 2012): by delay instead of loss.
+    Wvegas,
 }
 
 /// A subflow that can send, as coupling sees it.
@@ -52,12 +54,21 @@ pub struct Coupling {
     pub decrease: f64,
     /// Bytes that a loss takes on top.
     pub decrease_bytes: u64,
+    /// Its part of the connection's rate: by it goes how much of it may wait in queues ([`crate::cc::Vegas`]).
+    pub share: f64,
 }
 
 impl Default for Coupling {
     /// NewReno: what a subflow goes by that is alone, or that has not been coupled yet.
     fn default() -> Self {
-        Self { growth: 0.0, reno_growth: 1.0, at_most_reno: false, decrease: 0.5, decrease_bytes: 0 }
+        Self {
+            growth: 0.0,
+            reno_growth: 1.0,
+            at_most_reno: false,
+            decrease: 0.5,
+            decrease_bytes: 0,
+            share: 1.0,
+        }
     }
 }
 
@@ -108,6 +119,7 @@ pub fn couple(algorithm: CoupledAlgorithm, paths: &[PathSnapshot]) -> impl Itera
             CoupledAlgorithm::Balia => sums.balia(&path),
             CoupledAlgorithm::Ewtcp => sums.ewtcp(),
             CoupledAlgorithm::Full => sums.full(&path),
+            CoupledAlgorithm::Wvegas => sums.wvegas(&path),
         }
     })
 }
@@ -209,6 +221,11 @@ impl Sums {
             decrease_bytes: (self.window / 2.0) as u64,
             ..Coupling::default()
         }
+    }
+
+    /// Cao et al., algorithm 1: weight = x / Σx.
+    fn wvegas(&self, path: &PathNumbers) -> Coupling {
+        Coupling { share: path.rate / self.rate, ..Coupling::default() }
     }
 }
 

@@ -51,6 +51,11 @@ impl Coupled {
         self.history
     }
 
+    /// The window itself, whatever the law.
+    pub(super) fn window_law(&self) -> &Window {
+        &self.window
+    }
+
     /// Payload bytes of a full segment.
     pub fn segment_bytes(&self) -> u64 {
         self.window.segment_bytes()

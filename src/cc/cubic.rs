@@ -53,11 +53,16 @@ pub struct Cubic {
 }
 
 impl Cubic {
-    /// Begins in slow start with `window`.
+    /// Begins with `window`, in slow start unless it has seen a loss.
     pub fn new(window: Window) -> Self {
+        let mut slow_start = HyStart::new();
+        if window.ssthresh() != u64::MAX {
+            // RFC 9406 §4.3: only the first slow start.
+            slow_start.end();
+        }
         Self {
             window,
-            slow_start: HyStart::new(),
+            slow_start,
             w_max: None,
             cwnd_prior: f64::INFINITY,
             epoch: None,
@@ -65,6 +70,11 @@ impl Cubic {
             last_ack: Instant::ZERO,
             saved: None,
         }
+    }
+
+    /// The window itself, whatever the law.
+    pub(super) fn window_law(&self) -> &Window {
+        &self.window
     }
 
     /// The window in segments.

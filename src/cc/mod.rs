@@ -12,6 +12,7 @@ mod hystart;
 mod reno;
 mod sample;
 mod slow_start;
+mod vegas;
 mod window;
 
 pub use couple::{CoupledAlgorithm, Coupling, PathSnapshot, couple};
@@ -19,6 +20,7 @@ pub use coupled::{Coupled, LossHistory};
 pub use cubic::Cubic;
 pub use reno::Reno;
 pub use sample::{AckSample, RateSample};
+pub use vegas::Vegas;
 pub use window::Window;
 
 use crate::base::Instant;
@@ -46,6 +48,7 @@ impl CongestionAlgorithm {
         ("balia", CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia)),
         ("ewtcp", CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp)),
         ("coupled", CongestionAlgorithm::Coupled(CoupledAlgorithm::Full)),
+        ("wvegas", CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas)),
     ];
 
     /// The name on the command line.
@@ -58,6 +61,7 @@ impl CongestionAlgorithm {
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia) => "balia",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp) => "ewtcp",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Full) => "coupled",
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas) => "wvegas",
         }
     }
 
@@ -128,38 +132,8 @@ pub enum CongestionControl {
     Cubic(Cubic),
     /// A window that is coupled with those of other subflows.
     Coupled(Coupled),
-}
-
-impl CongestionControl {
-    /// A controller for segments of `segment_bytes` payload bytes. `careful` begins with a window of one segment.
-    pub fn new(algorithm: CongestionAlgorithm, segment_bytes: u64, careful: bool) -> Self {
-        // RFC 6928 §2: ten segments; RFC 5681 §3.1: one where the SYN or the SYN/ACK was lost.
-        let initial = if careful { segment_bytes } else { Window::initial(segment_bytes) };
-        let window = Window::new(segment_bytes, initial);
-        match algorithm {
-            CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
-            CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
-            CongestionAlgorithm::Coupled(algorithm) => {
-                CongestionControl::Coupled(Coupled::new(algorithm, window))
-            }
-        }
-    }
-
-    /// The window, where it is coupled.
-    pub fn coupled(&self) -> Option<&Coupled> {
-        match self {
-            CongestionControl::Coupled(coupled) => Some(coupled),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => None,
-        }
-    }
-
-    /// What a coupled window goes by from now on; others go by nobody.
-    pub fn set_coupling(&mut self, coupling: Coupling) {
-        match self {
-            CongestionControl::Coupled(coupled) => coupled.set_coupling(coupling),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => {}
-        }
-    }
+    /// One that is coupled, and goes by delay.
+    Vegas(Vegas),
 }
 
 macro_rules! dispatch {
@@ -168,8 +142,55 @@ macro_rules! dispatch {
             CongestionControl::Reno($controller) => $call,
             CongestionControl::Cubic($controller) => $call,
             CongestionControl::Coupled($controller) => $call,
+            CongestionControl::Vegas($controller) => $call,
         }
     };
+}
+
+impl CongestionControl {
+    /// A controller for segments of `segment_bytes` payload bytes. `careful` begins with a window of one segment.
+    pub fn new(algorithm: CongestionAlgorithm, segment_bytes: u64, careful: bool) -> Self {
+        // RFC 6928 §2: ten segments; RFC 5681 §3.1: one where the SYN or the SYN/ACK was lost.
+        let initial = if careful { segment_bytes } else { Window::initial(segment_bytes) };
+        Self::with_window(algorithm, Window::new(segment_bytes, initial))
+    }
+
+    fn with_window(algorithm: CongestionAlgorithm, window: Window) -> Self {
+        match algorithm {
+            CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
+            CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
+            CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas) => {
+                CongestionControl::Vegas(Vegas::new(window))
+            }
+            CongestionAlgorithm::Coupled(algorithm) => {
+                CongestionControl::Coupled(Coupled::new(algorithm, window))
+            }
+        }
+    }
+
+    /// Payload bytes of a full segment, and what was acknowledged since losses, where the window is coupled.
+    pub fn coupled(&self) -> Option<(u64, LossHistory)> {
+        match self {
+            CongestionControl::Coupled(coupled) => Some((coupled.segment_bytes(), coupled.history())),
+            CongestionControl::Vegas(vegas) => Some((vegas.segment_bytes(), LossHistory::default())),
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => None,
+        }
+    }
+
+    /// Goes on with the same window by another algorithm. What the old one knew of the path is forgotten.
+    pub fn switch(&mut self, algorithm: CongestionAlgorithm) {
+        let window = dispatch!(self, controller => controller.window_law().clone());
+        *self = Self::with_window(algorithm, window);
+    }
+
+    /// What a coupled window goes by from now on; others go by nobody.
+    pub fn set_coupling(&mut self, coupling: Coupling) {
+        match self {
+            CongestionControl::Coupled(coupled) => coupled.set_coupling(coupling),
+            CongestionControl::Vegas(vegas) => vegas.set_coupling(coupling),
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => {}
+        }
+    }
 }
 
 impl Controller for CongestionControl {
@@ -233,6 +254,26 @@ impl Controller for CongestionControl {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_goes_on_under_another_algorithm() {
+        for (name, from) in CongestionAlgorithm::ALL {
+            for (_, to) in CongestionAlgorithm::ALL {
+                let mut control = CongestionControl::new(*from, 1000, false);
+                control.switch(*to);
+                assert_eq!((control.window(), control.ssthresh()), (10_000, u64::MAX), "{name} to {to:?}");
+                control.on_loss(Instant::ZERO, 40_000);
+                let before = (control.window(), control.ssthresh());
+                control.switch(*from);
+                assert_eq!((control.window(), control.ssthresh()), before, "{to:?} to {name}");
+                assert_eq!(control.coupled().is_some(), from.is_coupled());
+                let growth_bytes = 2 * before.0;
+                let sample = AckSample { growth_bytes, flight_bytes: before.0, ..AckSample::default() };
+                control.on_ack(Instant::from_millis(1), &sample);
+                assert!(control.window() < 2 * before.0, "{name}: it is not in slow start any more");
+            }
+        }
+    }
 
     #[test]
     fn every_algorithm_bears_its_name_once() {

@@ -19,6 +19,16 @@ impl Reno {
         Self { window, credit_bytes: 0 }
     }
 
+    /// The window itself, for a law that grows it otherwise and has the same answers to loss.
+    pub(super) fn window_law(&self) -> &Window {
+        &self.window
+    }
+
+    /// The same, to change it.
+    pub(super) fn window_law_mut(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
     /// RFC 5681 §3.1: about a segment for each window of acknowledged bytes.
     fn avoid(&mut self, acked_bytes: u64) {
         self.credit_bytes += acked_bytes;

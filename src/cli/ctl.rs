@@ -35,6 +35,8 @@ Examples:
                                               one more, of one connection
   braid ctl subflow backup token 5a3e1f0c id 1
   braid ctl subflow remove token 5a3e1f0c id 1
+  braid ctl connection token 5a3e1f0c cc olia sched blest
+                                              go on with these
   braid ctl monitor                           as ip mptcp monitor tells it
   braid ctl counters                          as nstat tells them
 
@@ -73,6 +75,8 @@ enum CtlCommand {
     /// Single subflows of single connections.
     #[command(subcommand)]
     Subflow(SubflowCommand),
+    /// Change how one runs: token TOKEN [cc NAME] [sched NAME], the names of --cc and --sched of client and server.
+    Connection { words: Vec<String> },
     /// List connections with their subflows.
     Connections {
         /// Only the one with this token.
@@ -246,6 +250,22 @@ impl CtlCommand {
             Self::Endpoint(command) => command.request()?,
             Self::Limits(command) => command.request()?,
             Self::Subflow(command) => command.request()?,
+            Self::Connection { words } => {
+                let mut words = Words::new(words);
+                let token = words.token()?;
+                let (mut cc, mut sched) = (None, None);
+                while let Some(word) = words.next() {
+                    match word {
+                        "cc" => cc = Some(words.name("a congestion control")?),
+                        "sched" => sched = Some(words.name("a scheduler")?),
+                        other => return Err(format!("'{other}'? There are: cc NAME, sched NAME")),
+                    }
+                }
+                if cc.is_none() && sched.is_none() {
+                    return Err("what to change? cc NAME, sched NAME".to_owned());
+                }
+                CtlRequest::Connection { token, cc, sched }
+            }
             Self::Connections { token, limit } => {
                 CtlRequest::Connections { token: token.clone(), limit: *limit }
             }
@@ -263,6 +283,7 @@ impl CtlCommand {
             Self::Endpoint(EndpointCommand::Flush | EndpointCommand::Delete { .. })
             | Self::Endpoint(EndpointCommand::Change { .. })
             | Self::Subflow(_)
+            | Self::Connection { .. }
             | Self::Monitor
             | Self::Protocol => String::new(),
             Self::Limits(_) => text::limits(result),

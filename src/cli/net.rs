@@ -6,7 +6,7 @@ use crate::app::perf::{BraidNet, KernelNet, Net};
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::cli::paths::PathArguments;
-use crate::mptcp::{ChecksumPolicy, SchedulerKind};
+use crate::mptcp::{ChecksumPolicy, CouplingScope, SchedulerKind};
 use crate::runtime::{Runtime, RuntimeConfig};
 use crate::stack::ConnectOptions;
 use crate::wire::ChecksumMode;
@@ -54,6 +54,11 @@ pub(super) struct NetArguments {
     /// Congestion control of each subflow.
     #[arg(long, short = 'C', visible_alias = "congestion", value_name = "NAME")]
     cc: Option<String>,
+    /// With what a coupled congestion control (lia, olia, balia, wvegas, ewtcp, coupled) couples a connection's subflows. connection:
+    /// with each other, so that they take of a shared bottleneck what one TCP connection takes. bundle: with those of all
+    /// connections of this process to the same host, too, so that all of them take that together (-P 8 is no advantage then).
+    #[arg(long, value_name = "WITH", default_value = "connection", value_parser = choice(CouplingScope::ALL))]
+    couple: CouplingScope,
     /// Don't offer MPTCP: one path, plain TCP.
     #[arg(long)]
     plain_tcp: bool,
@@ -113,7 +118,7 @@ pub(super) struct NetArguments {
     #[arg(
         long,
         value_name = "STACK",
-        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "sched", "dss_checksum", "behind_load_balancer", "fast_open", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
+        conflicts_with_all = ["nic", "plain_tcp", "workers", "queues", "cores", "idle_spell", "spin", "zero_copy", "checksum", "sched", "couple", "dss_checksum", "behind_load_balancer", "fast_open", "subflows", "add_addr_accepted", "policy", "dual_stack", "endpoint", "backup", "ctl"]
     )]
     kernel: Option<KernelStack>,
 }
@@ -124,6 +129,7 @@ impl NetArguments {
         ConnectOptions {
             mptcp: !self.plain_tcp,
             congestion,
+            coupling: self.couple,
             scheduler: self.sched,
             checksum: self.dss_checksum,
             no_join_here: self.behind_load_balancer,
@@ -222,6 +228,10 @@ mod tests {
             let expected = ConnectOptions { checksum: *checksum, ..default };
             assert_eq!(options(&format!("--dss-checksum {name}")).expect(name), expected);
         }
+        for (name, coupling) in CouplingScope::ALL {
+            let expected = ConnectOptions { coupling: *coupling, ..default };
+            assert_eq!(options(&format!("--couple {name}")).expect(name), expected);
+        }
         assert!(options("--behind-load-balancer").expect("a flag").no_join_here);
         assert!(options("--fast-open --plain-tcp").expect("flags").fast_open);
     }
@@ -230,6 +240,7 @@ mod tests {
     fn what_is_wrong_is_told_with_what_is_right() {
         for (line, told) in [
             ("--sched fastest", "lowest-rtt, round-robin, weighted, redundant, blest, ecf, backup-only"),
+            ("--couple everything", "connection, bundle"),
             ("--dss-checksum maybe", "when-asked, required, never"),
             ("--kernel mptcp --sched ecf", "cannot be used with"),
             ("--kernel mptcp --dss-checksum required", "cannot be used with"),

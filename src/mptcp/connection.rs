@@ -137,6 +137,9 @@ pub struct Connection {
     run: Option<Run>,
     /// When subflows are coupled next; `None`: their windows know nothing of each other.
     couple_at: Option<Instant>,
+    /// The other connections of its bundle. One that rests forgets them.
+    #[serde(skip)]
+    beside: Option<Box<coupling::Beside>>,
     addresses: Addresses,
     /// DATA_FIN, data that was dropped behind a subflow's ACK, and probes of a closed window are repeated at this time.
     data_timer: Option<Instant>,
@@ -230,6 +233,7 @@ impl Connection {
             scheduler: ActiveScheduler::new(setup.options.scheduler),
             run: None,
             couple_at: setup.options.congestion.is_coupled().then_some(Instant::ZERO),
+            beside: None,
             addresses: Addresses::default(),
             data_timer: None,
             data_backoff: 0,

@@ -3,7 +3,8 @@
 
 use crate::base::time::Duration;
 use crate::base::{DataSeq, Instant, PortId};
-use crate::mptcp::{FallbackReason, SubflowId};
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{FallbackReason, SchedulerKind, SubflowId};
 use crate::tcp::{State, TcpInfo};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{FourTuple, Mss};
@@ -20,6 +21,10 @@ pub struct ConnectionDetails {
     pub first: FourTuple,
     /// Why it is plain TCP, if it is.
     pub fallback: Option<FallbackReason>,
+    /// What holds its subflows' windows.
+    pub congestion: CongestionAlgorithm,
+    /// What spreads its data.
+    pub scheduler: SchedulerKind,
     /// The peer's key is known.
     pub remote_key_received: bool,
     /// Mappings have checksums.

@@ -39,6 +39,8 @@ pub enum ConnectionEvent {
         /// It had been established.
         established: bool,
     },
+    /// Its paths are to be told to whoever couples it with other connections.
+    PathsDue,
     /// The peer announced an address.
     AddressAnnounced(AddressId, Endpoint),
     /// The peer withdrew an address.

@@ -30,7 +30,7 @@ pub use details::{ConnectionDetails, SubflowDetails};
 pub use event::{ConnectionEvent, Misbehaviour, SubflowFigures};
 pub use fallback::FallbackReason;
 pub use mib::{Mib, MptcpCounters};
-pub use options::{ChecksumPolicy, ConnectOptions, Path, Setup};
+pub use options::{ChecksumPolicy, ConnectOptions, CouplingScope, Path, Setup};
 pub use sched::SchedulerKind;
 pub use tuning::Tuning;
 

@@ -42,6 +42,22 @@ impl ChecksumPolicy {
     ];
 }
 
+/// With what a connection's congestion control is coupled, where it is ([`CongestionAlgorithm::is_coupled`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum CouplingScope {
+    /// Its own subflows: it takes of a shared bottleneck what one TCP connection takes.
+    #[default]
+    Connection,
+    /// Those of all connections of ours to the same host that have it so, too: all together take that.
+    Bundle,
+}
+
+impl CouplingScope {
+    /// All, with their names on the command line.
+    pub const ALL: &[(&'static str, CouplingScope)] =
+        &[("connection", CouplingScope::Connection), ("bundle", CouplingScope::Bundle)];
+}
+
 /// How to open a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectOptions {
@@ -49,6 +65,8 @@ pub struct ConnectOptions {
     pub mptcp: bool,
     /// Congestion control.
     pub congestion: CongestionAlgorithm,
+    /// With what that is coupled.
+    pub coupling: CouplingScope,
     /// Which subflow carries what.
     pub scheduler: SchedulerKind,
     /// Checksums of mappings.
@@ -80,6 +98,7 @@ impl Default for ConnectOptions {
         Self {
             mptcp: true,
             congestion: CongestionAlgorithm::default(),
+            coupling: CouplingScope::default(),
             scheduler: SchedulerKind::default(),
             checksum: ChecksumPolicy::default(),
             no_join_here: false,

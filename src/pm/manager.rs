@@ -232,6 +232,8 @@ impl Manager {
             }
             // It comes as a link event, by way of `PortHealth`.
             Report::PortStalled { .. } => {}
+            // `Bundles` look at them.
+            Report::Paths { .. } => {}
             // For those who look on.
             Report::PriorityChanged { .. } | Report::Described { .. } | Report::Counted { .. } => {}
             Report::Closed { connection, reason: _ } => {

@@ -5,6 +5,7 @@
 //! It speaks the vocabulary of `ip mptcp`: *endpoints* (local addresses with flags, `endpoint.rs`) and *limits*. A
 //! *policy* (`policy.rs`) says what addresses are for where no endpoint does.
 
+mod bundle;
 mod connection;
 mod endpoint;
 mod health;
@@ -14,6 +15,7 @@ mod policy;
 mod requests;
 mod routes;
 
+pub use bundle::Bundles;
 pub use endpoint::{EndpointError, EndpointSpec, Flags, LocalEndpoint};
 pub use health::PortHealth;
 pub use manager::{Manager, PmCounters};

@@ -16,7 +16,7 @@ use super::wake::{WakeFd, readable, sleep};
 use crate::base::time::Duration;
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{LinkEvent, Manager, PmCommand, PortHealth};
+use crate::pm::{Bundles, LinkEvent, Manager, PmCommand, PortHealth};
 use crate::stack::{
     AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
 };
@@ -111,6 +111,8 @@ pub(super) struct Control {
     doorbell: Arc<Doorbell>,
     network: Network,
     manager: Manager,
+    /// Connections that are coupled with others.
+    bundles: Bundles,
     health: PortHealth,
     stalls: Stalls,
     workers: Vec<WorkerLink>,
@@ -160,6 +162,7 @@ impl Control {
             doorbell: parts.doorbell,
             network: parts.network,
             manager: parts.manager,
+            bundles: Bundles::default(),
             health: PortHealth::default(),
             stalls: parts.stalls,
             workers: workers.map(WorkerLink::new).collect(),
@@ -401,6 +404,9 @@ impl Control {
                 let Some(report) = reports.pop() else { break };
                 self.observe(worker, &report);
                 self.manager.handle_report(now, worker, &report);
+                if let Some(command) = self.bundles.handle_report(now, worker, &report) {
+                    self.command(worker, command);
+                }
                 match report {
                     Report::Established { connection, token, initiator, tuple, .. } => {
                         self.connections.insert((worker, connection), Known { token, first: tuple });
@@ -433,7 +439,8 @@ impl Control {
                     | Report::PriorityChanged { .. }
                     | Report::SubflowEstablished { .. }
                     | Report::AddressAnnounced { .. }
-                    | Report::AddressWithdrawn { .. } => {}
+                    | Report::AddressWithdrawn { .. }
+                    | Report::Paths { .. } => {}
                 }
             }
             if full {

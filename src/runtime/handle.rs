@@ -5,7 +5,8 @@ use super::ctl::protocol::{Answer, CtlRequest, Refusal};
 use super::error::{ConnectError, ListenError};
 use super::info::ConnectionStatus;
 use crate::base::time::Duration;
-use crate::mptcp::SubflowId;
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::pm::SubflowRequest;
 use crate::stack::{AcceptQueue, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
 use crate::wire::FourTuple;
@@ -43,7 +44,7 @@ pub(super) enum Request {
     Shutdown,
 }
 
-/// What can be done to a connection's paths.
+/// What can be done to a connection, and its paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Use one more local address.
@@ -56,6 +57,10 @@ pub enum Action {
     RemoveSubflow(SubflowId),
     /// Use a subflow only as a backup, or again as any other.
     SetBackup(SubflowId, bool),
+    /// Spread data by this scheduler.
+    SetScheduler(SchedulerKind),
+    /// Hold the subflows' windows by this algorithm.
+    SetCongestion(CongestionAlgorithm),
 }
 
 /// A connection whose SYN is about to leave.

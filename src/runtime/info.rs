@@ -1,7 +1,8 @@
 //! What an application, or a user, is told of a connection: the kernel's MPTCP_INFO and more.
 
 use crate::base::time::Duration;
-use crate::mptcp::{ConnectionDetails, FallbackReason, SubflowDetails};
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{ConnectionDetails, FallbackReason, SchedulerKind, SubflowDetails};
 use crate::pm::{ConnectionView, Limits};
 use crate::wire::FourTuple;
 use crate::wire::mptcp::Token;
@@ -75,6 +76,10 @@ pub struct ConnectionStatus {
     pub first: FourTuple,
     /// Why it is plain TCP, if it is.
     pub fallback: Option<FallbackReason>,
+    /// What holds its subflows' windows.
+    pub congestion: CongestionAlgorithm,
+    /// What spreads its data.
+    pub scheduler: SchedulerKind,
     /// What the kernel tells of a connection.
     pub info: MptcpInfo,
     /// The subflows that there are, each with its ends, its state and TCP's figures.
@@ -92,7 +97,8 @@ fn millis(since: Option<Duration>) -> Option<u64> {
 impl ConnectionStatus {
     /// From what its worker and the path manager say.
     pub(super) fn new(details: ConnectionDetails, view: Option<ConnectionView>, limits: Limits) -> Self {
-        let ConnectionDetails { token, initiator, first, fallback, subflows, .. } = details;
+        let ConnectionDetails { token, initiator, first, fallback, congestion, scheduler, subflows, .. } =
+            details;
         let mut info = MptcpInfo {
             subflows: small(subflows.len().saturating_sub(1)),
             fallback: fallback.is_some(),
@@ -125,6 +131,6 @@ impl ConnectionStatus {
             info.endp_fullmesh_max = fullmesh;
             info.endp_laminar_max = laminar;
         }
-        Self { token, initiator, first, fallback, info, subflows }
+        Self { token, initiator, first, fallback, congestion, scheduler, info, subflows }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::base::{Instant, PortId, WorkerId};
 use crate::mptcp::Path;
-use crate::pm::{AddressEvent, LinkEvent, Manager, PmCommand, PortHealth, Prefix, Route, Routes};
+use crate::pm::{AddressEvent, Bundles, LinkEvent, Manager, PmCommand, PortHealth, Prefix, Route, Routes};
 use crate::sim::wish::{PathSpec, Wish};
 use crate::stack::{Command, ConnectionId, Report};
 use crate::wire::{Endpoint, FourTuple};
@@ -49,6 +49,7 @@ pub struct ControlCounters {
 #[derive(Debug)]
 pub struct SimControl {
     manager: Manager,
+    bundles: Bundles,
     health: PortHealth,
     nics: Vec<LocalNic>,
     next_port: u16,
@@ -83,7 +84,8 @@ impl SimControl {
         }
         manager.set_routes(start, Routes::new(routes));
         let (up, counters) = (BTreeSet::new(), ControlCounters::default());
-        Self { manager, health, nics, next_port: FIRST_PORT, up, live: Vec::new(), counters }
+        let bundles = Bundles::default();
+        Self { manager, bundles, health, nics, next_port: FIRST_PORT, up, live: Vec::new(), counters }
     }
 
     /// What it has seen.
@@ -131,11 +133,13 @@ impl SimControl {
             Report::JoinsAllowed { .. }
             | Report::Described { .. }
             | Report::Counted { .. }
+            | Report::Paths { .. }
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. } => {}
         }
         self.counters.most_subflows = self.counters.most_subflows.max(self.up.len());
         self.manager.handle_report(now, WORKER, report);
+        commands.extend(self.bundles.handle_report(now, WORKER, report));
         self.carry_out(commands);
     }
 

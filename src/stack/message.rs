@@ -2,6 +2,7 @@
 
 use crate::base::PortId;
 pub use crate::cc::CongestionAlgorithm;
+use crate::cc::PathSnapshot;
 use crate::mptcp::ConnectionDetails;
 pub use crate::mptcp::{ConnectOptions, FallbackReason, Path, SchedulerKind, SubflowId};
 use crate::stack::counters::WorkerCounters;
@@ -95,6 +96,20 @@ pub enum Command {
         connection: ConnectionId,
         /// How.
         scheduler: SchedulerKind,
+    },
+    /// Hold the windows of a connection's subflows by another algorithm from now on.
+    SetCongestion {
+        /// The connection.
+        connection: ConnectionId,
+        /// By this one.
+        congestion: CongestionAlgorithm,
+    },
+    /// What the other connections of its bundle do: couple with those, too ([`Report::Paths`]).
+    SetBeside {
+        /// The connection.
+        connection: ConnectionId,
+        /// The paths of the others.
+        paths: Vec<PathSnapshot>,
     },
     /// Tell the peer of an address (ADD_ADDR), until it is echoed.
     Announce {
@@ -209,6 +224,16 @@ pub enum Report {
         reset: Option<MpTcpRst>,
         /// Whether it had been established.
         established: bool,
+    },
+    /// What the paths of a connection are whose congestion control is coupled with that of others to the same peer; answered
+    /// by [`Command::SetBeside`].
+    Paths {
+        /// The connection.
+        connection: ConnectionId,
+        /// Its peer: where the first subflow leads.
+        peer: IpAddr,
+        /// Its paths that can carry data.
+        paths: Vec<PathSnapshot>,
     },
     /// The peer announced an address.
     AddressAnnounced {

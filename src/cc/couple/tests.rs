@@ -2,12 +2,13 @@
 
 use super::*;
 
-const ALL: [CoupledAlgorithm; 5] = [
+const ALL: [CoupledAlgorithm; 6] = [
     CoupledAlgorithm::Lia,
     CoupledAlgorithm::Olia,
     CoupledAlgorithm::Balia,
     CoupledAlgorithm::Ewtcp,
     CoupledAlgorithm::Full,
+    CoupledAlgorithm::Wvegas,
 ];
 const SEGMENT: u64 = 1000;
 
@@ -152,4 +153,15 @@ fn numbers_of_nothing_give_numbers() {
             assert!([growth, reno_growth, decrease].iter().all(|x| x.is_finite()), "{algorithm:?}");
         }
     }
+}
+
+#[test]
+fn wvegas_goes_by_each_paths_part_of_the_rate() {
+    // 10 segments at 10 ms and 30 at 100 ms: 1000 and 300 a second.
+    let shares: Vec<f64> = coupled(CoupledAlgorithm::Wvegas, &[path(10, 10), path(30, 100)])
+        .iter()
+        .map(|coupling| coupling.share)
+        .collect();
+    close(shares[0], 10.0 / 13.0);
+    close(shares[1], 3.0 / 13.0);
 }

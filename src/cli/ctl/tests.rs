@@ -67,6 +67,14 @@ fn lines_as_those_of_ip_mptcp_become_requests() {
             "subflow backup token 5a3e1f0c id 1 off",
             CtlRequest::SubflowBackup { token: token(), id: 1, backup: false },
         ),
+        (
+            "connection token 5a3e1f0c sched blest cc olia",
+            CtlRequest::Connection {
+                token: token(),
+                cc: Some("olia".to_owned()),
+                sched: Some("blest".to_owned()),
+            },
+        ),
         ("connections 5a3e1f0c --limit 7", CtlRequest::Connections { token: Some(token()), limit: Some(7) }),
         ("counters --zeros", CtlRequest::Counters {}),
         ("monitor --json", CtlRequest::Monitor {}),
@@ -91,6 +99,9 @@ fn lines_that_are_wrong_are_told_what_is_right() {
         ("subflow add token 1 from 10.0.0.1", "local IFADDR"),
         ("subflow remove token 1", "the id of a subflow"),
         ("subflow backup token 1 id 1 maybe", "on or off"),
+        ("connection token 1", "what to change? cc NAME"),
+        ("connection token 1 cc", "a congestion control is missing"),
+        ("connection token 1 speed 9", "cc NAME, sched NAME"),
         ("turbulence", "unrecognized subcommand"),
     ] {
         let error = request(line).expect_err(line);
@@ -120,12 +131,13 @@ fn results_read_like_those_of_ip_mptcp_and_nstat() {
     );
     let connections = json!({"total": 2, "connections": [{
         "token": "0000002a", "initiator": true, "local": "10.0.0.1:9", "remote": "10.0.0.2:80", "fallback": null,
+        "cc": "olia", "sched": "blest",
         "info": {"bytes_sent": 1, "bytes_acked": 2, "bytes_received": 3, "bytes_retrans": 4},
         "subflows": [{"id": 0, "local": "10.0.0.1:9", "remote": "10.0.0.2:80", "dev": "p1", "locid": 0, "remid": 0,
             "state": "Established", "usable": true, "backup": true, "by_peer": false, "rtt_us": 1500,
             "rttvar_us": null, "cwnd": 14000, "bytes_sent": 5, "bytes_received": 6, "retransmits": 7}]}]});
     let told = text::connections(&connections);
-    let expected = "token 0000002a client 10.0.0.1:9 > 10.0.0.2:80 sent 1 acked 2 received 3 reinjected 4\n    \
+    let expected = "token 0000002a client 10.0.0.1:9 > 10.0.0.2:80 cc olia sched blest sent 1 acked 2 received 3 reinjected 4\n    \
         0 10.0.0.1:9 > 10.0.0.2:80 dev p1 locid 0 remid 0 established backup rtt 1.500/- ms cwnd 14000 sent 5 \
         received 6 retrans 7\n1 of 2 connections (--limit N shows more)\n";
     assert_eq!(told, expected);

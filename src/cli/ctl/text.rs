@@ -110,7 +110,9 @@ pub(super) fn connections(result: &Value) -> String {
         let info = &connection["info"];
         let _ = write!(
             text,
-            "{name} {side} {local} > {remote} sent {} acked {} received {} reinjected {}",
+            "{name} {side} {local} > {remote} cc {} sched {} sent {} acked {} received {} reinjected {}",
+            word(connection, "cc"),
+            word(connection, "sched"),
             word(info, "bytes_sent"),
             word(info, "bytes_acked"),
             word(info, "bytes_received"),

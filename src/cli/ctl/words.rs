@@ -41,6 +41,10 @@ impl<'a> Words<'a> {
         self.value(what)
     }
 
+    pub(super) fn name(&mut self, what: &str) -> Result<String, String> {
+        self.value(what)
+    }
+
     pub(super) fn address(&mut self, what: &str) -> Result<IpAddr, String> {
         self.value::<IpAddr>(what).map(|addr| addr.to_canonical())
     }

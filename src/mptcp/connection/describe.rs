@@ -75,6 +75,8 @@ impl Connection {
             initiator: self.initiator,
             first: self.first_tuple,
             fallback: self.fallback(),
+            congestion: self.options.congestion,
+            scheduler: self.scheduler.kind(),
             remote_key_received: self.remote.is_some(),
             checksum: self.has_checksums(),
             write_seq: self.send.end(),

@@ -2,7 +2,8 @@
 
 use super::Control;
 use crate::base::{Instant, WorkerId};
-use crate::mptcp::{ConnectionDetails, SubflowDetails, SubflowId};
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{ConnectionDetails, SchedulerKind, SubflowDetails, SubflowId};
 use crate::pm::{EndpointError, EndpointSpec, Flags, Limits, LocalEndpoint, SubflowRequest};
 use crate::runtime::asks::{Ask, AskError, Reply};
 use crate::runtime::ctl::counters;
@@ -61,6 +62,14 @@ impl Control {
             Action::AddSubflow(request) => manager.add_subflow(worker, id, &request),
             Action::RemoveSubflow(subflow) => manager.remove_subflow(worker, id, subflow),
             Action::SetBackup(subflow, backup) => manager.set_backup(worker, id, subflow, backup),
+            Action::SetScheduler(scheduler) => {
+                self.command(worker, Command::SetScheduler { connection: id, scheduler });
+                Ok(())
+            }
+            Action::SetCongestion(congestion) => {
+                self.command(worker, Command::SetCongestion { connection: id, congestion });
+                Ok(())
+            }
         }
     }
 
@@ -113,10 +122,31 @@ impl Control {
             CtlRequest::SubflowBackup { token, id, backup } => {
                 self.act_on(now, &token, Action::SetBackup(SubflowId(id), backup))
             }
+            CtlRequest::Connection { token, cc, sched } => self.change_connection(now, &token, cc, sched),
             // The socket's thread does the rest.
             CtlRequest::Monitor {} => Ok(json!({})),
         };
         let _ = reply.send(answer);
+    }
+
+    /// Changes how a connection is run: all that was asked for, or nothing.
+    fn change_connection(
+        &mut self,
+        now: Instant,
+        token: &str,
+        congestion: Option<String>,
+        scheduler: Option<String>,
+    ) -> Answer {
+        let congestion = find("congestion control", CongestionAlgorithm::ALL, congestion)?;
+        let scheduler = find("scheduler", SchedulerKind::ALL, scheduler)?;
+        let actions = [congestion.map(Action::SetCongestion), scheduler.map(Action::SetScheduler)];
+        if actions.iter().all(Option::is_none) {
+            return Err(Refusal::new("nothing to change: cc, sched, or both"));
+        }
+        for action in actions.into_iter().flatten() {
+            self.act_on(now, token, action)?;
+        }
+        Ok(json!({}))
     }
 
     fn act_on(&mut self, now: Instant, token: &str, action: Action) -> Answer {
@@ -380,13 +410,16 @@ impl Control {
     }
 
     fn status_json(&self, status: &ConnectionStatus) -> Value {
-        let ConnectionStatus { token, initiator, first, fallback, info, subflows } = status;
+        let ConnectionStatus { token, initiator, first, fallback, congestion, scheduler, info, subflows } =
+            status;
         json!({
             "token": token.map(|token| token.to_string()),
             "initiator": initiator,
             "local": first.local.to_string(),
             "remote": first.remote.to_string(),
             "fallback": fallback.map(|reason| reason.describe()),
+            "cc": congestion.name(),
+            "sched": scheduler.name(),
             "info": info_json(info),
             "subflows": subflows.iter().map(|it| self.subflow_json(it)).collect::<Vec<_>>(),
         })
@@ -516,4 +549,13 @@ fn info_json(info: &MptcpInfo) -> Value {
         "last_data_recv_ms": last_data_recv_ms,
         "last_ack_recv_ms": last_ack_recv_ms,
     })
+}
+
+/// One of a list, by the name that was asked for.
+fn find<T: Copy>(what: &str, list: &[(&'static str, T)], name: Option<String>) -> Result<Option<T>, Refusal> {
+    let Some(name) = name else { return Ok(None) };
+    let found = list.iter().find(|(known, _)| *known == name).map(|(_, found)| *found);
+    let names: Vec<&str> = list.iter().map(|(name, _)| *name).collect();
+    let unknown = || Refusal::new(format!("there is no {what} '{name}'; there are: {}", names.join(", ")));
+    found.ok_or_else(unknown).map(Some)
 }

@@ -70,7 +70,10 @@ impl Control {
             Report::Closed { connection, reason } => {
                 Some(PathEvent::Closed { token: self.token_of(worker, connection)?, reason })
             }
-            Report::PortStalled { .. } | Report::Described { .. } | Report::Counted { .. } => None,
+            Report::PortStalled { .. }
+            | Report::Described { .. }
+            | Report::Counted { .. }
+            | Report::Paths { .. } => None,
         }
     }
 

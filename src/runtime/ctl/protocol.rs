@@ -120,6 +120,18 @@ pub enum CtlRequest {
         /// A backup.
         backup: bool,
     },
+    /// Changes how a connection is run.
+    #[serde(rename = "connection")]
+    Connection {
+        /// This one.
+        token: String,
+        /// Congestion control.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cc: Option<String>,
+        /// The scheduler.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sched: Option<String>,
+    },
     /// Lists connections with their subflows.
     #[serde(rename = "connections")]
     Connections {
@@ -139,7 +151,7 @@ pub enum CtlRequest {
 }
 
 /// The names of all requests.
-pub const KNOWN: [&str; 13] = [
+pub const KNOWN: [&str; 14] = [
     "endpoint add",
     "endpoint delete",
     "endpoint change",
@@ -150,6 +162,7 @@ pub const KNOWN: [&str; 13] = [
     "subflow add",
     "subflow remove",
     "subflow backup",
+    "connection",
     "connections",
     "counters",
     "monitor",
@@ -253,6 +266,7 @@ mod tests {
             CtlRequest::SubflowAdd { token: token(), local: Some(addr), remote: None, port, backup: true },
             CtlRequest::SubflowRemove { token: token(), id: 1 },
             CtlRequest::SubflowBackup { token: token(), id: 1, backup: false },
+            CtlRequest::Connection { token: token(), cc: Some("olia".to_owned()), sched: None },
             CtlRequest::Connections { token: None, limit: Some(1) },
             CtlRequest::Counters {},
             CtlRequest::Monitor {},

@@ -5,6 +5,7 @@ use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::mptcp::Path;
 use crate::mptcp::connection::UNSENT_MAX;
+use crate::pm::Bundles;
 use crate::sim::lab::app::{App, Role};
 use crate::sim::lab::fabric::{Fabric, NicId, SOURCE};
 use crate::sim::lab::flow::{FlowId, Flows, Group};
@@ -90,6 +91,8 @@ pub struct LabHost {
     /// Flows that were told to open, until their connections have names.
     opening: Vec<App>,
     commands: Vec<Command>,
+    /// Connections that are coupled with others.
+    bundles: Bundles,
     /// Groups that it listens for.
     listening: Vec<usize>,
     next_port: u16,
@@ -127,6 +130,7 @@ impl LabHost {
             apps: SecondaryMap::new(),
             opening: Vec::new(),
             commands: Vec::new(),
+            bundles: Bundles::default(),
             listening: Vec::new(),
             // Different from host to host, so that hashes of ports differ.
             next_port: FIRST_PORT + (number as u16 % 64) * 512,
@@ -428,6 +432,7 @@ impl LabHost {
     }
 
     fn handle_report(&mut self, now: Instant, report: &Report, around: &mut Surroundings<'_>) {
+        self.commands.extend(self.bundles.handle_report(now, WorkerId(0), report));
         match *report {
             Report::JoinsAllowed { connection } => {
                 let Some(app) = self.apps.get(connection).filter(|app| app.is_sender()) else { return };
@@ -456,6 +461,7 @@ impl LabHost {
             | Report::PriorityChanged { .. }
             | Report::Described { .. }
             | Report::Counted { .. }
+            | Report::Paths { .. }
             | Report::PortStalled { .. } => {}
         }
     }

@@ -57,6 +57,12 @@ impl Stack {
             Command::SetScheduler { connection, scheduler } => {
                 self.with(connection, |slot| slot.connection.set_scheduler(scheduler));
             }
+            Command::SetCongestion { connection, congestion } => {
+                self.with(connection, |slot| slot.connection.set_congestion(congestion));
+            }
+            Command::SetBeside { connection, paths } => {
+                self.with(connection, |slot| slot.connection.set_beside(paths));
+            }
             Command::PortState { port, up } => {
                 if !up {
                     self.with_all(|slot| slot.connection.handle_port_down(now, port, cache));

@@ -59,6 +59,11 @@ impl Stack {
                         Report::SubflowClosed { connection: id, subflow, tuple, reason, reset, established };
                     self.reports.push_back(report);
                 }
+                ConnectionEvent::PathsDue => {
+                    let peer = slot.connection.first_tuple().remote.addr;
+                    let paths = slot.connection.paths_to_tell(now);
+                    self.reports.push_back(Report::Paths { connection: id, peer, paths });
+                }
                 ConnectionEvent::AddressAnnounced(address, remote) => {
                     self.reports.push_back(Report::AddressAnnounced { connection: id, id: address, remote });
                 }

@@ -2,7 +2,7 @@
 
 use super::Tcb;
 use crate::base::Instant;
-use crate::cc::{Controller, Coupling, LossHistory, PathSnapshot};
+use crate::cc::{CongestionAlgorithm, Controller, Coupling, LossHistory, PathSnapshot};
 use crate::tcp::chrono::{Limit, Times};
 use crate::tcp::recovery::DUPLICATES_THRESHOLD;
 use crate::tcp::{AgreedOptions, TcpInfo, WindowOwner};
@@ -68,11 +68,9 @@ impl Tcb {
     /// What coupling has to know of this connection as one of several. `None`: its window is not coupled, or no round trip has
     /// been measured.
     pub fn path_snapshot(&self) -> Option<PathSnapshot> {
-        let coupled = self.congestion.coupled()?;
-        let LossHistory { since_bytes, between_bytes } = coupled.history();
-        let segment_bytes = coupled.segment_bytes();
+        let (segment_bytes, LossHistory { since_bytes, between_bytes }) = self.congestion.coupled()?;
         // RFC 6356 §3: of a connection that has less to send, what it uses.
-        let window_bytes = coupled.window().min(self.validation.peak()).max(segment_bytes);
+        let window_bytes = self.congestion.window().min(self.validation.peak()).max(segment_bytes);
         Some(PathSnapshot {
             window_bytes,
             segment_bytes,
@@ -80,6 +78,12 @@ impl Tcb {
             since_loss_bytes: since_bytes,
             between_losses_bytes: between_bytes,
         })
+    }
+
+    /// Goes on with the same window by another algorithm.
+    pub fn set_congestion(&mut self, algorithm: CongestionAlgorithm) {
+        self.config.congestion = algorithm;
+        self.congestion.switch(algorithm);
     }
 
     /// What a coupled window goes by from now on.

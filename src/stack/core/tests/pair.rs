@@ -71,6 +71,10 @@ impl Host {
         self.stack.handle_command(now, command, &mut self.cache);
     }
 
+    pub(super) fn tell(&mut self, now: Instant, command: Command) {
+        self.stack.handle_command(now, command, &mut self.cache);
+    }
+
     pub(super) fn listen(&mut self, port: u16, connection: ConnectOptions) {
         let options = ListenOptions { connection };
         let accept = Arc::clone(&self.accept);

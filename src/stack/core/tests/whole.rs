@@ -3,8 +3,9 @@
 use super::pair::*;
 use crate::base::time::Duration;
 use crate::base::{PortId, Prng};
-use crate::mptcp::{ConnectOptions, FallbackReason};
-use crate::stack::message::Report;
+use crate::cc::CongestionAlgorithm;
+use crate::mptcp::{ConnectOptions, FallbackReason, SchedulerKind};
+use crate::stack::message::{Command, Report};
 use crate::stack::stream::StreamState;
 use crate::tcp::CloseReason;
 use crate::wire::mptcp::{MpCapable, MpJoin};
@@ -77,6 +78,42 @@ fn data_flows_both_ways_over_two_subflows_and_all_ends_in_order() {
     assert_eq!(pair.client.stack.connection_count() + pair.server.stack.connection_count(), 0);
     assert!(pair.client.stack.poll_timeout().is_none(), "idle means no timer");
     assert_eq!(client.close_reason(), Some(CloseReason::Finished));
+    pair.client.finish();
+    pair.server.finish();
+}
+
+#[test]
+fn congestion_control_and_scheduler_change_while_data_moves() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(1, options(true));
+    let connection = name_of(&client);
+    let mut packets = 0;
+    for ((_, congestion), (_, scheduler)) in
+        CongestionAlgorithm::ALL.iter().zip(SchedulerKind::ALL.iter().cycle())
+    {
+        let (congestion, scheduler) = (*congestion, *scheduler);
+        for command in [
+            Command::SetCongestion { connection, congestion },
+            Command::SetScheduler { connection, scheduler },
+        ] {
+            pair.client.tell(pair.now, command);
+        }
+        let details = pair.client.stack.connection(connection).expect("it lives").details(pair.now);
+        assert_eq!((details.congestion, details.scheduler), (congestion, scheduler));
+        // Loss now and then has each of them shrink its windows, too.
+        let mut lossy = |_, bytes| {
+            packets += 1;
+            (packets % 37 != 0).then_some(bytes)
+        };
+        let arrived = pair.upload(&client, &server, &pattern(300_000), &mut lossy);
+        assert!(arrived == pattern(300_000), "{congestion:?}, {scheduler:?}");
+    }
+    // A subflow that comes later has it, too.
+    pair.join(&client, 2, false);
+    pair.run_clean();
+    assert!(
+        pair.upload(&client, &server, &pattern(100_000), &mut |_, bytes| Some(bytes)) == pattern(100_000)
+    );
     pair.client.finish();
     pair.server.finish();
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cc::{CongestionAlgorithm, CoupledAlgorithm};
+use crate::mptcp::CouplingScope;
 use crate::sim::lab::topology::shared::SharedLines;
 use crate::sim::pipe::QueueLimit;
 
@@ -10,6 +11,7 @@ const OLIA: CongestionAlgorithm = CongestionAlgorithm::Coupled(CoupledAlgorithm:
 const BALIA: CongestionAlgorithm = CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia);
 const EWTCP: CongestionAlgorithm = CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp);
 const FULL: CongestionAlgorithm = CongestionAlgorithm::Coupled(CoupledAlgorithm::Full);
+const WVEGAS: CongestionAlgorithm = CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas);
 /// What is before counts nowhere.
 const WARM_UP_S: u64 = 10;
 
@@ -69,6 +71,45 @@ fn coupled_subflows_together_take_one_share_and_others_one_each() {
     }
 }
 
+/// What four connections over one bottleneck get together, in parts of what a TCP connection beside them gets.
+fn share_of_four(coupling: CouplingScope, mptcp: bool) -> f64 {
+    let shared = SharedLines::dumbbell(line(20, 60, 0.0), &[1, 2], Duration::from_millis(20));
+    let options = ConnectOptions { congestion: LIA, mptcp, coupling, ..ConnectOptions::default() };
+    let mut sums = [0, 0];
+    for seed in 1..=3 {
+        let groups =
+            vec![group("tcp", CongestionAlgorithm::Reno, false), Group { name: "four".into(), options }];
+        let start = |flow: u64| Instant::from_millis(100 * flow);
+        let flow = |flow| {
+            let mut spec = shared.flow(usize::from(flow > 0), usize::from(flow > 0), start(flow));
+            spec.subflows.truncate(if mptcp { 2 } else { 1 });
+            spec
+        };
+        let flows = (0..5).map(flow).collect();
+        let mut lab = Laboratory::new(Setup { groups, flows, ..Setup::new(seed, shared.build(), 16_384) });
+        let received =
+            |lab: &Laboratory| -> Vec<u64> { lab.flows().list().iter().map(|f| f.received).collect() };
+        lab.run_until(ms(WARM_UP_S * 1000)).expect("nothing goes wrong");
+        let before = received(&lab);
+        lab.run_until(ms((WARM_UP_S + 30) * 1000)).expect("nothing goes wrong");
+        let got: Vec<u64> = received(&lab).iter().zip(before).map(|(after, before)| after - before).collect();
+        lab.close().expect("every frame comes back");
+        sums[0] += got[0];
+        sums[1] += got[1..].iter().sum::<u64>();
+    }
+    sums[1] as f64 / sums[0] as f64
+}
+
+#[test]
+fn a_bundle_of_connections_takes_one_share_and_others_one_each() {
+    for mptcp in [false, true] {
+        let each = share_of_four(CouplingScope::Connection, mptcp);
+        assert!((2.8..5.6).contains(&each), "each for itself: {each} ({mptcp})");
+        let bundle = share_of_four(CouplingScope::Bundle, mptcp);
+        assert!((0.6..1.6).contains(&bundle), "a bundle: {bundle} ({mptcp})");
+    }
+}
+
 /// The part of its data that a connection sends over the first of two paths, of which the first loses more.
 fn over_the_lossy_path(congestion: CongestionAlgorithm) -> f64 {
     let rtt = Duration::from_millis(20);
@@ -89,4 +130,23 @@ fn coupled_windows_leave_the_path_that_loses_more() {
     assert!((0.28..0.39).contains(&reno), "{reno}");
     assert!((0.14..0.26).contains(&lia), "{lia}");
     assert!(olia < lia && full < lia, "{lia} {olia} {full}");
+}
+
+/// What one connection gets of two links of 10 and 20 Mbit/s, in parts of both, and how many packets their queues drop.
+fn fills(congestion: CongestionAlgorithm) -> (f64, u64) {
+    let rtt = Duration::from_millis(20);
+    let shared = SharedLines::parallel(vec![(line(10, 60, 0.0), rtt), (line(20, 60, 0.0), rtt)]);
+    let groups = [group("multipath", congestion, true), group("nobody", congestion, true)];
+    let (got, lab) = run(&shared, groups, 1, 30);
+    let dropped = lab.fabric().lines().iter().map(|line| line.counters().queue_drops).sum();
+    lab.close().expect("every frame comes back");
+    (got.iter().sum::<u64>() as f64 * 8.0 / (30.0 * 30e6), dropped)
+}
+
+#[test]
+fn wvegas_fills_both_links_and_their_queues_do_not_overflow() {
+    let (part, dropped) = fills(WVEGAS);
+    assert!(part > 0.85 && dropped == 0, "{part}, {dropped}");
+    let (part, dropped) = fills(LIA);
+    assert!(part > 0.85 && dropped > 20, "loss is what LIA goes by: {part}, {dropped}");
 }
