@@ -67,8 +67,9 @@ impl Connection {
         self.closed
     }
 
-    /// It is about to rest: what it keeps only to be fast is of no use then.
+    /// It is about to rest: what it keeps only to be fast, or is told again, is of no use then.
     pub fn prepare_rest(&mut self) {
+        self.beside = None;
         self.receive.forget_spare();
     }
 

@@ -4,13 +4,17 @@
 use super::{ConnectionSpec, Fault, Kind, Scenario, SeenBy, When};
 use crate::base::time::Duration;
 use crate::base::{Instant, Prng};
-use crate::cc::CongestionAlgorithm;
-use crate::mptcp::{ChecksumPolicy, SchedulerKind};
+use crate::cc::{CongestionAlgorithm, CoupledAlgorithm};
+use crate::mptcp::{ChecksumPolicy, CouplingScope, SchedulerKind};
 use crate::sim::app::{AppSpec, CloseWhen};
 use crate::sim::middlebox::Middlebox;
 
 /// The most paths.
 const PATHS_MAX: u64 = 8;
+/// How many of [`CongestionAlgorithm::ALL`] the dice know: another number would make another scenario of every seed.
+const DRAWN_ALGORITHMS: usize = 7;
+/// Of so many seeds in a row two have what the dice do not know ([`Scenario::vary_congestion`]).
+const VARIED: u64 = 13;
 
 impl Scenario {
     /// The chaos of a seed.
@@ -38,8 +42,21 @@ impl Scenario {
         }
         scenario.draw_outages(&mut prng);
         scenario.draw_connections(&mut prng);
+        scenario.vary_congestion(seed);
         scenario.hosts.iter_mut().for_each(|host| host.frames = 8192);
         scenario
+    }
+
+    /// What came later than the dice above, and would change what they draw: on seeds that no other failure is known by.
+    fn vary_congestion(&mut self, seed: u64) {
+        let connections = self.connections.iter_mut().map(|spec| &mut spec.options);
+        for options in connections.chain([&mut self.listen.connection]) {
+            match seed % VARIED {
+                11 => options.congestion = CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas),
+                12 => options.coupling = CouplingScope::Bundle,
+                _ => {}
+            }
+        }
     }
 
     /// A middlebox on every third path. Those that take options away from a connection which they let begin with them end
@@ -110,7 +127,7 @@ impl Scenario {
     fn draw_connections(&mut self, prng: &mut Prng) {
         let one = |prng: &mut Prng| {
             let (_, scheduler) = SchedulerKind::ALL[prng.below(SchedulerKind::ALL.len() as u64) as usize];
-            let algorithms = CongestionAlgorithm::ALL;
+            let algorithms = &CongestionAlgorithm::ALL[..DRAWN_ALGORITHMS];
             let (_, congestion) = algorithms[prng.below(algorithms.len() as u64) as usize];
             (scheduler, congestion)
         };
