@@ -299,6 +299,8 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (2633, "the peer has all, and ends as its last subflow is reset, but its last DATA_ACK has not come"),
     (10649, "a bit that no checksum covers takes a packet through a NAT as it is"),
     (6364, "the peer has fallen back, and knows nothing of our join, whose SYN got lost"),
+    (16737, "a join that the peer counts as made has ended here before its ACK was acknowledged"),
+    (12139, "a join that begins when options have ended already, and whose third ACK gets lost"),
 ];
 
 #[test]

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 const TOTAL_ALPHA: f64 = 10.0;
 /// Those of a subflow, at least.
 const ALPHA_MIN: f64 = 2.0;
+/// A window is never smaller than so many segments.
+const WINDOW_MIN: f64 = 2.0;
 /// With more packets in queues than this slow start ends.
 const GAMMA: f64 = 1.0;
 /// So few round trips are measured in a round trip that their mean says little.
@@ -124,7 +126,7 @@ impl Vegas {
     fn shrink_to(&mut self, segments: f64) {
         let segment = self.segment_bytes();
         let window = self.reno.window_law_mut();
-        window.set_cwnd((segments.max(ALPHA_MIN) * segment as f64) as u64);
+        window.set_cwnd((segments.max(WINDOW_MIN) * segment as f64) as u64);
         // Or slow start would bring it back.
         window.set_ssthresh(window.ssthresh().min(window.cwnd()));
     }

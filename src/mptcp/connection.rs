@@ -105,6 +105,8 @@ pub struct Connection {
     failure: Option<Failure>,
     /// Between these addresses, ours and the peer's, a subflow was reset last because its options did not come any more.
     options_lost: Option<(IpAddr, IpAddr)>,
+    /// Bytes without a mapping are held, and the peer was asked a second time for the third ACKs of joins.
+    joins_asked_again: bool,
     /// What we still say after falling back.
     farewell: Option<Farewell>,
     /// MP_FAILs that were answered after that.
@@ -212,6 +214,7 @@ impl Connection {
             negotiation: Negotiation::new(&setup.options),
             failure: None,
             options_lost: None,
+            joins_asked_again: false,
             farewell: None,
             fail_answers: 0,
             local: setup.key,

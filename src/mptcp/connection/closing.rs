@@ -5,7 +5,7 @@ use super::{Connection, ConnectionEvent, HISTORY_MAX, Mode, ORPHAN_RESET_TIMEOUT
 use crate::base::time::Duration;
 use crate::base::{Chunk, Instant, PoolCache};
 use crate::mptcp::SubflowId;
-use crate::mptcp::subflow::Subflow;
+use crate::mptcp::subflow::{Phase, Subflow};
 use crate::tcp::{CloseReason, TcpEvent};
 use crate::wire::mptcp::{MpTcpRst, ResetReason};
 use crate::wire::{MptcpOption, Packet, TcpFlags};
@@ -238,6 +238,9 @@ impl Connection {
             self.signal_on_survivor(now, &[], removal);
         }
         subflow.release(cache);
+        // RFC 8684 §3.2: the peer counts a join as made with our third ACK. Only its own reset says that it does not.
+        let may_count = matches!(subflow.phase, Phase::Confirming { .. }) && reason != CloseReason::Reset;
+        self.ever_joined |= may_count;
         if self.history.len() < HISTORY_MAX && subflow.established {
             self.history.push(figures(&subflow, false));
         }

@@ -55,7 +55,7 @@ impl Connection {
         self.may_be_only(index) && !self.is_only(index) && self.is_contiguous(index)
     }
 
-    /// Bytes without a mapping have come: what happens to those joins will soon decide, so they are asked.
+    /// Bytes without a mapping have come, and what happens to those joins decides: they are asked.
     pub(super) fn ask_about_joins(&mut self, index: usize) {
         if self.waits_for_joins(index) {
             let joins = self.subflows.iter_mut().filter(|subflow| subflow.is_unconfirmed_join());

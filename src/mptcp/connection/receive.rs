@@ -358,6 +358,7 @@ impl Connection {
         }
         let Some((bytes, since)) = subflow.inbound.unmapped() else { return };
         if since == now {
+            self.joins_asked_again = false;
             self.ask_about_joins(index);
         }
         if bytes > UNMAPPED_MAX {

@@ -92,7 +92,13 @@ impl Connection {
             }
         }
         if self.unmapped_until(&self.subflows[index]).is_some_and(|until| until <= now) {
-            self.handle_lost_options(now, index, cache);
+            match self.waits_for_joins(index) && !self.joins_asked_again {
+                true => {
+                    self.joins_asked_again = true;
+                    self.ask_about_joins(index);
+                }
+                false => self.handle_lost_options(now, index, cache),
+            }
         }
     }
 
@@ -127,13 +133,16 @@ impl Connection {
     /// of which one may have been lost. Not for as long as our own retransmission time-out: who only receives may never have
     /// measured a round trip, and has one of seconds (RFC 6298 §5.7), while the sender waits for us to say that the subflow
     /// is broken. And not nearly as long where that was so on this path before: there the subflows fail one after the other.
-    /// Longer where only the peer knows whether it can fall back, so that its reset is here first.
+    /// Longer where only the peer knows whether it can fall back: then it is asked once more, and its reset is to be here
+    /// first.
     fn unmapped_until(&self, subflow: &Subflow) -> Option<Instant> {
         let (_, since) = subflow.inbound.unmapped()?;
         let again = self.options_lost == Some((subflow.tuple.local.addr, subflow.tuple.remote.addr));
         let wait = match (again, self.index(subflow.id)) {
             (true, _) => UNMAPPED_WAIT_AGAIN,
-            (false, Some(index)) if self.waits_for_joins(index) => UNMAPPED_WAIT * 3 / 2,
+            (false, Some(index)) if self.joins_asked_again && self.waits_for_joins(index) => {
+                UNMAPPED_WAIT * 3 / 2
+            }
             (false, _) => UNMAPPED_WAIT,
         };
         (subflow.tcb.state() != State::Closed).then(|| since + subflow.tcb.srtt().unwrap_or_default() + wait)
