@@ -9,12 +9,15 @@
 mod common;
 #[path = "exchange/ends.rs"]
 mod ends;
+#[path = "common/frames.rs"]
+mod frames;
 #[path = "common/stack.rs"]
 mod stack;
 
-use braid::lab::{Host, Lab, LabOptions, ipv4, nic};
-use common::{Outcome, Reaped, Spread, done, kernel_paths, machine};
+use braid::lab::{Host, Lab, LabOptions, ipv4};
+use common::{Outcome, Reaped, Spread, done, kernel_paths, machine, write_json};
 use ends::Percentiles;
+use frames::hardware_address;
 use serde_json::{Value, json};
 use stack::Stack;
 use std::io::{BufRead, BufReader};
@@ -77,7 +80,7 @@ struct Row {
 }
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments = common::arguments();
     match arguments.first().map(String::as_str) {
         Some("serve") => return ends::serve(&arguments[1..]),
         Some("ask") => return ends::ask(&arguments[1..]),
@@ -115,16 +118,15 @@ fn main() -> Outcome<()> {
 
 fn settings(arguments: &[String]) -> Outcome<Settings> {
     let mut settings = Settings { rounds: 5, seconds: 3, json: None };
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-        match word.as_str() {
+    common::options(arguments, "--rounds N, --seconds N, --json FILE", |word, value| {
+        match word {
             "--rounds" => settings.rounds = value.parse()?,
             "--seconds" => settings.seconds = value.parse()?,
-            "--json" => settings.json = Some(value.clone()),
-            _ => return Err(format!("unknown option {word}: --rounds N, --seconds N, --json FILE").into()),
+            "--json" => settings.json = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if settings.rounds == 0 || settings.seconds == 0 {
         return Err("at least one round of one second".into());
     }
@@ -135,8 +137,7 @@ fn settings(arguments: &[String]) -> Outcome<Settings> {
 fn measure(lab: &Lab, stack: Stack, case: Case, seconds: u64) -> Outcome<(f64, Percentiles)> {
     kernel_paths(lab, stack == Stack::KernelMptcp)?;
     let program = std::env::current_exe()?;
-    let address = lab.exec(Host::B).args(["cat", &format!("/sys/class/net/{}/address", nic(1))]).output()?;
-    let hardware = String::from_utf8(address.stdout)?.trim().to_owned();
+    let hardware = hardware_address(lab)?;
     let mut server = lab.exec(Host::B);
     let server = server.arg(&program).args(["serve", stack.name()]);
     let mut server = Reaped(server.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
@@ -196,7 +197,7 @@ fn report(rows: &[Row], settings: &Settings) -> Outcome<()> {
         let document = json!({
             "machine": machine(), "rounds": settings.rounds, "seconds": settings.seconds, "rows": documents,
         });
-        std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
+        write_json(file, &document)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ mod ends;
 mod stack;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4};
-use common::{Outcome, Reaped, Spread, kernel_paths, machine};
+use common::{Outcome, Reaped, Spread, kernel_paths, machine, write_json};
 use ends::{Arrivals, Sent};
 use serde_json::json;
 use stack::Stack;
@@ -74,22 +74,21 @@ struct Row {
 }
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments = common::arguments();
     match arguments.first().map(String::as_str) {
         Some("sink") => return ends::sink(&arguments[1..]),
         Some("source") => return ends::source(&arguments[1..]),
         _ => {}
     }
     let (mut rounds, mut file) = (5, None);
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-        match word.as_str() {
+    common::options(&arguments, "--rounds N, --json FILE", |word, value| {
+        match word {
             "--rounds" => rounds = value.parse()?,
-            "--json" => file = Some(value.clone()),
-            _ => return Err(format!("unknown option {word}: --rounds N, --json FILE").into()),
+            "--json" => file = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if rounds == 0 {
         return Err("at least one round".into());
     }
@@ -196,7 +195,7 @@ fn report(rows: &[Row], rounds: usize, file: Option<&str>) -> Outcome<()> {
     );
     if let Some(file) = file {
         let document = json!({ "machine": machine(), "rounds": rounds, "rows": documents });
-        std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
+        write_json(file, &document)?;
     }
     Ok(())
 }

@@ -7,12 +7,15 @@
 
 #[path = "common/mod.rs"]
 mod common;
+#[path = "common/frames.rs"]
+mod frames;
 #[path = "wire/kernel.rs"]
 mod kernel;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4, nic};
 use braid::xdp::{probe_nic, raw};
-use common::{Outcome, Reaped, Spread, machine, pin};
+use common::{Outcome, Reaped, Spread, machine, pin, write_json};
+use frames::{hardware_address, parse_hardware_address, stop_with_input};
 use kernel::Kernel;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
@@ -69,7 +72,7 @@ struct Row {
 }
 
 fn main() -> Outcome<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments = common::arguments();
     match arguments.first().map(String::as_str) {
         Some("raw-send") => return raw_send(&arguments[1..]),
         Some("raw-count") => return raw_count(&arguments[1..]),
@@ -118,22 +121,17 @@ fn open_paths(mtu: u32, settings: &Settings, rows: &mut Vec<Row>) -> Outcome<()>
 
 fn settings(arguments: &[String]) -> Outcome<Settings> {
     let mut settings = Settings { rounds: 5, seconds: 5, mtus: Vec::new(), json: None };
-    let mut words = arguments.iter();
-    while let Some(word) = words.next() {
-        let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
-        match word.as_str() {
+    let known = "--rounds N, --seconds N, --mtu N (repeat it), --json FILE";
+    common::options(arguments, known, |word, value| {
+        match word {
             "--rounds" => settings.rounds = value.parse()?,
             "--seconds" => settings.seconds = value.parse()?,
             "--mtu" => settings.mtus.push(value.parse()?),
-            "--json" => settings.json = Some(value.clone()),
-            _ => {
-                return Err(format!(
-                    "unknown option {word}: --rounds N, --seconds N, --mtu N (repeat it), --json FILE"
-                )
-                .into());
-            }
+            "--json" => settings.json = Some(value.to_owned()),
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })?;
     if settings.rounds == 0 || settings.seconds == 0 {
         return Err("at least one round of one second".into());
     }
@@ -209,7 +207,7 @@ fn report(rows: &[Row], limited: &[Row], settings: &Settings) -> Outcome<()> {
     );
     if let Some(file) = &settings.json {
         let document = json!({ "machine": machine(), "rounds": settings.rounds, "seconds": settings.seconds, "rows": documents });
-        std::fs::write(file, serde_json::to_string_pretty(&document)? + "\n")?;
+        write_json(file, &document)?;
     }
     Ok(())
 }
@@ -248,11 +246,7 @@ fn goodput(lab: &Lab, settings: &Settings, options: &[&str]) -> Outcome<f64> {
 /// Frames a second that AF_XDP carries with no protocol at all.
 fn raw(lab: &Lab, settings: &Settings, frame_len: usize) -> Outcome<f64> {
     let program = std::env::current_exe()?;
-    let to = {
-        let mut output = lab.exec(Host::B);
-        let output = output.args(["cat", &format!("/sys/class/net/{}/address", nic(1))]).output()?;
-        String::from_utf8(output.stdout)?.trim().to_owned()
-    };
+    let to = hardware_address(lab)?;
     let seconds = settings.seconds.to_string();
     let mut counter = lab.exec(Host::B);
     let counter = counter.arg(&program).args(["raw-count", &nic(1), &seconds]).stdout(Stdio::piped());
@@ -277,19 +271,12 @@ fn raw(lab: &Lab, settings: &Settings, frame_len: usize) -> Outcome<f64> {
 fn raw_send(arguments: &[String]) -> Outcome<()> {
     let [nic, to, frame_len] = arguments else { return Err("raw-send NIC MAC BYTES".into()) };
     let frame_len: usize = frame_len.parse()?;
-    let mut mac = [0; 6];
-    for (byte, text) in mac.iter_mut().zip(to.split(':')) {
-        *byte = u8::from_str_radix(text, 16)?;
-    }
+    let to = parse_hardware_address(to)?;
     let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| -> Outcome<()> {
-        scope.spawn(|| {
-            // Whoever started us holds the other end; its end is ours.
-            drop(std::io::stdin().read_to_end(&mut Vec::new()));
-            stop.store(true, Ordering::Relaxed);
-        });
+        scope.spawn(|| stop_with_input(&stop));
         pin(0);
-        raw::blast(nic, frame_len, braid::wire::MacAddr(mac), &stop, &sent)?;
+        raw::blast(nic, frame_len, to, &stop, &sent)?;
         Ok(())
     })
 }

@@ -1,4 +1,4 @@
-//! What the benchmarks of the lab share: children that end with their owner, spreads of figures, and what machine it was.
+//! What the benchmarks of the lab share: how they are called and what they write, children that end with their owner, spreads of figures, and what machine it was.
 
 use braid::lab::{Host, Lab, ipv4, nic};
 use serde_json::{Value, json};
@@ -33,6 +33,33 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         Spread { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
     }
+}
+
+/// What a benchmark was called with.
+pub fn arguments() -> Vec<String> {
+    // Cargo adds --bench.
+    std::env::args().skip(1).filter(|argument| argument != "--bench").collect()
+}
+
+/// Reads options that take a value each: `take` says whether it knows one. `known` tells users which there are.
+pub fn options(
+    arguments: &[String],
+    known: &str,
+    mut take: impl FnMut(&str, &str) -> Outcome<bool>,
+) -> Outcome<()> {
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("{word} takes a value"))?;
+        if !take(word, value)? {
+            return Err(format!("unknown option {word}: {known}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Writes what was found.
+pub fn write_json(file: &str, document: &Value) -> Outcome<()> {
+    Ok(std::fs::write(file, serde_json::to_string_pretty(document)? + "\n")?)
 }
 
 /// Keeps this thread on a core.

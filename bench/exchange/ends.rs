@@ -1,21 +1,20 @@
 //! The two ends of an exchange, each a process in its host: one answers, one asks and takes the time.
 
 use crate::common::{Outcome, pin};
+use crate::frames::{parse_hardware_address, stop_with_input};
 use crate::stack::Stack;
 use braid::app::perf::Net;
 use braid::app::perf::net::Connection;
 use braid::base::time::Duration as Timeout;
 use braid::lab::nic;
-use braid::wire::MacAddr;
 use braid::xdp::raw;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::cell::Cell;
-use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,11 +60,7 @@ pub fn serve(arguments: &[String]) -> Outcome<()> {
 fn reflect() -> Outcome<()> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            // Whoever started us holds the other end; its end is ours.
-            drop(std::io::stdin().read_to_end(&mut Vec::new()));
-            stop.store(true, Ordering::Relaxed);
-        });
+        scope.spawn(|| stop_with_input(&stop));
         println!("{READY}");
         Ok(raw::reflect(&nic(1), &stop)?)
     })
@@ -162,10 +157,7 @@ fn finish(connection: &Connection) -> Outcome<()> {
 }
 
 fn bounce(watch: &mut Watch, len: usize, hardware: &str) -> Outcome<()> {
-    let mut to = [0; 6];
-    for (byte, text) in to.iter_mut().zip(hardware.split(':')) {
-        *byte = u8::from_str_radix(text, 16)?;
-    }
+    let to = parse_hardware_address(hardware)?;
     watch.next();
     let sent_at = Cell::new(now());
     let returned = || {
@@ -181,7 +173,7 @@ fn bounce(watch: &mut Watch, len: usize, hardware: &str) -> Outcome<()> {
         }
         lost
     };
-    Ok(raw::bounce(&nic(1), len, MacAddr(to), returned, is_lost)?)
+    Ok(raw::bounce(&nic(1), len, to, returned, is_lost)?)
 }
 
 /// Takes the time of exchanges.

@@ -2,6 +2,7 @@
 //! a generator of reproducible random numbers, frames, and the seqlock of published values.
 
 pub mod ids;
+pub mod names;
 pub mod pool;
 pub mod prng;
 pub mod seq;

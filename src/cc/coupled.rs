@@ -52,7 +52,7 @@ impl Coupled {
     }
 
     /// The window itself, whatever the law.
-    pub(super) fn window_law(&self) -> &Window {
+    pub(super) fn window_state(&self) -> &Window {
         &self.window
     }
 

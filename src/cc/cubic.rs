@@ -73,7 +73,7 @@ impl Cubic {
     }
 
     /// The window itself, whatever the law.
-    pub(super) fn window_law(&self) -> &Window {
+    pub(super) fn window_state(&self) -> &Window {
         &self.window
     }
 

@@ -179,7 +179,7 @@ impl CongestionControl {
 
     /// Goes on with the same window by another algorithm. What the old one knew of the path is forgotten.
     pub fn switch(&mut self, algorithm: CongestionAlgorithm) {
-        let window = dispatch!(self, controller => controller.window_law().clone());
+        let window = dispatch!(self, controller => controller.window_state().clone());
         *self = Self::with_window(algorithm, window);
     }
 

@@ -20,12 +20,12 @@ impl Reno {
     }
 
     /// The window itself, for a law that grows it otherwise and has the same answers to loss.
-    pub(super) fn window_law(&self) -> &Window {
+    pub(super) fn window_state(&self) -> &Window {
         &self.window
     }
 
     /// The same, to change it.
-    pub(super) fn window_law_mut(&mut self) -> &mut Window {
+    pub(super) fn window_state_mut(&mut self) -> &mut Window {
         &mut self.window
     }
 

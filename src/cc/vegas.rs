@@ -51,13 +51,13 @@ impl Vegas {
     }
 
     /// The window itself, whatever the law.
-    pub(super) fn window_law(&self) -> &Window {
-        self.reno.window_law()
+    pub(super) fn window_state(&self) -> &Window {
+        self.reno.window_state()
     }
 
     /// Payload bytes of a full segment.
     pub fn segment_bytes(&self) -> u64 {
-        self.reno.window_law().segment_bytes()
+        self.reno.window_state().segment_bytes()
     }
 
     /// The others have changed, or this one has.
@@ -80,7 +80,7 @@ impl Vegas {
         let queueing = mean.saturating_sub(base);
         let part = |time: Duration| time.as_secs_f64() / mean.as_secs_f64();
         let segment = self.segment_bytes();
-        let window = self.reno.window_law();
+        let window = self.reno.window_state();
         let segments = window.cwnd() as f64 / segment as f64;
         let queued = segments * part(queueing);
         if window.is_slow_start() {
@@ -96,7 +96,7 @@ impl Vegas {
         if queued > self.alpha {
             self.shrink_to(segments - 1.0);
         } else if queued < self.alpha && is_used {
-            self.reno.window_law_mut().grow(segment);
+            self.reno.window_state_mut().grow(segment);
         }
         self.drain(queued, queueing, part(base));
     }
@@ -119,13 +119,13 @@ impl Vegas {
 
     fn leave_slow_start(&mut self, segments: f64) {
         self.shrink_to(segments);
-        self.reno.window_law_mut().leave_slow_start();
+        self.reno.window_state_mut().leave_slow_start();
     }
 
     /// Two segments are left.
     fn shrink_to(&mut self, segments: f64) {
         let segment = self.segment_bytes();
-        let window = self.reno.window_law_mut();
+        let window = self.reno.window_state_mut();
         window.set_cwnd((segments.max(WINDOW_MIN) * segment as f64) as u64);
         // Or slow start would bring it back.
         window.set_ssthresh(window.ssthresh().min(window.cwnd()));
@@ -153,8 +153,8 @@ impl Controller for Vegas {
         if sample.round_start {
             self.end_round(sample);
         }
-        if sample.growth_bytes > 0 && self.reno.window_law().is_slow_start() {
-            slow_start::grow(self.reno.window_law_mut(), sample);
+        if sample.growth_bytes > 0 && self.reno.window_state().is_slow_start() {
+            slow_start::grow(self.reno.window_state_mut(), sample);
         }
     }
 

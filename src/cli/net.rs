@@ -1,8 +1,8 @@
 //! What `braid client` and `braid server` have in common: over what they run.
 
-use crate::app::perf::net::congestion_algorithm;
 use crate::app::perf::units::parse_bytes;
 use crate::app::perf::{BraidNet, KernelNet, Net};
+use crate::base::names;
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::cli::paths::PathArguments;
@@ -147,7 +147,10 @@ impl NetArguments {
             return Ok(Net::Kernel(KernelNet { mptcp, congestion: self.cc.clone() }));
         }
         let congestion = match &self.cc {
-            Some(name) => congestion_algorithm(name).map_err(|error| anyhow!("--cc: {error}"))?,
+            Some(name) => {
+                names::find(CongestionAlgorithm::ALL, name, format_args!("congestion control '{name}'"))
+                    .map_err(|error| anyhow!("--cc: {error}"))?
+            }
             None => CongestionAlgorithm::default(),
         };
         let config = RuntimeConfig {
@@ -183,10 +186,8 @@ impl NetArguments {
 fn choice<T: Copy + Send + Sync + 'static>(
     list: &'static [(&'static str, T)],
 ) -> impl TypedValueParser<Value = T> {
-    PossibleValuesParser::new(list.iter().map(|(name, _)| *name)).try_map(move |name| {
-        let named = list.iter().find(|(known, _)| *known == name);
-        named.map(|(_, value)| *value).ok_or("no such name")
-    })
+    PossibleValuesParser::new(list.iter().map(|(name, _)| *name))
+        .try_map(move |name| names::find(list, &name, format_args!("'{name}'")))
 }
 
 /// The largest that a window of 16 bits with a shift of 14 can tell of.

@@ -5,7 +5,6 @@ use crate::app::perf::kernel::{self, KernelNet, KernelStream};
 use crate::app::{Listener as BraidListener, Stream};
 use crate::base::Instant;
 use crate::base::time::Duration;
-use crate::cc::CongestionAlgorithm;
 use crate::runtime::{Clock, Runtime, Stalls};
 use crate::stack::stream::{ConnectionInfo, FastOpenUse, SubflowInfo};
 use crate::stack::{ConnectOptions, FallbackReason, ListenOptions};
@@ -372,16 +371,4 @@ fn time_left(clock: Clock, deadline: Instant) -> io::Result<Duration> {
         Duration::ZERO => Err(ErrorKind::TimedOut.into()),
         left => Ok(left),
     }
-}
-
-/// Braid's congestion control of this name.
-///
-/// # Errors
-/// There is none; the error names those that there are.
-pub fn congestion_algorithm(name: &str) -> Result<CongestionAlgorithm, String> {
-    let all = CongestionAlgorithm::ALL;
-    all.iter().find(|(other, _)| *other == name).map(|(_, algorithm)| *algorithm).ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        format!("there is no congestion control '{name}'; there are: {}", names.join(", "))
-    })
 }

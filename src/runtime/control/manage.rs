@@ -1,6 +1,7 @@
 //! What library users and users of the control socket ask the control thread: about connections, and of the path manager.
 
 use super::Control;
+use crate::base::names::find;
 use crate::base::{Instant, WorkerId};
 use crate::cc::CongestionAlgorithm;
 use crate::mptcp::{ConnectionDetails, SchedulerKind, SubflowDetails, SubflowId};
@@ -137,8 +138,12 @@ impl Control {
         congestion: Option<String>,
         scheduler: Option<String>,
     ) -> Answer {
-        let congestion = find("congestion control", CongestionAlgorithm::ALL, congestion)?;
-        let scheduler = find("scheduler", SchedulerKind::ALL, scheduler)?;
+        let congestion = congestion
+            .map(|name| find(CongestionAlgorithm::ALL, &name, format_args!("congestion control '{name}'")));
+        let scheduler =
+            scheduler.map(|name| find(SchedulerKind::ALL, &name, format_args!("scheduler '{name}'")));
+        let congestion = congestion.transpose().map_err(Refusal::new)?;
+        let scheduler = scheduler.transpose().map_err(Refusal::new)?;
         let actions = [congestion.map(Action::SetCongestion), scheduler.map(Action::SetScheduler)];
         if actions.iter().all(Option::is_none) {
             return Err(Refusal::new("nothing to change: cc, sched, or both"));
@@ -549,13 +554,4 @@ fn info_json(info: &MptcpInfo) -> Value {
         "last_data_recv_ms": last_data_recv_ms,
         "last_ack_recv_ms": last_ack_recv_ms,
     })
-}
-
-/// One of a list, by the name that was asked for.
-fn find<T: Copy>(what: &str, list: &[(&'static str, T)], name: Option<String>) -> Result<Option<T>, Refusal> {
-    let Some(name) = name else { return Ok(None) };
-    let found = list.iter().find(|(known, _)| *known == name).map(|(_, found)| *found);
-    let names: Vec<&str> = list.iter().map(|(name, _)| *name).collect();
-    let unknown = || Refusal::new(format!("there is no {what} '{name}'; there are: {}", names.join(", ")));
-    found.ok_or_else(unknown).map(Some)
 }

@@ -2,6 +2,7 @@
 //! and over what to sweep; every combination is a [`Cell`]. What is wrong in a plan is told with its line and with what
 //! would be right.
 
+use crate::base::names::find;
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::mptcp::connection::SUBFLOWS_MAX;
@@ -185,7 +186,7 @@ impl TryFrom<String> for Ways {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        by_name(Choice::ALL, &name).map(Self)
+        find(Choice::ALL, &name, format_args!("'{name}'")).map(Self)
     }
 }
 
@@ -198,15 +199,8 @@ impl TryFrom<String> for Algorithm {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        by_name(CongestionAlgorithm::ALL, &name).map(Self)
+        find(CongestionAlgorithm::ALL, &name, format_args!("'{name}'")).map(Self)
     }
-}
-
-fn by_name<T: Copy>(all: &[(&str, T)], name: &str) -> Result<T, String> {
-    all.iter().find(|(other, _)| *other == name).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-        format!("there is no '{name}'; there are: {}", names.join(", "))
-    })
 }
 
 /// A list that is not empty.

@@ -36,11 +36,20 @@ fn run(shared: &SharedLines, groups: [Group; 2], seed: u64, seconds: u64) -> (Ve
         let start = Instant::from_nanos(prng.below(1_000_000_000));
         shared.flow(user, user.min(1), start)
     };
-    let mut lab = Laboratory::new(Setup {
-        groups: groups.into(),
-        flows: (0..shared.users.len()).map(&mut flow).collect(),
-        ..Setup::new(seed, shared.build(), 16_384)
-    });
+    let flows = (0..shared.users.len()).map(&mut flow).collect();
+    run_flows(shared, groups, flows, seed, seconds)
+}
+
+/// The same with flows of any user and group.
+fn run_flows(
+    shared: &SharedLines,
+    groups: [Group; 2],
+    flows: Vec<FlowSpec>,
+    seed: u64,
+    seconds: u64,
+) -> (Vec<u64>, Laboratory) {
+    let groups = groups.into();
+    let mut lab = Laboratory::new(Setup { groups, flows, ..Setup::new(seed, shared.build(), 16_384) });
     let received = |lab: &Laboratory| -> Vec<u64> { lab.flows().list().iter().map(|f| f.received).collect() };
     lab.run_until(ms(WARM_UP_S * 1000)).expect("nothing goes wrong");
     let before = received(&lab);
@@ -77,22 +86,14 @@ fn share_of_four(coupling: CouplingScope, mptcp: bool) -> f64 {
     let options = ConnectOptions { congestion: LIA, mptcp, coupling, ..ConnectOptions::default() };
     let mut sums = [0, 0];
     for seed in 1..=3 {
-        let groups =
-            vec![group("tcp", CongestionAlgorithm::Reno, false), Group { name: "four".into(), options }];
-        let start = |flow: u64| Instant::from_millis(100 * flow);
-        let flow = |flow| {
-            let mut spec = shared.flow(usize::from(flow > 0), usize::from(flow > 0), start(flow));
+        let groups = [group("tcp", CongestionAlgorithm::Reno, false), Group { name: "four".into(), options }];
+        let flow = |flow: u64| {
+            let user = usize::from(flow > 0);
+            let mut spec = shared.flow(user, user, Instant::from_millis(100 * flow));
             spec.subflows.truncate(if mptcp { 2 } else { 1 });
             spec
         };
-        let flows = (0..5).map(flow).collect();
-        let mut lab = Laboratory::new(Setup { groups, flows, ..Setup::new(seed, shared.build(), 16_384) });
-        let received =
-            |lab: &Laboratory| -> Vec<u64> { lab.flows().list().iter().map(|f| f.received).collect() };
-        lab.run_until(ms(WARM_UP_S * 1000)).expect("nothing goes wrong");
-        let before = received(&lab);
-        lab.run_until(ms((WARM_UP_S + 30) * 1000)).expect("nothing goes wrong");
-        let got: Vec<u64> = received(&lab).iter().zip(before).map(|(after, before)| after - before).collect();
+        let (got, lab) = run_flows(&shared, groups, (0..5).map(flow).collect(), seed, 30);
         lab.close().expect("every frame comes back");
         sums[0] += got[0];
         sums[1] += got[1..].iter().sum::<u64>();
