@@ -1,5 +1,6 @@
 //! What a connection is made with.
 
+use crate::base::time::Duration;
 use crate::base::{PortId, SeqNum};
 use crate::cc::CongestionAlgorithm;
 use crate::mptcp::Tuning;
@@ -67,6 +68,8 @@ pub struct ConnectOptions {
     pub congestion: CongestionAlgorithm,
     /// With what that is coupled.
     pub coupling: CouplingScope,
+    /// The windows are coupled anew so often, at most; 0: once in the shortest round trip.
+    pub coupling_period: Duration,
     /// Which subflow carries what.
     pub scheduler: SchedulerKind,
     /// Checksums of mappings.
@@ -99,6 +102,7 @@ impl Default for ConnectOptions {
             mptcp: true,
             congestion: CongestionAlgorithm::default(),
             coupling: CouplingScope::default(),
+            coupling_period: Duration::ZERO,
             scheduler: SchedulerKind::default(),
             checksum: ChecksumPolicy::default(),
             no_join_here: false,

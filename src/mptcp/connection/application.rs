@@ -17,6 +17,11 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be sent for the first time.
+    pub fn unsent(&self) -> u64 {
+        self.send.unsent_bytes()
+    }
+
     /// Takes data to send, so long as there is room, and `next` gives any; false if it gave none. `more`: the rest of a
     /// message follows.
     pub fn write(

@@ -55,7 +55,7 @@ impl Connection {
                 }
             }
         }
-        self.couple_at = Some(now + shortest);
+        self.couple_at = Some(now + shortest.max(self.options.coupling_period));
     }
 
     /// The subflows that can carry data, by their places, and what coupling wants to know of them.

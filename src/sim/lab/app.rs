@@ -2,7 +2,6 @@
 
 use crate::base::pool::TX_HEADROOM;
 use crate::base::{Chunk, Instant, PoolCache};
-use crate::mptcp::connection::UNSENT_MAX;
 use crate::sim::lab::flow::{Flow, FlowId};
 use crate::sim::pattern::Pattern;
 use crate::stack::stream::{RING_CHUNKS, StreamState};
@@ -79,16 +78,16 @@ impl App {
         }
     }
 
-    /// A sender: gives the connection, which takes `room` bytes more, what can leave soon. True when there was something, or
-    /// the end.
-    pub fn feed(&mut self, room: u64, cache: &mut PoolCache) -> bool {
+    /// A sender: gives the connection, which takes `room` bytes more and has `unsent` of which nothing has left, what can leave
+    /// soon. True when there was something, or the end.
+    pub fn feed(&mut self, (unsent, room): (u64, u64), cache: &mut PoolCache) -> bool {
         let Role::Sender { mut left, closed } = self.role else { return false };
         let full = self.stream.chunk_len() as u64;
-        let waiting = UNSENT_MAX.saturating_sub(room);
-        if closed || waiting > AHEAD_MIN * full || self.stream.state() != StreamState::Open {
+        if closed || unsent > AHEAD_MIN * full || self.stream.state() != StreamState::Open {
             return false;
         }
-        for _ in waiting / full..AHEAD_MAX {
+        let before = self.done;
+        for _ in unsent / full..AHEAD_MAX.min((unsent + room) / full) {
             let len = full.min(left.unwrap_or(full)) as usize;
             if len == 0 {
                 break;
@@ -111,7 +110,7 @@ impl App {
             self.stream.close_send();
         }
         self.role = Role::Sender { left, closed };
-        true
+        closed || self.done > before
     }
 
     /// Tells the worker of what [`App::feed`] gave, where the connection is not carried data for anyway.

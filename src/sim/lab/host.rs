@@ -4,7 +4,6 @@
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::mptcp::Path;
-use crate::mptcp::connection::UNSENT_MAX;
 use crate::pm::Bundles;
 use crate::sim::lab::app::{App, Role};
 use crate::sim::lab::fabric::{Fabric, NicId, SOURCE};
@@ -42,6 +41,12 @@ fn tuple_of(packet: &RxFrame, pool: &FramePool) -> Option<FourTuple> {
     let [s0, s1, s2, s3, d0, d1, d2, d3, sp0, sp1, dp0, dp1] = *fields.first_chunk()?;
     let end = |addr: [u8; 4], port| Endpoint::new(addr.into(), u16::from_be_bytes(port));
     Some(FourTuple { local: end([d0, d1, d2, d3], [dp0, dp1]), remote: end([s0, s1, s2, s3], [sp0, sp1]) })
+}
+
+/// Bytes that a connection has not sent yet, and how many more it takes.
+fn waiting(worker: &Worker<LabPort, OneWorker>, connection: ConnectionId) -> (u64, u64) {
+    let connection = worker.stack().connection(connection);
+    connection.map_or((0, 0), |connection| (connection.unsent(), connection.write_room()))
 }
 
 /// What all hosts have in common.
@@ -222,8 +227,8 @@ impl LabHost {
             let stack = self.worker.stack();
             let Some(connection) = stack.unsettled().nth(place) else { return };
             let Some(app) = self.apps.get_mut(connection).filter(|app| app.is_sender()) else { continue };
-            let room = stack.connection(connection).map_or(0, |connection| connection.write_room());
-            app.feed(room, self.worker.cache());
+            let waiting = waiting(&self.worker, connection);
+            app.feed(waiting, self.worker.cache());
         }
     }
 
@@ -409,12 +414,8 @@ impl LabHost {
             let Some(app) = self.apps.get_mut(connection) else { continue };
             if app.is_sender() {
                 // All that it had has left: there may be room for more.
-                let room = self
-                    .worker
-                    .stack()
-                    .connection(connection)
-                    .map_or(0, |connection| connection.write_room());
-                if room == UNSENT_MAX && app.feed(room, self.worker.cache()) {
+                let waiting = waiting(&self.worker, connection);
+                if waiting.0 == 0 && app.feed(waiting, self.worker.cache()) {
                     app.ring();
                 }
             } else {

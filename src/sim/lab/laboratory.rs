@@ -150,6 +150,8 @@ pub struct Laboratory {
     whole_headers: bool,
     /// Packets with payload that arrived.
     data_packets: u64,
+    /// Bytes of such packets, headers included, at each NIC.
+    data_bytes: Vec<u64>,
     /// Hosts that have something to do, in order of time.
     batch: Vec<Waiting>,
     /// When somebody could notice at the earliest what the first of them does.
@@ -199,6 +201,7 @@ impl Laboratory {
             trace: Trace::default(),
             whole_headers: host.pattern.is_some(),
             data_packets: 0,
+            data_bytes: vec![0; count],
             batch: Vec::new(),
             horizon: Instant::ZERO,
             look_ahead: Duration::ZERO,
@@ -294,7 +297,10 @@ impl Laboratory {
 
     #[inline]
     fn deliver(&mut self, nic: NicId, packet: RxFrame) -> Result<(), String> {
-        self.data_packets += u64::from(packet.len > ACK_LEN_MAX);
+        if packet.len > ACK_LEN_MAX {
+            self.data_packets += 1;
+            self.data_bytes[nic.0 as usize] += u64::from(packet.len);
+        }
         self.fabric.pool().prefetch_headers(&packet);
         self.wake(self.owners[nic.0 as usize] as usize, Some((nic, packet)))
     }
@@ -474,6 +480,23 @@ impl Laboratory {
     /// Packets that arrived at hosts, and those of them that had payload.
     pub fn packets(&self) -> (u64, u64) {
         (self.trace.packets(), self.data_packets)
+    }
+
+    /// Bytes of packets with payload, headers included, that arrived at each NIC.
+    pub fn data_bytes(&self) -> &[u64] {
+        &self.data_bytes
+    }
+
+    /// The NICs of a host.
+    pub fn nics_of(&self, host: usize) -> std::ops::Range<usize> {
+        let first = self.first_nics[host].0 as usize;
+        let end = self.first_nics.get(host + 1).map_or(self.owners.len(), |next| next.0 as usize);
+        first..end
+    }
+
+    /// Stalls of flows count from now on.
+    pub fn forget_stalls(&mut self) {
+        self.flows.forget_stalls(self.now);
     }
 
     /// Events that have happened.

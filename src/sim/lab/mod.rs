@@ -4,19 +4,22 @@
 //!
 //! From the bottom: [`wheel`] (what happens when), [`line`](mod@line) (one direction of a link), [`graph`] (which way), [`fabric`]
 //! (packets on their way), [`port`], [`flow`], [`app`], [`host`], [`filler`] (cross traffic), [`laboratory`] (the loop);
-//! beside them [`topology`] and [`workload`], what experiments begin with; above them [`plan`] (experiments as files) and
-//! [`experiment`] (their runs).
+//! beside them [`topology`] and [`workload`], what experiments begin with; above them [`plan`] (experiments as files),
+//! [`experiment`] (their runs), [`findings`] (what came out, and what was to) and [`plot`]; [`law`] is theory.
 
 pub mod app;
 pub mod experiment;
 pub mod fabric;
 pub mod filler;
+pub mod findings;
 pub mod flow;
 pub mod graph;
 pub mod host;
 pub mod laboratory;
+pub mod law;
 pub mod line;
 pub mod plan;
+pub mod plot;
 pub mod port;
 pub mod topology;
 pub mod wheel;

@@ -24,30 +24,25 @@ pub fn permutation(hosts: usize, subflows: usize, starts_within: Duration, seed:
     to.into_iter().enumerate().map(flow).collect()
 }
 
-/// Every host sends to another one by lot, so that some receive from several and some from none.
-///
-/// # Panics
-/// With a single host, which has no other.
-pub fn random(hosts: usize, subflows: usize, starts_within: Duration, seed: u64) -> Vec<FlowSpec> {
-    assert!(hosts > 1, "a flow needs two hosts");
-    let mut prng = Prng::new(seed);
-    let within = starts_within.as_nanos().max(1);
-    let flow = |from| {
-        let other = prng.below(hosts as u64 - 1) as usize;
-        let to = if other < from { other } else { other + 1 };
-        bulk(from, to, subflows, Instant::from_nanos(prng.below(within)))
-    };
-    (0..hosts).map(flow).collect()
+/// Puts a list into any order; each is equally likely.
+pub fn shuffle<T>(list: &mut [T], prng: &mut Prng) {
+    for place in (1..list.len()).rev() {
+        list.swap(place, prng.below(place as u64 + 1) as usize);
+    }
+}
+
+/// Any host but this one.
+pub fn another(host: usize, hosts: usize, prng: &mut Prng) -> usize {
+    let other = prng.below(hosts as u64 - 1) as usize;
+    if other < host { other } else { other + 1 }
 }
 
 /// A permutation that leaves nothing where it was; each is equally likely.
-fn derangement(count: usize, prng: &mut Prng) -> Vec<usize> {
+pub fn derangement(count: usize, prng: &mut Prng) -> Vec<usize> {
     let mut to: Vec<usize> = (0..count).collect();
     // About one permutation in e is a derangement.
     loop {
-        for place in (1..count).rev() {
-            to.swap(place, prng.below(place as u64 + 1) as usize);
-        }
+        shuffle(&mut to, prng);
         if to.iter().enumerate().all(|(from, to)| from != *to) {
             return to;
         }
@@ -75,11 +70,10 @@ mod tests {
     }
 
     #[test]
-    fn random_flows_reach_every_other_host_and_never_the_sender() {
-        let mut seen = HashSet::new();
-        for seed in 0..200 {
-            seen.extend(random(4, 1, WITHIN, seed).iter().map(|flow| (flow.from, flow.to)));
-        }
+    fn any_other_host_is_drawn_and_never_the_same() {
+        let mut prng = Prng::new(1);
+        let seen: HashSet<(usize, usize)> =
+            (0..400).map(|draw| (draw % 4, another(draw % 4, 4, &mut prng))).collect();
         assert_eq!(seen.len(), 12, "four times three others");
         assert!(seen.iter().all(|(from, to)| from != to));
     }

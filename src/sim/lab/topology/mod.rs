@@ -1,5 +1,6 @@
 //! Networks that the literature measures on.
 
+pub mod bcube;
 pub mod shared;
 pub mod tree;
 

@@ -1,0 +1,134 @@
+//! The network of a plan: a few lines that flows share, a FatTree, or a BCube.
+
+use super::values::{Millis, Percent, Ports, Positive, Quantity, Small, Ways};
+use crate::base::time::Duration;
+use crate::sim::lab::line::{FULL_PACKET, LineConfig};
+use crate::sim::lab::topology::bcube::BCube;
+use crate::sim::lab::topology::tree::FatTree;
+use crate::sim::pipe::QueueLimit;
+use serde::Deserialize;
+
+/// A FatTree, see [`FatTree`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TreePlan {
+    /// Ports of a switch.
+    pub k: Ports,
+    /// So many times more hosts than the tree is made for.
+    #[serde(default = "Positive::one")]
+    pub oversubscription: Positive,
+    /// How ways are chosen: ecmp, random or distinct.
+    #[serde(default)]
+    pub ways: Ways,
+    /// Its links.
+    pub link: LinePlan,
+}
+
+/// A BCube, see [`BCube`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BCubePlan {
+    /// Ports of a switch.
+    pub ports: Small,
+    /// Levels of switches: NICs of a host.
+    pub levels: Small,
+    /// How ways are chosen: ecmp, random or distinct.
+    #[serde(default)]
+    pub ways: Ways,
+    /// Its links.
+    pub link: LinePlan,
+}
+
+/// One direction of a link, as it stands in a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawLine {
+    rate_mbps: Option<Quantity>,
+    rate_packets: Option<Quantity>,
+    #[serde(default)]
+    delay_ms: Millis,
+    queue_packets: Option<Positive>,
+    queue_ms: Option<Quantity>,
+    #[serde(default)]
+    loss_percent: Percent,
+}
+
+/// One direction of a link: how fast it is (`rate-mbps`, or `rate-packets`: full packets a second), how long it is (`delay-ms`),
+/// how long its queue may get (`queue-packets`, full ones, or `queue-ms`), and how much it loses (`loss-percent`).
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(try_from = "RawLine")]
+pub struct LinePlan {
+    rate_bps: u64,
+    delay: Duration,
+    queue_bytes: usize,
+    loss: Percent,
+}
+
+/// Full packets that a queue holds where nothing else is said.
+const QUEUE_PACKETS: f64 = 100.0;
+
+impl TryFrom<RawLine> for LinePlan {
+    type Error = String;
+
+    fn try_from(raw: RawLine) -> Result<Self, String> {
+        let RawLine { rate_mbps, rate_packets, delay_ms, queue_packets, queue_ms, loss_percent } = raw;
+        let full_packet = FULL_PACKET as f64;
+        let rate_bps = match (rate_mbps, rate_packets) {
+            (Some(mbps), None) => mbps.get() * 1e6,
+            (None, Some(packets)) => packets.get() * full_packet * 8.0,
+            _ => return Err("a line has either rate-mbps or rate-packets (full packets a second)".into()),
+        };
+        let queue_bytes = match (queue_packets, queue_ms) {
+            (None, None) => QUEUE_PACKETS * full_packet,
+            (Some(packets), None) => f64::from(packets.get()) * full_packet,
+            (None, Some(ms)) => (rate_bps / 8e3 * ms.get()).max(full_packet),
+            (Some(_), Some(_)) => return Err("a line has queue-packets or queue-ms, not both".into()),
+        };
+        Ok(Self {
+            rate_bps: (rate_bps as u64).max(1),
+            delay: delay_ms.get(),
+            queue_bytes: queue_bytes as usize,
+            loss: loss_percent,
+        })
+    }
+}
+
+impl LinePlan {
+    /// For the laboratory.
+    pub fn config(&self) -> LineConfig {
+        let Self { rate_bps, delay, queue_bytes, loss } = *self;
+        LineConfig {
+            rate_bps,
+            delay,
+            queue: QueueLimit::Bytes(queue_bytes),
+            loss: loss.share(),
+            ..LineConfig::default()
+        }
+    }
+
+    /// Mbit/s.
+    pub fn rate_mbps(&self) -> f64 {
+        self.rate_bps as f64 / 1e6
+    }
+}
+
+impl TreePlan {
+    /// The network.
+    pub fn tree(&self) -> FatTree {
+        let Self { k, oversubscription, ways, link } = self;
+        FatTree {
+            k: k.0,
+            link: link.config(),
+            oversubscription: oversubscription.get() as usize,
+            choice: ways.0,
+        }
+    }
+}
+
+impl BCubePlan {
+    /// The network.
+    pub fn bcube(&self) -> BCube {
+        let Self { ports, levels, ways, link } = self;
+        BCube { ports: ports.0, levels: levels.0, link: link.config(), choice: ways.0 }
+    }
+}
