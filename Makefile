@@ -8,7 +8,7 @@ CARGO ?= cargo
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build test test-long test-zerocopy fuzz packetdrill demo bench bench-quick lint fmt clean
+.PHONY: help deps build test test-long test-zerocopy fuzz packetdrill demo bench bench-quick experiments golden lint fmt clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,6 +70,15 @@ bench: build ## Run the benchmarks (needs root)
 
 bench-quick: build ## Run the benchmarks' short form (needs root)
 	@bench/run --quick
+
+experiments: build ## Run the experiments of the literature in the simulator: about an hour on two cores
+	@target/release/braid sim run bench/plans/all.toml bench/plans/staleness.toml --out bench/results/experiments; \
+		status=$$?; [ $$status -le 1 ] || exit $$status
+
+golden: build ## Work out anew what tests/golden.rs compares with: after a change that is meant to change it
+	@target/release/braid sim run bench/plans/golden.toml --out target/golden
+	@awk -F, -v OFS=, 'NR == 1 { print $$1, $$2, $$3, $$4, $$6; next } { printf "%s,%s,%s,%s,%.2f\n", $$1, $$2, $$3, $$4, $$6 }' \
+		target/golden/golden.csv >tests/golden.csv
 
 lint: deps ## Lint, warnings denied
 	$(CARGO) clippy --locked --all-targets -- -D warnings

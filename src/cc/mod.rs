@@ -8,6 +8,7 @@
 mod couple;
 mod coupled;
 mod cubic;
+mod dctcp;
 mod hystart;
 mod reno;
 mod sample;
@@ -18,6 +19,7 @@ mod window;
 pub use couple::{CoupledAlgorithm, Coupling, PathSnapshot, couple};
 pub use coupled::{Coupled, LossHistory};
 pub use cubic::Cubic;
+pub use dctcp::Dctcp;
 pub use reno::Reno;
 pub use sample::{AckSample, RateSample};
 pub use vegas::Vegas;
@@ -34,6 +36,8 @@ pub enum CongestionAlgorithm {
     Reno,
     /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
     Cubic,
+    /// DCTCP (RFC 8257): by marks, where both ends and the network know them.
+    Dctcp,
     /// One that couples a connection's subflows.
     Coupled(CoupledAlgorithm),
 }
@@ -49,6 +53,7 @@ impl CongestionAlgorithm {
         ("ewtcp", CongestionAlgorithm::Coupled(CoupledAlgorithm::Ewtcp)),
         ("coupled", CongestionAlgorithm::Coupled(CoupledAlgorithm::Full)),
         ("wvegas", CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas)),
+        ("dctcp", CongestionAlgorithm::Dctcp),
     ];
 
     /// The name on the command line.
@@ -56,6 +61,7 @@ impl CongestionAlgorithm {
         match self {
             CongestionAlgorithm::Reno => "reno",
             CongestionAlgorithm::Cubic => "cubic",
+            CongestionAlgorithm::Dctcp => "dctcp",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Lia) => "lia",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Olia) => "olia",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia) => "balia",
@@ -130,6 +136,8 @@ pub enum CongestionControl {
     Reno(Reno),
     /// CUBIC.
     Cubic(Cubic),
+    /// DCTCP.
+    Dctcp(Dctcp),
     /// A window that is coupled with those of other subflows.
     Coupled(Coupled),
     /// One that is coupled, and goes by delay.
@@ -141,6 +149,7 @@ macro_rules! dispatch {
         match $self {
             CongestionControl::Reno($controller) => $call,
             CongestionControl::Cubic($controller) => $call,
+            CongestionControl::Dctcp($controller) => $call,
             CongestionControl::Coupled($controller) => $call,
             CongestionControl::Vegas($controller) => $call,
         }
@@ -159,6 +168,7 @@ impl CongestionControl {
         match algorithm {
             CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
             CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
+            CongestionAlgorithm::Dctcp => CongestionControl::Dctcp(Dctcp::new(window)),
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas) => {
                 CongestionControl::Vegas(Vegas::new(window))
             }
@@ -173,7 +183,7 @@ impl CongestionControl {
         match self {
             CongestionControl::Coupled(coupled) => Some((coupled.segment_bytes(), coupled.history())),
             CongestionControl::Vegas(vegas) => Some((vegas.segment_bytes(), LossHistory::default())),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => None,
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) | CongestionControl::Dctcp(_) => None,
         }
     }
 
@@ -188,7 +198,7 @@ impl CongestionControl {
         match self {
             CongestionControl::Coupled(coupled) => coupled.set_coupling(coupling),
             CongestionControl::Vegas(vegas) => vegas.set_coupling(coupling),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) => {}
+            CongestionControl::Reno(_) | CongestionControl::Cubic(_) | CongestionControl::Dctcp(_) => {}
         }
     }
 }

@@ -44,6 +44,14 @@ impl Reno {
         self.window.set_ssthresh(in_flight / 2);
         self.credit_bytes = 0;
     }
+
+    /// A mark is answered: the window becomes that small, and goes on from there by congestion avoidance.
+    pub(super) fn cut_to(&mut self, bytes: u64) {
+        self.window.save();
+        self.window.set_ssthresh(bytes);
+        self.window.set_cwnd(bytes);
+        self.credit_bytes = 0;
+    }
 }
 
 impl Controller for Reno {
@@ -87,8 +95,7 @@ impl Controller for Reno {
 
     fn on_ecn(&mut self, _now: Instant, in_flight: u64) {
         // RFC 3168 §6.1.2: as after a loss, but the window may go down to one segment.
-        self.halve(in_flight);
-        self.window.set_cwnd(in_flight / 2);
+        self.cut_to(in_flight / 2);
     }
 
     fn on_idle(&mut self, _now: Instant) {

@@ -208,7 +208,7 @@ impl Connection {
         let receive_limit = autotune.limit().min(u64::from(setup.options.receive_buffer));
         Self {
             options: setup.options,
-            tcp: TcpConfig { congestion: setup.options.congestion, ..setup.tcp },
+            tcp: setup.tcp.with_congestion(setup.options.congestion),
             initiator,
             mode,
             negotiation: Negotiation::new(&setup.options),

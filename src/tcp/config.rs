@@ -67,6 +67,21 @@ pub struct TcpConfig {
     pub pacing: Option<Duration>,
 }
 
+impl TcpConfig {
+    /// The same with another congestion control, and the marks that it needs.
+    pub fn with_congestion(self, congestion: CongestionAlgorithm) -> Self {
+        match congestion {
+            // RFC 8257 §3: both ends use ECN, and echo marks exactly.
+            CongestionAlgorithm::Dctcp => {
+                Self { congestion, ecn: EcnMode::Request, ecn_echo: EcnEcho::Accurate, ..self }
+            }
+            CongestionAlgorithm::Reno | CongestionAlgorithm::Cubic | CongestionAlgorithm::Coupled(_) => {
+                Self { congestion, ..self }
+            }
+        }
+    }
+}
+
 impl Default for TcpConfig {
     fn default() -> Self {
         Self {

@@ -49,18 +49,21 @@ struct RawLine {
     delay_ms: Millis,
     queue_packets: Option<Positive>,
     queue_ms: Option<Quantity>,
+    mark_above_packets: Option<Positive>,
     #[serde(default)]
     loss_percent: Percent,
 }
 
 /// One direction of a link: how fast it is (`rate-mbps`, or `rate-packets`: full packets a second), how long it is (`delay-ms`),
-/// how long its queue may get (`queue-packets`, full ones, or `queue-ms`), and how much it loses (`loss-percent`).
+/// how long its queue may get (`queue-packets`, full ones, or `queue-ms`), from where on it marks (`mark-above-packets`), and
+/// how much it loses (`loss-percent`).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "RawLine")]
 pub struct LinePlan {
     rate_bps: u64,
     delay: Duration,
     queue_bytes: usize,
+    mark_above_bytes: Option<usize>,
     loss: Percent,
 }
 
@@ -71,7 +74,15 @@ impl TryFrom<RawLine> for LinePlan {
     type Error = String;
 
     fn try_from(raw: RawLine) -> Result<Self, String> {
-        let RawLine { rate_mbps, rate_packets, delay_ms, queue_packets, queue_ms, loss_percent } = raw;
+        let RawLine {
+            rate_mbps,
+            rate_packets,
+            delay_ms,
+            queue_packets,
+            queue_ms,
+            mark_above_packets,
+            loss_percent,
+        } = raw;
         let full_packet = FULL_PACKET as f64;
         let rate_bps = match (rate_mbps, rate_packets) {
             (Some(mbps), None) => mbps.get() * 1e6,
@@ -88,6 +99,7 @@ impl TryFrom<RawLine> for LinePlan {
             rate_bps: (rate_bps as u64).max(1),
             delay: delay_ms.get(),
             queue_bytes: queue_bytes as usize,
+            mark_above_bytes: mark_above_packets.map(|packets| packets.get() as usize * FULL_PACKET),
             loss: loss_percent,
         })
     }
@@ -96,11 +108,12 @@ impl TryFrom<RawLine> for LinePlan {
 impl LinePlan {
     /// For the laboratory.
     pub fn config(&self) -> LineConfig {
-        let Self { rate_bps, delay, queue_bytes, loss } = *self;
+        let Self { rate_bps, delay, queue_bytes, mark_above_bytes, loss } = *self;
         LineConfig {
             rate_bps,
             delay,
             queue: QueueLimit::Bytes(queue_bytes),
+            mark_above: mark_above_bytes.map(QueueLimit::Bytes),
             loss: loss.share(),
             ..LineConfig::default()
         }
