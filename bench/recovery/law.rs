@@ -48,8 +48,8 @@ impl Path {
         // delayed acknowledgments do not slow the window's growth.
         let reno = (1.5 / self.loss).sqrt();
         let window = match algorithm {
-            // A coupled window that is alone goes by NewReno.
-            CongestionAlgorithm::Reno | CongestionAlgorithm::Coupled(_) => reno,
+            // A coupled window that is alone goes by NewReno, as DCTCP's does without marks.
+            CongestionAlgorithm::Reno | CongestionAlgorithm::Dctcp | CongestionAlgorithm::Coupled(_) => reno,
             // RFC 9438 §5.1 equation 6, or the Reno-friendly region where that is more.
             CongestionAlgorithm::Cubic => (1.054 * (self.rtt / self.loss).powf(0.75)).max(reno),
         };
@@ -63,7 +63,7 @@ impl Path {
     pub fn by_rounds(&self, algorithm: CongestionAlgorithm) -> f64 {
         let mut prng = Prng::new(7);
         let mut window = match algorithm {
-            CongestionAlgorithm::Reno | CongestionAlgorithm::Coupled(_) => {
+            CongestionAlgorithm::Reno | CongestionAlgorithm::Dctcp | CongestionAlgorithm::Coupled(_) => {
                 Law::Reno { window: self.first_window() }
             }
             CongestionAlgorithm::Cubic => Law::Cubic(CubicLaw::new(self.first_window())),
