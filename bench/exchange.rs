@@ -11,13 +11,16 @@ mod common;
 mod ends;
 #[path = "common/frames.rs"]
 mod frames;
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "common/stack.rs"]
 mod stack;
 
 use braid::lab::{Host, Lab, LabOptions, ipv4};
-use common::{Outcome, Reaped, Spread, done, kernel_paths, machine, write_json};
+use common::{Outcome, Reaped, Spread, done, machine, write_json};
 use ends::Percentiles;
 use frames::hardware_address;
+use hosts::kernel_paths;
 use serde_json::{Value, json};
 use stack::Stack;
 use std::io::{BufRead, BufReader};

@@ -7,12 +7,15 @@
 mod common;
 #[path = "failover/ends.rs"]
 mod ends;
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "common/stack.rs"]
 mod stack;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4};
-use common::{Outcome, Reaped, Spread, kernel_paths, machine, write_json};
+use common::{Outcome, Reaped, Spread, machine, write_json};
 use ends::{Arrivals, Sent};
+use hosts::kernel_paths;
 use serde_json::json;
 use stack::Stack;
 use std::io::{BufRead, BufReader};

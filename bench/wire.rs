@@ -9,13 +9,16 @@
 mod common;
 #[path = "common/frames.rs"]
 mod frames;
+#[path = "common/hosts.rs"]
+mod hosts;
 #[path = "wire/kernel.rs"]
 mod kernel;
 
 use braid::lab::{Host, Lab, LabOptions, Rate, ipv4, nic};
 use braid::xdp::{probe_nic, raw};
-use common::{Outcome, Reaped, Spread, machine, pin, write_json};
+use common::{Outcome, Reaped, Spread, machine, write_json};
 use frames::{hardware_address, parse_hardware_address, stop_with_input};
+use hosts::pin;
 use kernel::Kernel;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};

@@ -1,6 +1,5 @@
 //! What the benchmarks of the lab share: how they are called and what they write, children that end with their owner, spreads of figures, and what machine it was.
 
-use braid::lab::{Host, Lab, ipv4, nic};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::process::{Child, Command};
@@ -62,14 +61,6 @@ pub fn write_json(file: &str, document: &Value) -> Outcome<()> {
     Ok(std::fs::write(file, serde_json::to_string_pretty(document)? + "\n")?)
 }
 
-/// Keeps this thread on a core.
-pub fn pin(number: usize) {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if let Some(core) = cores.get(number % cores.len().max(1)) {
-        core_affinity::set_for_current(*core);
-    }
-}
-
 /// Where figures come from.
 pub fn machine() -> Value {
     json!({ "kernel": read("/proc/sys/kernel/osrelease"), "cpu": cpu(), "commit": commit() })
@@ -89,21 +80,6 @@ fn cpu() -> String {
 fn commit() -> String {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// Lets the kernel's MPTCP use both paths, or one: the client opens a subflow to what the server announces, and its routes say
-/// from where.
-pub fn kernel_paths(lab: &Lab, both: bool) -> Outcome<()> {
-    for host in [Host::A, Host::B] {
-        done(lab.exec(host).args("ip mptcp endpoint flush".split(' ')))?;
-        done(lab.exec(host).args("ip mptcp limits set subflows 2 add_addr_accepted 2".split(' ')))?;
-    }
-    if both {
-        let second = ipv4(Host::B, 2).ok_or("host b has an address")?.to_string();
-        let endpoint = ["ip", "mptcp", "endpoint", "add", &second, "dev", &nic(2), "signal"];
-        done(lab.exec(Host::B).args(endpoint))?;
-    }
-    Ok(())
 }
 
 /// Runs a command that has to succeed.

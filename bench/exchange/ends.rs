@@ -1,7 +1,8 @@
 //! The two ends of an exchange, each a process in its host: one answers, one asks and takes the time.
 
-use crate::common::{Outcome, pin};
+use crate::common::Outcome;
 use crate::frames::{parse_hardware_address, stop_with_input};
+use crate::hosts::pin;
 use crate::stack::Stack;
 use braid::app::perf::Net;
 use braid::app::perf::net::Connection;

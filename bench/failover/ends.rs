@@ -1,7 +1,8 @@
 //! The two ends of a transfer under which a path dies, each a process in its host: one sends as fast as it may, one notes when
 //! what arrives.
 
-use crate::common::{Outcome, pin};
+use crate::common::Outcome;
+use crate::hosts::pin;
 use crate::stack::Stack;
 use braid::base::time::Duration as Timeout;
 use rustix::time::{ClockId, clock_gettime};

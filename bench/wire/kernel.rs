@@ -1,6 +1,7 @@
 //! The kernel's own TCP and MPTCP over the lab's links: iperf3, and iperf3 under `mptcpize run`.
 
-use super::common::{Outcome, Reaped, done, kernel_paths};
+use super::common::{Outcome, Reaped, done};
+use super::hosts::kernel_paths;
 use braid::lab::{Host, Lab, ipv4, nic};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
