@@ -84,7 +84,7 @@ impl Panel<'_> {
         let mut tick = 0.0;
         while tick <= end * 1.001 {
             area.draw(&PathElement::new(vec![(x(tick), first), (x(tick), last)], GRID)).map_err(told)?;
-            label(area, &format!("{}", (tick / step).round() * step), (x(tick), last + 9), 11, HPos::Center)?;
+            label(area, &tick_label(tick, step), (x(tick), last + 9), 11, HPos::Center)?;
             tick += step;
         }
         for (place, title) in self.settings.iter().enumerate() {
@@ -117,6 +117,20 @@ impl Panel<'_> {
     }
 }
 
+/// A tick's number, with the digits that its distance from the next one needs.
+fn tick_label(tick: f64, step: f64) -> String {
+    let digits = (-step.log10().floor()).clamp(0.0, 9.0) as usize;
+    let label = format!("{tick:.digits$}");
+    let is_zero = label.parse() == Ok(0.0);
+    if is_zero {
+        "0".into()
+    } else if digits > 0 {
+        label.trim_end_matches('0').trim_end_matches('.').into()
+    } else {
+        label
+    }
+}
+
 /// A round distance of an axis' ticks: about six up to `most`.
 fn step(most: f64) -> f64 {
     if most <= 0.0 {
@@ -131,6 +145,19 @@ fn step(most: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tick_has_the_digits_that_it_needs() {
+        for (tick, step, label) in [
+            (0.0, 0.2, "0"),
+            (0.6 + 1e-16, 0.2, "0.6"),
+            (1.0, 0.2, "1"),
+            (100.0, 20.0, "100"),
+            (0.05, 0.05, "0.05"),
+        ] {
+            assert_eq!(tick_label(tick, step), label);
+        }
+    }
 
     #[test]
     fn ticks_are_round_and_about_six() {
