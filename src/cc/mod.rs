@@ -36,7 +36,8 @@ pub enum CongestionAlgorithm {
     Reno,
     /// CUBIC (RFC 9438) with HyStart++ (RFC 9406).
     Cubic,
-    /// DCTCP (RFC 8257): by marks, where both ends and the network know them.
+    /// DCTCP (RFC 8257): by marks, where both ends and the network know them. A connection that begins otherwise and is
+    /// switched to it has agreed on no marks: then it goes by loss, as NewReno does.
     Dctcp,
     /// One that couples a connection's subflows.
     Coupled(CoupledAlgorithm),

@@ -3,12 +3,12 @@
 use crate::base::time::Duration;
 use crate::base::{Instant, Prng};
 use crate::sim::lab::fabric::LineId;
-use crate::sim::lab::filler::exponential;
+use crate::sim::lab::filler::{FillerSpec, exponential};
 use crate::sim::lab::flow::{Ends, FlowSpec, Group};
 use crate::sim::lab::host::HostConfig;
 use crate::sim::lab::laboratory::{Change, Setup};
 use crate::sim::lab::plan::Experiment;
-use crate::sim::lab::plan::flows::{ChangePlan, FlowPlan, Pattern, Protocol};
+use crate::sim::lab::plan::flows::{ChangePlan, FlowPlan, Pattern, Protocol, WayPlan};
 use crate::sim::lab::plan::values::Positive;
 use crate::sim::lab::topology::bcube::BCube;
 use crate::sim::lab::topology::shared::{SharedLines, Way};
@@ -63,16 +63,20 @@ pub(super) fn setup(experiment: &Experiment, seed: u64) -> (Setup, Layout) {
     }
     host.pattern = experiment.check_payload.then_some(seed);
     let mut setup = Setup { groups, flows, host, ..Setup::new(seed, network, frames) };
-    let line =
-        |name: &String| LineId(experiment.lines.keys().position(|known| known == name).unwrap_or(0) as u32);
+    let line = |name: &String| LineId(place_of(experiment, name) as u32);
     for cross in experiment.cross.values() {
         let lines = cross.over.list().iter().map(line).collect();
-        setup
-            .fillers
-            .extend(cross.spec().ok().map(|spec| crate::sim::lab::filler::FillerSpec { lines, ..spec }));
+        let spec = cross.spec().expect("a plan whose cross traffic is wrong was refused");
+        setup.fillers.push(FillerSpec { lines, ..spec });
     }
     setup.changes = experiment.change.iter().flat_map(|plan| change(plan, line(&plan.line))).collect();
     (setup, layout)
+}
+
+/// The place of a line among those of its network.
+fn place_of(experiment: &Experiment, name: &String) -> usize {
+    let place = experiment.lines.keys().position(|known| known == name);
+    place.expect("a plan that names a line which is not there was refused")
 }
 
 /// How a group's connections are opened.
@@ -113,14 +117,12 @@ impl Maker<'_> {
     fn shared_lines(&mut self) -> SharedLines {
         let experiment = self.experiment;
         let lines = experiment.lines.iter().map(|(name, line)| (name.clone(), line.config())).collect();
-        let place = |name: &String| experiment.lines.keys().position(|known| known == name).unwrap_or(0);
+        let place = |name: &String| place_of(experiment, name);
         let mut users: Vec<Vec<Way>> = Vec::new();
         for (group, plan) in experiment.flows.values().enumerate() {
             let Some(ways) = &plan.ways else { continue };
-            let way = |way: &super::super::plan::flows::WayPlan| Way {
-                over: way.over.iter().map(place).collect(),
-                rtt: way.rtt_ms.get(),
-            };
+            let way =
+                |way: &WayPlan| Way { over: way.over.iter().map(place).collect(), rtt: way.rtt_ms.get() };
             let ways: Vec<Way> = ways.list().iter().map(way).collect();
             for _ in 0..plan.count.get() {
                 let hosts = (2 * users.len(), 2 * users.len() + 1);

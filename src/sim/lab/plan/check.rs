@@ -3,6 +3,8 @@
 use super::flows::{ChangePlan, FlowPlan, Pattern, Protocol};
 use super::measure::{Demand, Expectation, Measure, Quality};
 use super::{Experiment, Setting, is_same, word};
+use crate::sim::lab::topology::bcube::BCube;
+use crate::sim::lab::topology::tree::FatTree;
 use std::collections::BTreeMap;
 
 /// In a measure, the flows of every name.
@@ -120,6 +122,15 @@ impl Experiment {
         }
     }
 
+    fn check_line_of_a_graph(&self, name: &str) -> Result<(), Wrong> {
+        let names = if self.bcube.is_some() { BCube::LINES } else { FatTree::LINES };
+        if names.contains(&name) {
+            return Ok(());
+        }
+        let what = format!("there is no line '{name}'; there are: {}", names.join(", "));
+        Err(Wrong::new(format!("\"{name}\""), what))
+    }
+
     fn check_measure(&self, name: &str, measure: &Measure) -> Result<(), Wrong> {
         let Measure { of, flows, line, way, per, per_number } = measure;
         let table = format!("[measure.{name}]");
@@ -137,7 +148,7 @@ impl Experiment {
         for name in names.into_iter().flatten().flatten() {
             match (of.is_of_lines(), self.lines.is_empty()) {
                 (true, false) => known(&self.lines, "line", name)?,
-                (true, true) => {}
+                (true, true) => self.check_line_of_a_graph(name)?,
                 (false, _) if name == ALL_FLOWS => {}
                 (false, _) => known(&self.flows, "flows", name)?,
             }

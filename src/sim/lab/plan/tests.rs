@@ -56,6 +56,12 @@ fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
         (E8, "subflows = [1, 2, 4, 8]", "\"flows.bulk.size\" = [1]", "unknown field `size`"),
         (E8, "subflows = [1, 2, 4, 8]", "\"flow.bulk.subflows\" = [1]", "no table 'flow'; there are:"),
         (E8, "of = \"jain\"", "of = \"fairness\"", "`jain`"),
+        (
+            E8,
+            "of = \"jain\"\nflows = \"bulk\"",
+            "of = \"use-percent\"\nline = \"core\"",
+            "edge-down, core-up",
+        ),
         (E8, "when = { subflows = 1 }", "when = { subflows = 3 }", "never 3: 1, 2, 4, 8"),
         (E8, "when = { subflows = 1 }", "when = { algorithm = \"lia\" }", "it is not varied"),
         (E8, "is = 48.1\n", "", "is, at-least, at-most, or order"),

@@ -22,6 +22,9 @@ pub struct BCube {
 }
 
 impl BCube {
+    /// The names of its lines.
+    pub const LINES: &[&str] = &["host-up", "host-down"];
+
     /// How many hosts there are.
     pub fn hosts(&self) -> usize {
         self.ports.pow(self.levels as u32)
@@ -123,6 +126,7 @@ mod tests {
         let network = cube.build(1);
         assert_eq!((cube.hosts(), network.nics), (125, vec![3; 125]));
         assert_eq!(network.lines.len(), 125 * 3 * 2);
+        assert!(network.lines.iter().all(|(name, _)| BCube::LINES.contains(&name.as_str())));
         let mut members = [0; 75];
         for (host, level) in (0..125).flat_map(|host| (0..3).map(move |level| (host, level))) {
             members[cube.switch(host, level)] += 1;

@@ -21,6 +21,9 @@ pub struct FatTree {
 }
 
 impl FatTree {
+    /// The names of its lines.
+    pub const LINES: &[&str] = &["access-up", "access-down", "edge-up", "edge-down", "core-up", "core-down"];
+
     /// How many hosts there are.
     pub fn hosts(&self) -> usize {
         self.k.pow(3) / 4 * self.oversubscription
@@ -79,6 +82,7 @@ mod tests {
             let tree = tree(k, Choice::Random);
             let network = tree.build(1);
             assert_eq!((tree.hosts(), network.nics.len(), network.lines.len()), (hosts, hosts, 2 * links));
+            assert!(network.lines.iter().all(|(name, _)| FatTree::LINES.contains(&name.as_str())));
             let Router::Graph(mut graph) = network.router else { panic!("a graph") };
             // In one rack, in one pod, and between pods: hops, and ways.
             let half = k / 2;
