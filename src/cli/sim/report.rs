@@ -14,6 +14,8 @@ pub(super) const PAGE: &str = "README.md";
 /// Plans and what they gave.
 pub(super) struct Report<'a> {
     findings: &'a [(Findings<'a>, &'a str)],
+    /// What is said of each plan, by its name.
+    verdicts: Vec<(&'a str, Verdict)>,
 }
 
 /// A table: the first row is its head.
@@ -22,12 +24,16 @@ type Table = Vec<Vec<String>>;
 impl<'a> Report<'a> {
     /// Of these findings, each with its plan's name for files.
     pub(super) fn new(findings: &'a [(Findings<'a>, &'a str)]) -> Self {
-        Self { findings }
+        let of_plan = |(findings, _): &'a (Findings<'a>, &'a str)| {
+            let name = findings.plan().name.as_str();
+            findings.verdicts().into_iter().map(move |verdict| (name, verdict))
+        };
+        Self { findings, verdicts: findings.iter().flat_map(of_plan).collect() }
     }
 
     /// Whether all was as expected.
     pub(super) fn is_good(&self) -> bool {
-        self.findings.iter().all(|(findings, _)| findings.verdicts().iter().all(|verdict| verdict.is_good))
+        self.verdicts.iter().all(|(_, verdict)| verdict.is_good)
     }
 
     /// For a terminal.
@@ -39,27 +45,20 @@ impl<'a> Report<'a> {
             text += &aligned(&measures(findings));
             text.push('\n');
         }
-        if self.has_verdicts() {
+        if !self.verdicts.is_empty() {
             text += &aligned(&self.verdicts());
         }
         text
     }
 
-    fn has_verdicts(&self) -> bool {
-        self.findings.iter().any(|(findings, _)| !findings.plan().expect.is_empty())
-    }
-
     fn verdicts(&self) -> Table {
         let head = ["plan", "setting", "measure", "expected", "by", "got", "difference", "verdict"];
         let mut table = vec![head.map(str::to_owned).to_vec()];
-        for (findings, _) in self.findings {
-            for verdict in findings.verdicts() {
-                let word = if verdict.is_good { "as expected" } else { "NOT AS EXPECTED" };
-                let Verdict { setting, measure, expected, got, difference, by, is_good: _ } = verdict;
-                let by = by.name().into();
-                let name = findings.plan().name.clone();
-                table.push(vec![name, setting, measure, expected, by, got, difference, word.into()]);
-            }
+        for &(plan, ref verdict) in &self.verdicts {
+            let word = if verdict.is_good { "as expected" } else { "NOT AS EXPECTED" };
+            let Verdict { setting, measure, expected, got, difference, by, is_good: _ } = verdict;
+            let cells = [plan, setting, measure, expected, by.name(), got, difference, word];
+            table.push(cells.map(str::to_owned).to_vec());
         }
         table
     }
@@ -84,7 +83,7 @@ impl<'a> Report<'a> {
             "# Experiments\n\nMade by `braid sim run`: every host runs Braid's worker and stack, and a seed fixes every bit of a \
              run. A value is a mean over the seeds ± the standard deviation of a run.\n",
         );
-        if self.has_verdicts() {
+        if !self.verdicts.is_empty() {
             page += "\n## What was expected, and what came out\n\n";
             page += &markdown(&self.verdicts());
         }

@@ -178,11 +178,7 @@ impl<'a> Findings<'a> {
             let Some(value) = setting.value(over).filter(|_| setting.matches(&expectation.when)) else {
                 continue;
             };
-            let rest = Setting {
-                values: setting.values.iter().filter(|(name, _)| name != over).cloned().collect(),
-                experiment: setting.experiment.clone(),
-            };
-            groups.entry(rest.title()).or_default().push((place, value));
+            groups.entry(setting.title_without(over)).or_default().push((place, value));
         }
         let judge = |(setting, members): (String, Vec<(usize, &toml::Value)>)| {
             let means: Vec<Option<f64>> = order

@@ -131,9 +131,7 @@ impl Watched<'_> {
 
     /// Bytes with headers that arrived for each that was read, at the receivers of these flows.
     fn overhead(&self, flows: &[(usize, &Flow)]) -> Option<f64> {
-        let receivers: BTreeSet<usize> = flows.iter().map(|(_, flow)| flow.spec.to).collect();
-        let nics = receivers.iter().flat_map(|host| self.lab.nics_of(*host));
-        let arrived: u64 = nics.map(|nic| self.arrived(nic)).sum();
+        let (receivers, arrived) = (receivers(flows), self.arrived_over(flows, None));
         let all = self.lab.flows().list().iter().enumerate();
         let read = all.filter(|(_, flow)| receivers.contains(&flow.spec.to));
         let read: u64 = read.map(|(place, flow)| flow.received - self.before.received[place]).sum();
@@ -146,14 +144,13 @@ impl Watched<'_> {
 
     /// Bytes that arrived at the receivers of these flows, over a way or over all.
     fn arrived_over(&self, flows: &[(usize, &Flow)], way: Option<usize>) -> u64 {
-        let receivers: BTreeSet<usize> = flows.iter().map(|(_, flow)| flow.spec.to).collect();
         let of_host = |host: &usize| -> u64 {
             let nics = self.lab.nics_of(*host).enumerate();
             nics.filter(|(place, _)| way.is_none_or(|way| way == *place))
                 .map(|(_, nic)| self.arrived(nic))
                 .sum()
         };
-        receivers.iter().map(of_host).sum()
+        receivers(flows).iter().map(of_host).sum()
     }
 
     fn line_quality(&self, of: Quality, name: &str) -> Option<f64> {
@@ -172,6 +169,11 @@ impl Watched<'_> {
             _ => (room > 0.0).then(|| 100.0 * sent_bits / room),
         }
     }
+}
+
+/// The hosts that receive these flows.
+fn receivers(flows: &[(usize, &Flow)]) -> BTreeSet<usize> {
+    flows.iter().map(|(_, flow)| flow.spec.to).collect()
 }
 
 fn mean(values: &[f64]) -> Option<f64> {

@@ -97,7 +97,7 @@ fn options(experiment: &Experiment, plan: &FlowPlan) -> ConnectOptions {
 
 fn change(plan: &ChangePlan, line: LineId) -> Option<(Instant, Change)> {
     let ChangePlan { at_ms, line: _, down_for_ms, delay_ms, rate_mbps, loss_percent } = plan;
-    let down = down_for_ms.map(|ms| Change::Down(line, Some(Duration::from_nanos((ms.get() * 1e6) as u64))));
+    let down = down_for_ms.map(|lasts| Change::Down(line, Some(lasts.millis())));
     let change = down
         .or(delay_ms.map(|delay| Change::Delay(line, delay.get())))
         .or(rate_mbps.map(|rate| Change::Rate(line, (rate.get() * 1e6) as u64)))
@@ -128,7 +128,7 @@ impl Maker<'_> {
                 let hosts = (2 * users.len(), 2 * users.len() + 1);
                 for _ in 0..plan.connections.get() {
                     let subflows = self.lots(plan, ways.len());
-                    self.send(group, plan, hosts, subflows);
+                    self.send(group, plan, hosts, subflows, None);
                 }
                 users.push(ways.clone());
             }
@@ -174,7 +174,7 @@ impl Maker<'_> {
                 for to in to {
                     let subflows = self.nics(plan, cube, (from, to));
                     let redraw = plan.pattern == Some(Pattern::Random);
-                    self.send_from(group, plan, (from, to), subflows, redraw.then_some((hosts, cube)));
+                    self.send(group, plan, (from, to), subflows, redraw.then_some((hosts, cube)));
                 }
             }
         }
@@ -192,12 +192,8 @@ impl Maker<'_> {
         }
     }
 
-    fn send(&mut self, group: usize, plan: &FlowPlan, hosts: (usize, usize), subflows: Vec<Ends>) {
-        self.send_from(group, plan, hosts, subflows, None);
-    }
-
     /// The flows of one sender: one, or one after the other. With `redraw` each goes to another host.
-    fn send_from(
+    fn send(
         &mut self,
         group: usize,
         plan: &FlowPlan,
@@ -211,7 +207,7 @@ impl Maker<'_> {
         let end = Instant::ZERO + self.experiment.duration_ms.get();
         loop {
             if let Some(every) = plan.every_ms {
-                start += exponential(&mut self.prng, Duration::from_nanos((every.get() * 1e6) as u64));
+                start += exponential(&mut self.prng, every.millis());
                 if start >= end {
                     return;
                 }

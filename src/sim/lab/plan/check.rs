@@ -34,10 +34,13 @@ impl Wrong {
 
 /// What is there under a name, or those that there are.
 fn known<T>(there: &BTreeMap<String, T>, kind: &str, name: &str) -> Result<(), Wrong> {
-    if there.contains_key(name) {
+    among(&there.keys().map(String::as_str).collect::<Vec<_>>(), kind, name)
+}
+
+fn among(names: &[&str], kind: &str, name: &str) -> Result<(), Wrong> {
+    if names.contains(&name) {
         return Ok(());
     }
-    let names: Vec<&str> = there.keys().map(String::as_str).collect();
     let names = if names.is_empty() { "none".into() } else { names.join(", ") };
     Err(Wrong::new(format!("\"{name}\""), format!("there is no {kind} '{name}'; there are: {names}")))
 }
@@ -122,15 +125,6 @@ impl Experiment {
         }
     }
 
-    fn check_line_of_a_graph(&self, name: &str) -> Result<(), Wrong> {
-        let names = if self.bcube.is_some() { BCube::LINES } else { FatTree::LINES };
-        if names.contains(&name) {
-            return Ok(());
-        }
-        let what = format!("there is no line '{name}'; there are: {}", names.join(", "));
-        Err(Wrong::new(format!("\"{name}\""), what))
-    }
-
     fn check_measure(&self, name: &str, measure: &Measure) -> Result<(), Wrong> {
         let Measure { of, flows, line, way, per, per_number } = measure;
         let table = format!("[measure.{name}]");
@@ -148,7 +142,8 @@ impl Experiment {
         for name in names.into_iter().flatten().flatten() {
             match (of.is_of_lines(), self.lines.is_empty()) {
                 (true, false) => known(&self.lines, "line", name)?,
-                (true, true) => self.check_line_of_a_graph(name)?,
+                (true, true) if self.bcube.is_some() => among(BCube::LINES, "line", name)?,
+                (true, true) => among(FatTree::LINES, "line", name)?,
                 (false, _) if name == ALL_FLOWS => {}
                 (false, _) => known(&self.flows, "flows", name)?,
             }

@@ -134,10 +134,9 @@ impl CrossPlan {
     /// # Errors
     /// One of two times alone.
     pub fn spec(&self) -> Result<FillerSpec, String> {
-        let millis = |millis: Quantity| crate::base::time::Duration::from_nanos((millis.get() * 1e6) as u64);
         let on_off = match (self.on_ms, self.off_ms) {
             (None, None) => None,
-            (Some(on), Some(off)) => Some((millis(on), millis(off))),
+            (Some(on), Some(off)) => Some((on.millis(), off.millis())),
             _ => return Err("it has either both on-ms and off-ms, or none of them".into()),
         };
         Ok(FillerSpec {

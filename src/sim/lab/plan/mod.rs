@@ -144,8 +144,13 @@ pub struct Plan {
 impl Setting {
     /// The setting in words; empty where nothing is varied.
     pub fn title(&self) -> String {
-        let words = self.values.iter().map(|(name, value)| format!("{name} {}", word(value)));
-        words.collect::<Vec<_>>().join(", ")
+        self.title_without("")
+    }
+
+    /// The same without one of the parameters.
+    pub fn title_without(&self, parameter: &str) -> String {
+        let others = self.values.iter().filter(|(name, _)| name != parameter);
+        others.map(|(name, value)| format!("{name} {}", word(value))).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether all of these parameters have these values.

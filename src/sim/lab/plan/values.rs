@@ -71,6 +71,11 @@ impl Quantity {
     pub fn get(self) -> f64 {
         self.0
     }
+
+    /// So many milliseconds.
+    pub fn millis(self) -> Duration {
+        Duration::from_nanos((self.0 * 1e6) as u64)
+    }
 }
 
 impl TryFrom<Number> for Quantity {
