@@ -83,7 +83,10 @@ impl Cell {
         let path = self.path();
         match self.algorithm {
             CongestionAlgorithm::Cubic => (0.15 * path.line() * path.rtt / 0.4).cbrt(),
-            CongestionAlgorithm::Reno | CongestionAlgorithm::Dctcp | CongestionAlgorithm::Coupled(_) => 0.0,
+            CongestionAlgorithm::Reno
+            | CongestionAlgorithm::Dctcp
+            | CongestionAlgorithm::Bbr
+            | CongestionAlgorithm::Coupled(_) => 0.0,
         }
     }
 

@@ -50,6 +50,8 @@ impl Path {
         let window = match algorithm {
             // A coupled window that is alone goes by NewReno, as DCTCP's does without marks.
             CongestionAlgorithm::Reno | CongestionAlgorithm::Dctcp | CongestionAlgorithm::Coupled(_) => reno,
+            // It goes by the line while few are lost.
+            CongestionAlgorithm::Bbr => return self.line_goodput(),
             // RFC 9438 §5.1 equation 6, or the Reno-friendly region where that is more.
             CongestionAlgorithm::Cubic => (1.054 * (self.rtt / self.loss).powf(0.75)).max(reno),
         };
@@ -66,6 +68,7 @@ impl Path {
             CongestionAlgorithm::Reno | CongestionAlgorithm::Dctcp | CongestionAlgorithm::Coupled(_) => {
                 Law::Reno { window: self.first_window() }
             }
+            CongestionAlgorithm::Bbr => return self.line_goodput(),
             CongestionAlgorithm::Cubic => Law::Cubic(CubicLaw::new(self.first_window())),
         };
         let (mut delivered, mut time, mut recovering, mut quick) = (0.0, 0.0, false, 0.0);

@@ -5,6 +5,7 @@
 //! on a common [`Window`]. What an acknowledgment tells is an [`AckSample`]. The windows of a connection's subflows may be
 //! coupled: then what each goes by follows from all of them ([`couple()`]), and comes from outside.
 
+mod bbr;
 mod couple;
 mod coupled;
 mod cubic;
@@ -16,12 +17,13 @@ mod slow_start;
 mod vegas;
 mod window;
 
+pub use bbr::Bbr;
 pub use couple::{CoupledAlgorithm, Coupling, PathSnapshot, couple};
 pub use coupled::{Coupled, LossHistory};
 pub use cubic::Cubic;
 pub use dctcp::Dctcp;
 pub use reno::Reno;
-pub use sample::{AckSample, RateSample};
+pub use sample::{AckSample, LostSample, RateSample};
 pub use vegas::Vegas;
 pub use window::Window;
 
@@ -39,6 +41,8 @@ pub enum CongestionAlgorithm {
     /// DCTCP (RFC 8257): by marks, where both ends and the network know them. A connection that begins otherwise and is
     /// switched to it has agreed on no marks: then it goes by loss, as NewReno does.
     Dctcp,
+    /// BBR (draft-ietf-ccwg-bbr): by a model of the path, and by loss only where there is much.
+    Bbr,
     /// One that couples a connection's subflows.
     Coupled(CoupledAlgorithm),
 }
@@ -55,6 +59,7 @@ impl CongestionAlgorithm {
         ("coupled", CongestionAlgorithm::Coupled(CoupledAlgorithm::Full)),
         ("wvegas", CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas)),
         ("dctcp", CongestionAlgorithm::Dctcp),
+        ("bbr", CongestionAlgorithm::Bbr),
     ];
 
     /// The name on the command line.
@@ -63,6 +68,7 @@ impl CongestionAlgorithm {
             CongestionAlgorithm::Reno => "reno",
             CongestionAlgorithm::Cubic => "cubic",
             CongestionAlgorithm::Dctcp => "dctcp",
+            CongestionAlgorithm::Bbr => "bbr",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Lia) => "lia",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Olia) => "olia",
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Balia) => "balia",
@@ -78,6 +84,17 @@ impl CongestionAlgorithm {
     }
 }
 
+/// The largest burst.
+const BURST_BYTES_MAX: u64 = 65_536;
+/// Segments that a burst holds at least: a peer acknowledges every second one.
+const BURST_SEGMENTS: u64 = 2;
+
+/// How much leaves at once at a rate of `rate` bytes a second: a millisecond's worth (draft-ietf-ccwg-bbr-06 §5.6.3, and what
+/// pacing sends whatever the algorithm).
+pub fn burst_bytes(rate: u64, segment_bytes: u64) -> u64 {
+    (rate / 1000).clamp(BURST_SEGMENTS * segment_bytes, BURST_BYTES_MAX.max(BURST_SEGMENTS * segment_bytes))
+}
+
 /// A congestion control algorithm. Bytes are payload bytes.
 ///
 /// Events come in the order in which they happened. `in_flight` in [`Controller::on_loss`], [`Controller::on_rto`] and
@@ -89,6 +106,10 @@ pub trait Controller {
 
     /// Data was acknowledged, whatever else goes on (see [`AckSample::recovering`]).
     fn on_ack(&mut self, now: Instant, sample: &AckSample);
+
+    /// Segments were found lost, before the episode is answered that this may begin. Algorithms that answer once an episode need
+    /// not know.
+    fn on_lost(&mut self, _now: Instant, _lost: &LostSample) {}
 
     /// Loss was detected by acknowledgments: once a loss episode, and again when a retransmission is lost.
     fn on_loss(&mut self, now: Instant, in_flight: u64);
@@ -126,7 +147,8 @@ pub trait Controller {
     /// The slow start threshold in bytes; `u64::MAX` before the first loss.
     fn ssthresh(&self) -> u64;
 
-    /// How fast to send, in bytes a second. `None` for algorithms that only have a window: they are paced by it.
+    /// How fast to send, in bytes a second. `None` for algorithms that only have a window: they are paced by it, and their
+    /// window comes down over a round trip when it is cut.
     fn pacing_rate(&self) -> Option<u64>;
 }
 
@@ -139,6 +161,8 @@ pub enum CongestionControl {
     Cubic(Cubic),
     /// DCTCP.
     Dctcp(Dctcp),
+    /// BBR. Its model is large, and most subflows have none.
+    Bbr(Box<Bbr>),
     /// A window that is coupled with those of other subflows.
     Coupled(Coupled),
     /// One that is coupled, and goes by delay.
@@ -151,6 +175,7 @@ macro_rules! dispatch {
             CongestionControl::Reno($controller) => $call,
             CongestionControl::Cubic($controller) => $call,
             CongestionControl::Dctcp($controller) => $call,
+            CongestionControl::Bbr($controller) => $call,
             CongestionControl::Coupled($controller) => $call,
             CongestionControl::Vegas($controller) => $call,
         }
@@ -170,6 +195,7 @@ impl CongestionControl {
             CongestionAlgorithm::Reno => CongestionControl::Reno(Reno::new(window)),
             CongestionAlgorithm::Cubic => CongestionControl::Cubic(Cubic::new(window)),
             CongestionAlgorithm::Dctcp => CongestionControl::Dctcp(Dctcp::new(window)),
+            CongestionAlgorithm::Bbr => CongestionControl::Bbr(Box::new(Bbr::new(window))),
             CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas) => {
                 CongestionControl::Vegas(Vegas::new(window))
             }
@@ -184,7 +210,10 @@ impl CongestionControl {
         match self {
             CongestionControl::Coupled(coupled) => Some((coupled.segment_bytes(), coupled.history())),
             CongestionControl::Vegas(vegas) => Some((vegas.segment_bytes(), LossHistory::default())),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) | CongestionControl::Dctcp(_) => None,
+            CongestionControl::Reno(_)
+            | CongestionControl::Cubic(_)
+            | CongestionControl::Dctcp(_)
+            | CongestionControl::Bbr(_) => None,
         }
     }
 
@@ -199,7 +228,10 @@ impl CongestionControl {
         match self {
             CongestionControl::Coupled(coupled) => coupled.set_coupling(coupling),
             CongestionControl::Vegas(vegas) => vegas.set_coupling(coupling),
-            CongestionControl::Reno(_) | CongestionControl::Cubic(_) | CongestionControl::Dctcp(_) => {}
+            CongestionControl::Reno(_)
+            | CongestionControl::Cubic(_)
+            | CongestionControl::Dctcp(_)
+            | CongestionControl::Bbr(_) => {}
         }
     }
 }
@@ -211,6 +243,10 @@ impl Controller for CongestionControl {
 
     fn on_ack(&mut self, now: Instant, sample: &AckSample) {
         dispatch!(self, controller => controller.on_ack(now, sample))
+    }
+
+    fn on_lost(&mut self, now: Instant, lost: &LostSample) {
+        dispatch!(self, controller => controller.on_lost(now, lost))
     }
 
     fn on_loss(&mut self, now: Instant, in_flight: u64) {

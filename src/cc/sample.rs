@@ -15,6 +15,8 @@ pub struct RateSample {
     /// All that had been delivered on the connection when the segment left that was acknowledged now: BBR's rounds go
     /// by it.
     pub prior_delivered_bytes: u64,
+    /// Bytes in the network when that segment had left, itself included.
+    pub in_flight_bytes: u64,
     /// The sender had nothing to send at some moment of the interval, so the network may be faster.
     pub app_limited: bool,
 }
@@ -37,12 +39,10 @@ pub struct AckSample {
     pub growth_bytes: u64,
     /// Those of the acknowledged bytes that an ACK with ECN-Echo acknowledged (RFC 8257 §3.3's BytesMarked).
     pub marked_bytes: u64,
-    /// Bytes that this acknowledgment showed to be lost.
-    pub lost_bytes: u64,
     /// The most that was in flight during the last round trip, in bytes: a window that was not used does not grow.
     pub flight_bytes: u64,
-    /// Bytes in the network before this acknowledgment.
-    pub prior_pipe_bytes: u64,
+    /// Bytes in the network after this acknowledgment.
+    pub pipe_bytes: u64,
     /// All that was ever delivered, this included.
     pub delivered_bytes: u64,
     /// A new round trip begins with this acknowledgment: what was outstanding when the last one began is acknowledged.
@@ -57,6 +57,23 @@ pub struct AckSample {
     pub rate: Option<RateSample>,
     /// Loss or a congestion mark is being answered.
     pub recovering: bool,
+}
+
+/// Segments that were found lost, all at once. Bytes are payload bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LostSample {
+    /// Bytes that are taken to be lost now, and were not before.
+    pub bytes: u64,
+    /// Bytes in the network when that of them had left which left last, itself included.
+    pub in_flight_bytes: u64,
+    /// All that had been delivered on the connection by then.
+    pub prior_delivered_bytes: u64,
+    /// All that has been delivered by now.
+    pub delivered_bytes: u64,
+    /// The sender had nothing to send at some moment before it left.
+    pub app_limited: bool,
+    /// The peer acknowledges selectively: more than one loss a round trip can be seen.
+    pub selective: bool,
 }
 
 #[cfg(test)]

@@ -51,8 +51,8 @@ pub(super) struct NetArguments {
     /// Use this NIC; repeat it for several. Default: every NIC that is up and has a usable address.
     #[arg(long, value_name = "NAME")]
     nic: Vec<String>,
-    /// Congestion control: reno (default), cubic, dctcp (for data centres: both ends need it, and switches that mark); or, coupling a
-    /// connection's subflows, lia, olia, balia, wvegas, ewtcp, coupled.
+    /// Congestion control: reno (default), cubic, bbr (by a model of the path: for lossy or deeply buffered ones), dctcp (for data
+    /// centres: both ends need it, and switches that mark); or, coupling a connection's subflows, lia, olia, balia, wvegas, ewtcp, coupled.
     #[arg(long, short = 'C', visible_alias = "congestion", value_name = "NAME")]
     cc: Option<String>,
     /// With what a coupled congestion control (lia, olia, balia, wvegas, ewtcp, coupled) couples a connection's subflows. connection:

@@ -75,9 +75,10 @@ impl TcpConfig {
             CongestionAlgorithm::Dctcp => {
                 Self { congestion, ecn: EcnMode::Request, ecn_echo: EcnEcho::Accurate, ..self }
             }
-            CongestionAlgorithm::Reno | CongestionAlgorithm::Cubic | CongestionAlgorithm::Coupled(_) => {
-                Self { congestion, ..self }
-            }
+            CongestionAlgorithm::Reno
+            | CongestionAlgorithm::Cubic
+            | CongestionAlgorithm::Bbr
+            | CongestionAlgorithm::Coupled(_) => Self { congestion, ..self },
         }
     }
 }

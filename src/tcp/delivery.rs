@@ -1,10 +1,11 @@
 //! How fast the network delivers: draft-cheng-iccrg-delivery-rate-estimation-02. Each segment takes a snapshot of what
-//! was delivered when it left; its acknowledgment gives the rate in between.
+//! was delivered when it left; its acknowledgment gives the rate in between. What was in flight when it left is noted, too, for
+//! algorithms that want to know how much was too much (draft-ietf-ccwg-bbr-06 §4.1).
 
 use crate::base::Instant;
 use crate::base::time::Duration;
-use crate::cc::RateSample;
-use crate::tcp::send::Transmission;
+use crate::cc::{LostSample, RateSample};
+use crate::tcp::send::{Losses, Transmission};
 use serde::{Deserialize, Serialize};
 
 /// Times in a snapshot are kept in so many nanoseconds, as 32 bits: 68 seconds at most.
@@ -19,8 +20,26 @@ pub(super) struct Snapshot {
     sending: u32,
     /// P.sent_time - P.delivered_time, in ticks.
     waiting: u32,
-    /// P.is_app_limited.
-    app_limited: bool,
+    /// P.tx_in_flight, which is below 2^31, and in the highest bit P.is_app_limited.
+    in_flight: u32,
+}
+
+/// In [`Snapshot::in_flight`].
+const APP_LIMITED: u32 = 1 << 31;
+
+impl Snapshot {
+    /// The segment has left, and now so much is in flight.
+    pub(super) fn note_in_flight(&mut self, bytes: u32) {
+        self.in_flight = (self.in_flight & APP_LIMITED) | (bytes & !APP_LIMITED);
+    }
+
+    fn is_app_limited(self) -> bool {
+        self.in_flight & APP_LIMITED != 0
+    }
+
+    fn in_flight_bytes(self) -> u64 {
+        u64::from(self.in_flight & !APP_LIMITED)
+    }
 }
 
 /// The state of estimation.
@@ -51,7 +70,7 @@ impl Delivery {
             delivered: self.delivered as u32,
             sending: ticks(now.since(self.first_sent_at)),
             waiting: ticks(now.since(self.delivered_at)),
-            app_limited: self.app_limited_to.is_some(),
+            in_flight: if self.app_limited_to.is_some() { APP_LIMITED } else { 0 },
         }
     }
 
@@ -72,7 +91,7 @@ impl Delivery {
         self.first_sent_at = sent_at;
         let acking = now.since(sent_at) + span(snapshot.waiting);
         let interval = acking.max(span(snapshot.sending));
-        let delivered_bytes = u64::from((self.delivered as u32).wrapping_sub(snapshot.delivered));
+        let delivered_bytes = self.since(snapshot);
         if interval.is_zero() || min_rtt.is_some_and(|min_rtt| interval < min_rtt) {
             // Shorter than a round trip: a retransmission for nothing makes it look so.
             return None;
@@ -81,7 +100,8 @@ impl Delivery {
             delivered_bytes,
             interval,
             prior_delivered_bytes: self.delivered - delivered_bytes,
-            app_limited: snapshot.app_limited,
+            in_flight_bytes: snapshot.in_flight_bytes(),
+            app_limited: snapshot.is_app_limited(),
         };
         // What an application-limited sender measures is a lower bound.
         let says_more = |before: RateSample| sample.bytes_per_second() >= before.bytes_per_second();
@@ -89,6 +109,24 @@ impl Delivery {
             self.rate = Some(sample);
         }
         Some(sample)
+    }
+
+    /// Bytes delivered since a segment left.
+    fn since(&self, snapshot: Snapshot) -> u64 {
+        u64::from((self.delivered as u32).wrapping_sub(snapshot.delivered))
+    }
+
+    /// What an algorithm is told of losses. None where nothing was lost.
+    pub(super) fn lost(&self, losses: &Losses, selective: bool) -> Option<LostSample> {
+        let Transmission { snapshot, .. } = losses.latest?;
+        Some(LostSample {
+            bytes: u64::from(losses.bytes),
+            in_flight_bytes: snapshot.in_flight_bytes(),
+            prior_delivered_bytes: self.delivered - self.since(snapshot),
+            delivered_bytes: self.delivered,
+            app_limited: snapshot.is_app_limited(),
+            selective,
+        })
     }
 
     /// §3.4: there is room in the window, and nothing to send. `pipe` bytes are in the network.
@@ -151,6 +189,23 @@ mod tests {
         assert_eq!((sample.delivered_bytes, sample.interval), (10_000, Duration::from_millis(10)));
         assert_eq!(sample.bytes_per_second(), 1_000_000);
         assert_eq!((delivery.delivered(), sample.prior_delivered_bytes), (40_000, 30_000));
+    }
+
+    #[test]
+    fn what_was_in_flight_is_told_of_what_arrived_and_of_what_was_lost() {
+        let mut delivery = Delivery::new(at(0));
+        delivery.on_app_limited(500);
+        let mut first = sent(&mut delivery, 0, true);
+        first.snapshot.note_in_flight(1000);
+        let mut second = sent(&mut delivery, 1, false);
+        second.snapshot.note_in_flight(2000);
+        let sample = delivery.on_delivered(at(11), 1000, Some(second), MIN_RTT).expect("long enough");
+        assert_eq!((sample.in_flight_bytes, sample.app_limited), (2000, true));
+        let losses = Losses { segments: 1, bytes: 1000, latest: Some(first), ..Losses::default() };
+        let lost = delivery.lost(&losses, true).expect("one was lost");
+        assert_eq!((lost.bytes, lost.in_flight_bytes, lost.app_limited), (1000, 1000, true));
+        assert_eq!((lost.prior_delivered_bytes, lost.delivered_bytes), (0, 1000));
+        assert_eq!(delivery.lost(&Losses::default(), true), None);
     }
 
     #[test]

@@ -4,14 +4,9 @@
 
 use crate::base::Instant;
 use crate::base::time::Duration;
+use crate::cc::burst_bytes;
 use serde::{Deserialize, Serialize};
 
-/// The worth of a burst: a millisecond.
-const BURSTS_A_SECOND: u64 = 1000;
-/// The largest burst.
-const BURST_BYTES_MAX: u64 = 65_536;
-/// Segments that a burst holds at least.
-const BURST_SEGMENTS: u64 = 2;
 /// A timer that fires late, or a worker that naps, is made up for by up to this much.
 const LATE_MAX: Duration = Duration::from_millis(1);
 
@@ -31,7 +26,7 @@ impl Pacing {
     /// Nothing sent.
     pub(super) fn new(segment_bytes: u64) -> Self {
         let (next_at, burst_from) = (Instant::ZERO, Instant::ZERO);
-        Self { next_at, burst_from, burst: 0, quantum: BURST_SEGMENTS * segment_bytes }
+        Self { next_at, burst_from, burst: 0, quantum: burst_bytes(0, segment_bytes) }
     }
 
     /// Whether a segment may leave.
@@ -60,15 +55,13 @@ impl Pacing {
         let burst = std::mem::take(&mut self.burst);
         let Some(rate) = rate else {
             // Not paced now: it is asked again after as much as the largest burst.
-            (self.next_at, self.quantum) = (now, BURST_BYTES_MAX);
+            (self.next_at, self.quantum) = (now, burst_bytes(u64::MAX, segment_bytes));
             return None;
         };
         let rate = rate.max(1);
         let nanos = burst.saturating_mul(1_000_000_000) / rate;
         self.next_at = self.burst_from + Duration::from_nanos(nanos);
-        let worth = rate / BURSTS_A_SECOND;
-        // At least two segments: a peer acknowledges every second one.
-        self.quantum = worth.clamp(BURST_SEGMENTS * segment_bytes, BURST_BYTES_MAX);
+        self.quantum = burst_bytes(rate, segment_bytes);
         (self.next_at > now).then_some(self.next_at)
     }
 

@@ -41,6 +41,8 @@ pub(super) struct Losses {
     pub(super) bytes: u32,
     /// Those of them whose retransmission was lost.
     pub(super) retransmissions: u32,
+    /// The transmission of theirs that left last.
+    pub(super) latest: Option<Transmission>,
     /// Something sent before a delivered segment is missing, and may yet come: it is looked at again later.
     pub(super) waits: bool,
 }
@@ -520,7 +522,9 @@ impl SendQueue {
             self.sent += 1;
             self.add(index);
         }
-        let segment = &self.segments[index];
+        let pipe = self.pipe();
+        let segment = &mut self.segments[index];
+        segment.snapshot.note_in_flight(pipe);
         let payload_len = segment.chunk.as_ref().map_or(0, Chunk::len);
         Departure {
             index,
@@ -603,6 +607,10 @@ impl SendQueue {
         losses.segments += 1;
         losses.bytes += segment.len();
         losses.retransmissions += u32::from(segment.transmissions > 1);
+        let transmission = segment.transmission();
+        if losses.latest.is_none_or(|latest| transmission.order.is_after(latest.order)) {
+            losses.latest = Some(transmission);
+        }
         let seq = segment.seq;
         self.change(index, |segment| (segment.lost, segment.resent) = (true, false));
         if index > 0 {

@@ -442,14 +442,16 @@ impl Tcb {
     /// How fast segments may leave, in bytes a second; `None` for as fast as the windows allow.
     fn pacing_rate(&self) -> Option<u64> {
         let from = self.config.pacing?;
+        if let Some(rate) = self.congestion.pacing_rate() {
+            // Its window is larger than what the path holds: without pacing there would be a queue on the shortest path, too.
+            return Some(rate);
+        }
         if self.rtt.shortest()? < from {
             return None;
         }
-        self.congestion.pacing_rate().or_else(|| {
-            // What is in the network already counts, too: recovery does not slow down what follows it.
-            let window = self.congestion.window().max(u64::from(self.pipe()));
-            Some(pacing::window_rate(window, self.congestion.ssthresh(), self.rtt.srtt()?))
-        })
+        // What is in the network already counts, too: recovery does not slow down what follows it.
+        let window = self.congestion.window().max(u64::from(self.pipe()));
+        Some(pacing::window_rate(window, self.congestion.ssthresh(), self.rtt.srtt()?))
     }
 
     /// RFC 6675 §4: bytes in the network. Without SACK each duplicate acknowledgment stands for one segment that

@@ -13,7 +13,7 @@ use crate::sim::middlebox::Middlebox;
 const PATHS_MAX: u64 = 8;
 /// How many of [`CongestionAlgorithm::ALL`] the dice know: another number would make another scenario of every seed.
 const DRAWN_ALGORITHMS: usize = 7;
-/// Of so many seeds in a row two have what the dice do not know ([`Scenario::vary_congestion`]).
+/// Of so many seeds in a row three have what the dice do not know ([`Scenario::vary_congestion`]).
 const VARIED: u64 = 13;
 
 impl Scenario {
@@ -52,6 +52,8 @@ impl Scenario {
         let connections = self.connections.iter_mut().map(|spec| &mut spec.options);
         for options in connections.chain([&mut self.listen.connection]) {
             match seed % VARIED {
+                0 if seed.is_multiple_of(2) => options.congestion = CongestionAlgorithm::Bbr,
+                0 => options.congestion = CongestionAlgorithm::Dctcp,
                 11 => options.congestion = CongestionAlgorithm::Coupled(CoupledAlgorithm::Wvegas),
                 12 => options.coupling = CouplingScope::Bundle,
                 _ => {}

@@ -21,8 +21,8 @@ impl TransmitOrder {
     }
 }
 
-/// A transmission that was delivered.
-#[derive(Debug, Clone, Copy)]
+/// A transmission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::tcp) struct Transmission {
     /// When it left.
     pub(in crate::tcp) sent_at: Instant,
@@ -61,6 +61,12 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// When it was sent last.
+    pub(super) fn transmission(&self) -> Transmission {
+        let Segment { sent_at, order, snapshot, .. } = *self;
+        Transmission { sent_at, order, snapshot }
+    }
+
     /// Never sent.
     pub(super) fn new(seq: SeqNum, chunk: Option<Chunk>, data_seq: DataSeq) -> Self {
         Self {
@@ -184,8 +190,7 @@ impl News {
             return;
         }
         if self.latest.is_none_or(|latest| segment.order.is_after(latest.order)) {
-            let Segment { sent_at, order, snapshot, .. } = *segment;
-            self.latest = Some(Transmission { sent_at, order, snapshot });
+            self.latest = Some(segment.transmission());
         }
     }
 

@@ -4,7 +4,7 @@
 use super::Tcb;
 use super::input::Segment;
 use crate::base::{Instant, PoolCache, SeqNum};
-use crate::cc::{AckSample, Controller};
+use crate::cc::{AckSample, Controller, RateSample};
 use crate::tcp::frto::{FrtoAck, Verdict};
 use crate::tcp::loss_probe::LossProbe;
 use crate::tcp::prr::PrrAck;
@@ -22,8 +22,6 @@ pub(super) struct Outstanding {
     flight: u32,
     /// What of it is not selectively acknowledged, either.
     unheld: u32,
-    /// RFC 6675 §4.
-    pipe: u32,
 }
 
 /// An acknowledgment.
@@ -107,7 +105,7 @@ impl Tcb {
     pub(super) fn outstanding(&self) -> Outstanding {
         let (_, held_bytes) = self.send.sacked();
         let flight = self.send.flight();
-        Outstanding { flight, unheld: flight - held_bytes, pipe: self.pipe() }
+        Outstanding { flight, unheld: flight - held_bytes }
     }
 
     /// RFC 8985 §6.2 step 2: whether the echoed timestamp says that not the retransmission of the segment at SND.UNA is
@@ -180,6 +178,7 @@ impl Tcb {
         if progress == Progress::Recovered {
             self.on_recovered(now);
         }
+        let rate = self.sample_rate(ack);
         let losses = match self.agreed.sack {
             true => self.detect_losses(now),
             false => self.count_duplicates(ack, progress),
@@ -193,7 +192,7 @@ impl Tcb {
         }
         let delivered = self.delivered_by(ack);
         self.reduce(ack, delivered, losses, entered);
-        self.tell_controller(ack, delivered, losses, was_reducing);
+        self.tell_controller(ack, delivered, rate, was_reducing);
         self.recovery.forget_far_point(self.send.una());
         if ack.news.advanced || ack.news.bytes > 0 || answered || undone {
             self.rearm_probe(now);
@@ -320,9 +319,13 @@ impl Tcb {
         before: Outstanding,
     ) -> bool {
         self.counters.lost += u64::from(losses.segments);
+        // RFC 8899 §3: the loss of a probe for the path's MTU is no sign of congestion.
+        let is_probe = losses.segments == 1 && self.is_path_probe_lost();
+        if !is_probe {
+            self.tell_of_losses(now, &losses);
+        }
         let begins = match self.recovery.phase() {
-            // RFC 8899 §3: the loss of a probe for the path's MTU is no sign of congestion.
-            Phase::Open if losses.segments == 1 && self.is_path_probe_lost() => left_over,
+            Phase::Open if is_probe => left_over,
             Phase::Open | Phase::Reducing => losses.segments > 0 || left_over,
             // RFC 5681 §4.3: the loss of a retransmission is another indication of congestion.
             Phase::Fast => self.agreed.sack && losses.retransmissions > 0,
@@ -345,10 +348,24 @@ impl Tcb {
         if !answered {
             let flight = self.loss_flight(now, before);
             self.congestion.on_loss(now, flight);
-            self.prr.start(u64::from(before.unheld));
+            self.start_reduction(before);
             self.ecn.on_reduced();
         }
         true
+    }
+
+    /// The window comes down over a round trip, unless the algorithm has a rate that sees to it.
+    fn start_reduction(&mut self, before: Outstanding) {
+        if self.congestion.pacing_rate().is_none() {
+            self.prr.start(u64::from(before.unheld));
+        }
+    }
+
+    /// What was found lost, whether it begins an episode or not.
+    pub(super) fn tell_of_losses(&mut self, now: Instant, losses: &Losses) {
+        if let Some(lost) = self.delivery.lost(losses, self.agreed.sack) {
+            self.congestion.on_lost(now, &lost);
+        }
     }
 
     /// Whether what waits for retransmission is the probe for the path's MTU.
@@ -404,7 +421,7 @@ impl Tcb {
         self.congestion.on_ecn(now, flight);
         self.undo.settle();
         self.recovery.enter_reducing(self.send.nxt());
-        self.prr.start(u64::from(before.unheld));
+        self.start_reduction(before);
         self.ecn.on_reduced();
         if was_least {
             // RFC 3168 §6.1.2: one segment a round trip is still too much. The next one waits for a time-out.
@@ -454,13 +471,22 @@ impl Tcb {
         if advanced { std::mem::take(&mut self.growth) } else { 0 }
     }
 
-    fn tell_controller(&mut self, ack: &Ack, delivered: u32, losses: Losses, was_reducing: bool) {
+    /// How fast was delivered what an acknowledgment is about. Before losses are looked for: they are counted by what was
+    /// delivered until then.
+    fn sample_rate(&mut self, ack: &Ack) -> Option<RateSample> {
+        let News { bytes, latest, .. } = ack.news;
+        if bytes == 0 {
+            return None;
+        }
+        self.delivery.on_delivered(ack.now, bytes, latest, self.rtt.shortest())
+    }
+
+    fn tell_controller(&mut self, ack: &Ack, delivered: u32, rate: Option<RateSample>, was_reducing: bool) {
         let bytes = ack.news.bytes;
         if bytes == 0 {
             return;
         }
         let now = ack.now;
-        let rate = self.delivery.on_delivered(now, bytes, ack.news.latest, self.rtt.shortest());
         self.delivered_marked += if ack.marked { u64::from(bytes) } else { 0 };
         // Neither in fast recovery nor by what ends it.
         let recovering = was_reducing || self.recovery.is_reducing();
@@ -479,9 +505,8 @@ impl Tcb {
             acked_bytes: u64::from(bytes),
             growth_bytes,
             marked_bytes: if ack.marked { u64::from(bytes) } else { 0 },
-            lost_bytes: u64::from(losses.bytes),
             flight_bytes,
-            prior_pipe_bytes: u64::from(ack.before.pipe),
+            pipe_bytes: u64::from(self.pipe()),
             delivered_bytes: self.delivery.delivered(),
             round_start,
             rtt: ack.news.measured_from.map(|sent_at| now.since(sent_at)),

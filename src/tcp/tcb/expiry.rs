@@ -126,7 +126,8 @@ impl Tcb {
         self.timers.stop(Timer::LossProbe);
         // RFC 8985 §6.3; without SACK, RFC 6582 §3.2: all that is outstanding.
         let lost_before = self.agreed.sack.then(|| self.rack.lost_before(now));
-        self.send.mark_lost_by_timeout(lost_before);
+        let losses = self.send.mark_lost_by_timeout(lost_before);
+        self.tell_of_losses(now, &losses);
     }
 
     fn on_persist_timeout(&mut self) {
