@@ -53,10 +53,10 @@ fn what_schedulers_make_of_unequal_paths_is_as_it_was() {
 
 #[test]
 fn plans_give_what_they_expect() {
-    let plans = ["dctcp", "e5", "e13", "e16"];
+    let plans = ["bbr", "dctcp", "e5", "e13", "e16"];
     let mut command = Command::new(BRAID);
     command.args(["sim", "run", "--seeds", "1"]).args(plans);
     let outcome = run(&mut command, Duration::from_secs(600)).expect_success("braid sim run");
     let verdicts = outcome.stdout.lines().filter(|line| line.ends_with("as expected")).count();
-    assert!(verdicts >= 11, "{}", outcome.stdout);
+    assert!(verdicts >= 18, "{}", outcome.stdout);
 }

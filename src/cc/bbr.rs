@@ -298,7 +298,7 @@ impl Bbr {
         self.check_startup(sample);
         self.check_drain(sample);
         self.update_probe_cycle(sample);
-        self.min_rtt.on_ack(sample.now, ack.rtt);
+        self.min_rtt.on_ack(sample.now, ack.rate.map(|rate| rate.rtt));
         self.check_probe_rtt(sample);
         if sample.loss_round_start {
             self.recent.begin_round(sample);

@@ -17,6 +17,8 @@ pub struct RateSample {
     pub prior_delivered_bytes: u64,
     /// Bytes in the network when that segment had left, itself included.
     pub in_flight_bytes: u64,
+    /// Its round trip: of all that were acknowledged now it left last.
+    pub rtt: Duration,
     /// The sender had nothing to send at some moment of the interval, so the network may be faster.
     pub app_limited: bool,
 }

@@ -101,6 +101,7 @@ impl Delivery {
             interval,
             prior_delivered_bytes: self.delivered - delivered_bytes,
             in_flight_bytes: snapshot.in_flight_bytes(),
+            rtt: now.since(sent_at),
             app_limited: snapshot.is_app_limited(),
         };
         // What an application-limited sender measures is a lower bound.

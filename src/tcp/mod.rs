@@ -12,7 +12,8 @@
 //!
 //! The order of calls in a turn: [`Tcb::handle_segment`] for all that arrived and [`Tcb::handle_timeout`], then
 //! [`Tcb::poll_event`] and [`Tcb::poll_received`] until they are empty, [`Tcb::enqueue`] while there is
-//! [`Tcb::send_room`], [`Tcb::poll_transmit`] until it is empty, and [`Tcb::poll_timeout`] last.
+//! [`Tcb::send_room`], [`Tcb::poll_transmit`] until it is empty, [`Tcb::note_nothing_to_queue`] where room was left, and
+//! [`Tcb::poll_timeout`] last.
 
 mod ack;
 mod assembler;

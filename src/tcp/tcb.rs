@@ -275,7 +275,6 @@ impl Tcb {
     pub fn enqueue(&mut self, chunk: Chunk, data_seq: DataSeq) {
         assert!(!chunk.is_empty(), "a segment has payload");
         assert!(!self.send.has_fin(), "nothing is queued behind the FIN");
-        self.check_app_limited();
         self.send.push(chunk, data_seq);
         self.update_persist();
     }

@@ -176,6 +176,7 @@ impl Path {
             interval: acking.max(sending),
             prior_delivered_bytes: packet.delivered,
             in_flight_bytes: packet.in_flight,
+            rtt,
             app_limited: packet.app_limited,
         };
         let ack = AckSample {
@@ -183,7 +184,6 @@ impl Path {
             flight_bytes: self.peak,
             pipe_bytes: self.in_flight,
             delivered_bytes: self.delivered,
-            rtt: Some(rtt),
             srtt: Some(rtt),
             rate: Some(rate),
             recovering: self.recovery_ends.is_some(),

@@ -71,6 +71,7 @@ impl Connection {
                     // The end brought something to send.
                     return self.poll_transmit(now, rooms, emitter, cache);
                 }
+                self.subflows.iter_mut().for_each(|subflow| subflow.tcb.note_nothing_to_queue());
                 Transmit::Idle
             }
         }

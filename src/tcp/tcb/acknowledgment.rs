@@ -61,7 +61,6 @@ impl Tcb {
         let before = self.outstanding();
         let window_changed = self.peer_window.update(tcp.seq, tcp.ack, self.scaled_window(tcp));
         self.persist.unanswered = 0;
-        self.check_app_limited();
         // RFC 7323 §3.2: zero is what an ACK echoes before our first timestamp has arrived.
         let echo = options.timestamps.filter(|stamps| self.agreed.timestamps && stamps.echo != 0);
         let echo = echo.map(|stamps| stamps.echo);
@@ -542,11 +541,11 @@ impl Tcb {
         self.timers.set(Timer::LossProbe, (now + interval).min(retransmit));
     }
 
-    /// draft-cheng-iccrg-delivery-rate-estimation-02 §3.4: whether the network could carry more than we have.
-    pub(super) fn check_app_limited(&mut self) {
-        let pipe = self.pipe();
-        if self.send.unsent() == 0 && !self.send.has_lost() && u64::from(pipe) < self.window() {
-            self.delivery.on_app_limited(pipe);
+    /// The caller has nothing to queue now. draft-cheng-iccrg-delivery-rate-estimation-02 §3.4: where there is room for a segment,
+    /// the network could carry more than it is given, and what it delivers is no measure of it.
+    pub fn note_nothing_to_queue(&mut self) {
+        if self.send_room() >= self.payload_max(0) {
+            self.delivery.on_app_limited(self.pipe());
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::script::{ACK, Script, arriving, plain};
 use crate::base::time::Duration;
+use crate::cc::CongestionAlgorithm;
 use crate::tcp::{TcpConfig, WindowOwner};
 
 fn paced() -> TcpConfig {
@@ -87,4 +88,51 @@ fn the_first_retransmission_does_not_wait() {
     script.sent();
     script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 5841)]));
     assert_eq!(script.sent_data().first(), Some(&(1, 1460)));
+}
+
+#[test]
+fn bbr_is_paced_on_the_shortest_path_and_no_reduction_holds_it_back() {
+    let pacing = Some(Duration::from_secs(1));
+    let mut script =
+        Script::established(TcpConfig { pacing, congestion: CongestionAlgorithm::Bbr, ..paced() });
+    script.queue(30, 1460);
+    let mut sent = script.sent_data().len();
+    assert!(
+        sent < 10,
+        "others send all that the window lets on a path that is shorter than they are paced on: {sent}"
+    );
+    while script.tcb.unsent() > 20 * 1460 {
+        script.pass_to_timer().expect("the rest waits for its time");
+        sent += script.sent_data().len();
+    }
+    assert_eq!(sent, 10);
+    // The first is lost. The window stays, and what has left the network makes room.
+    let cwnd = script.tcb.info().cwnd;
+    script.arrive(arriving(ACK, 1, 1).sack(&[(1461, 14_601)]));
+    assert_eq!(script.tcb.info().counters.fast_recoveries, 1);
+    assert!(script.tcb.info().cwnd >= cwnd, "{} of {cwnd}", script.tcb.info().cwnd);
+}
+
+#[test]
+fn only_who_has_nothing_to_queue_is_limited_by_the_application() {
+    // The caller queues what there is room for: nothing is queued when an ACK comes, and yet there is more.
+    let mut script = Script::established(plain());
+    script.queue(10, 1460);
+    script.sent();
+    script.tcb.note_nothing_to_queue();
+    assert!(!script.tcb.info().app_limited, "there is no room");
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 14_601));
+    script.queue(5, 1460);
+    script.sent();
+    assert!(!script.tcb.info().app_limited, "room for more, and nobody said that there is none");
+    script.tcb.note_nothing_to_queue();
+    assert!(script.tcb.info().app_limited);
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 21_901));
+    script.queue(30, 1460);
+    script.sent();
+    script.pass(20);
+    script.arrive(arriving(ACK, 1, 30_000));
+    assert!(!script.tcb.info().app_limited, "what was short has been delivered");
 }

@@ -43,6 +43,7 @@ pub const PLANS: &[(&str, &str)] = &[
     ("e16", include_str!("../../../../bench/plans/e16.toml")),
     ("e17", include_str!("../../../../bench/plans/e17.toml")),
     ("e18", include_str!("../../../../bench/plans/e18.toml")),
+    ("bbr", include_str!("../../../../bench/plans/bbr.toml")),
     ("dctcp", include_str!("../../../../bench/plans/dctcp.toml")),
     ("golden", include_str!("../../../../bench/plans/golden.toml")),
     ("staleness", include_str!("../../../../bench/plans/staleness.toml")),
