@@ -6,6 +6,8 @@
 //! other, so that what disturbs the machine disturbs all alike. Frames change hands as they are: nothing is copied that the stack
 //! itself does not copy. What the application does is no part of the figures, but for the sums that it makes of what it writes.
 
+#[path = "common/memory.rs"]
+mod memory;
 #[path = "core/braid.rs"]
 mod ours;
 #[path = "core/smoltcp.rs"]

@@ -1,18 +1,15 @@
-//! Two workers of ours, each with a pool of its own, as between two processes. A packet is copied from one pool to the other, as a
-//! NIC would; that is no part of the figures.
+//! Bulk data from one worker of ours to another. What carries packets in between is no part of the figures.
 
+use super::memory::{Host, carry};
 use super::{Case, Cost, WINDOW, timed};
-use braid::base::pool::{RX_HEADROOM, TX_HEADROOM};
+use braid::base::pool::TX_HEADROOM;
 use braid::base::time::Duration;
-use braid::base::{Chunk, FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
+use braid::base::{Chunk, Instant, PortId, RxFrame};
 use braid::mptcp::{ConnectOptions, Path};
-use braid::sim::lab::port::{LabPort, OneWorker};
 use braid::stack::message::{Command, Report};
-use braid::stack::stream::NobodySleeps;
 use braid::stack::{AcceptQueue, ListenOptions, ListenerId, StreamShared};
 use braid::wire::mptcp::AddressId;
 use braid::wire::{ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, checksum};
-use braid::worker::{Worker, WorkerConfig, WorkerHandle};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -20,40 +17,9 @@ use std::sync::Arc;
 const STEP: Duration = Duration::from_micros(20);
 /// Turns without a data segment after which something is wrong.
 const SILENCE: usize = 100_000;
-const FRAMES: usize = 8192;
 const PORT: u16 = 80;
 /// Longer than any ACK.
 const ACK_LEN_MAX: u16 = 150;
-
-struct Host {
-    worker: Worker<LabPort, OneWorker>,
-    handle: WorkerHandle,
-    /// Frames of the application, and of what arrives.
-    cache: PoolCache,
-}
-
-impl Host {
-    fn new(number: u64, checksum: ChecksumMode, mtu: u16) -> Self {
-        let pool = FramePool::new_heap(FRAMES);
-        let handle = WorkerHandle::new(Box::new(NobodySleeps));
-        let config = WorkerConfig { mtus: vec![mtu], ..WorkerConfig::new(WorkerId(0), 1, number) };
-        let ports = vec![LabPort::new(PortId(0), checksum)];
-        let cache = || PoolCache::new(Arc::clone(&pool));
-        Self {
-            worker: Worker::new(config, ports, OneWorker, cache(), handle.clone()),
-            handle,
-            cache: cache(),
-        }
-    }
-
-    fn command(&self, command: Command) -> Result<(), String> {
-        self.handle.command(command).map_err(|_| "the ring of commands is full".to_string())
-    }
-
-    fn port(&mut self) -> &mut LabPort {
-        &mut self.worker.ports_mut()[0]
-    }
-}
 
 struct Bench {
     case: Case,
@@ -91,8 +57,8 @@ pub fn run(case: Case, subflows: usize) -> Result<impl FnMut(u64) -> Result<Cost
 impl Bench {
     fn new(case: Case, subflows: usize) -> Result<Self, String> {
         let checksum = if case.checksum { ChecksumMode::Software } else { ChecksumMode::Off };
-        let client = Host::new(1, checksum, case.mtu);
-        let server = Host::new(2, checksum, case.mtu);
+        let client = Host::new(1, checksum, case.mtu, 1);
+        let server = Host::new(2, checksum, case.mtu, 1);
         let sender = StreamShared::new(Arc::clone(&client.handle.doorbell));
         let accept = AcceptQueue::new(1);
         let options = ConnectOptions {
@@ -230,17 +196,5 @@ impl Bench {
         carry(server, &mut client.cache, |packet| to_client.push(packet));
         cost.acks += to_client.len() as u64;
         to_client.drain(..).for_each(|packet| client.port().deliver(packet));
-    }
-}
-
-/// Takes what a host has transmitted to the other's memory. For want of a frame there it is lost.
-fn carry(from: &mut Host, to: &mut PoolCache, mut deliver: impl FnMut(RxFrame)) {
-    for packet in from.worker.ports_mut()[0].transmitted() {
-        let bytes = from.cache.pool().tx_bytes(&packet);
-        if let Some(mut frame) = to.alloc() {
-            to.pool().bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(bytes);
-            deliver(RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len });
-        }
-        from.cache.complete(packet.index);
     }
 }
