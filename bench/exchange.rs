@@ -2,8 +2,9 @@
 //! exchange and closed (crr). Over Braid, over the kernel's TCP and MPTCP, and with no stack at all: a frame of AF_XDP that is
 //! sent back. All through the same veth pairs, in one run.
 //!
-//! `cargo bench --bench exchange -- [--rounds N] [--seconds N] [--json FILE]`, as root, on a quiet machine. Each round
-//! measures everything once, one after the other, so that what disturbs the machine disturbs all alike.
+//! `cargo bench --bench exchange -- [--rounds N] [--seconds N] [--only TEXT] [--json FILE]`, as root, on a quiet machine. Each
+//! round measures everything once, one after the other, so that what disturbs the machine disturbs all alike; or only that of which
+//! "case, stack" has the text.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -34,6 +35,7 @@ const PACE: u64 = 1000;
 struct Settings {
     rounds: usize,
     seconds: u64,
+    only: String,
     json: Option<String>,
 }
 
@@ -101,7 +103,8 @@ fn main() -> Outcome<()> {
         for case in Case::all() {
             eprintln!("round {} of {}: {}", round + 1, settings.rounds, case.name());
             for stack in Stack::ALL {
-                if stack == Stack::Raw && case == Case::Connections {
+                let name = format!("{}, {}", case.name(), stack.name());
+                if !name.contains(&settings.only) || (stack == Stack::Raw && case == Case::Connections) {
                     continue;
                 }
                 let (rate, times) = measure(&lab, stack, case, settings.seconds)?;
@@ -120,11 +123,12 @@ fn main() -> Outcome<()> {
 }
 
 fn settings(arguments: &[String]) -> Outcome<Settings> {
-    let mut settings = Settings { rounds: 5, seconds: 3, json: None };
-    common::options(arguments, "--rounds N, --seconds N, --json FILE", |word, value| {
+    let mut settings = Settings { rounds: 5, seconds: 3, only: String::new(), json: None };
+    common::options(arguments, "--rounds N, --seconds N, --only TEXT, --json FILE", |word, value| {
         match word {
             "--rounds" => settings.rounds = value.parse()?,
             "--seconds" => settings.seconds = value.parse()?,
+            "--only" => settings.only = value.to_owned(),
             "--json" => settings.json = Some(value.to_owned()),
             _ => return Ok(false),
         }

@@ -8,6 +8,7 @@ use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
 use super::paths::PathConfig;
+use super::reserve;
 use super::stalls::Stalls;
 use super::thread::WorkerThread;
 use super::wake::WakeFd;
@@ -67,6 +68,7 @@ impl Runtime {
 
         let seed = getrandom::u64().map_err(|error| StartError::Thread(io::Error::other(error)))?;
         let clock = Clock::start();
+        reserve::allow_many();
         let stop = Arc::new(AtomicBool::new(false));
         let wake = WakeFd::new().map_err(StartError::Thread)?;
         let doorbell = Arc::new(Doorbell::new(1, Box::new(wake.clone())));

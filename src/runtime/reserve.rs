@@ -7,12 +7,20 @@ use rustix::net::{
     AddressFamily, Shutdown, SocketFlags, SocketType, bind, getsockname, listen, shutdown, socket_with,
     sockopt,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 /// How often a port that is free in one family and taken in the other is exchanged for another.
 const BOTH_FAMILIES_TRIES: usize = 16;
+
+/// Lets the process have as many open files as it may ever have. Each flow of ours holds a socket, and shells allow 1024.
+pub(super) fn allow_many() {
+    let limits = getrlimit(Resource::Nofile);
+    // Best effort: a reservation that finds no room says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits });
+}
 
 /// A port that is ours until this is dropped.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, Subfl
 use crate::stack::connections::{Connections, View};
 use crate::stack::core::cookies::Returned;
 use crate::stack::core::joins::HalfOpenJoins;
+use crate::stack::core::time_wait::Waiting;
 use crate::stack::counters::{Counters, WorkerCounters};
 use crate::stack::fast_open::{FastOpenCache, PendingFastOpens};
 use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
@@ -33,6 +34,7 @@ mod cookies;
 mod events;
 mod fast_open;
 mod joins;
+mod time_wait;
 
 /// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
 const STRAYS_MAX: usize = 256;
@@ -121,6 +123,7 @@ pub struct Stack {
     /// SYN cookies are out that may come back until then.
     cookies_until: Option<Instant>,
     half_open_joins: HalfOpenJoins,
+    waiting: Waiting,
     fast_open_cache: FastOpenCache,
     pending_fast_opens: PendingFastOpens,
 }
@@ -154,6 +157,7 @@ impl Stack {
             last: None,
             cookies_until: None,
             half_open_joins: HalfOpenJoins::default(),
+            waiting: Waiting::default(),
             fast_open_cache: FastOpenCache::default(),
             pending_fast_opens: PendingFastOpens::default(),
             config,
@@ -261,7 +265,7 @@ impl Stack {
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }
         if self.may_be_cookie(now, packet) {
-            match self.take_cookie(now, port, packet) {
+            match self.take_cookie(now, port, packet, cache) {
                 Returned::Connection(id) => {
                     let Some(slot) = self.connections.get_mut(id) else { return };
                     return slot.connection.handle_packet(now, SubflowId(0), packet, chunk, cache);
@@ -334,12 +338,13 @@ impl Stack {
             self.counters.accept_overflows += 1;
             return;
         }
-        if self.connections.count() >= self.config.max_connections {
+        if !self.has_room(now, cache) {
             // RFC 9293 leaves it open; a dropped SYN is sent again, and may find room then.
             self.counters.refused_connections += 1;
             return;
         }
         let (listener, options) = {
+            let Some(listener) = find_listener(&mut self.listeners, local) else { return };
             if listener.half_open >= listener.accept.backlog() {
                 let options = listener.options.connection;
                 return self.answer_with_cookie(now, port, packet, options, cache);
@@ -645,6 +650,7 @@ impl Stack {
         }
         slot.begin_idling(now);
         slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
+        self.note_waiting(now, id, cache);
     }
 
     /// Whether something waits to be sent, or to be looked at.

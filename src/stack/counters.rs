@@ -24,6 +24,8 @@ pub struct Counters {
     pub accepted: u64,
     /// SYNs dropped because there are too many connections, or because the SYN queue was full and no cookie would do.
     pub refused_connections: u64,
+    /// Connections in TIME-WAIT that gave way to new ones, because there were too many.
+    pub cut_time_waits: u64,
     /// SYNs dropped, and connections reset, because the accept queue was full.
     pub accept_overflows: u64,
     /// SYNs answered with a cookie.
@@ -58,6 +60,7 @@ impl Counters {
             opened,
             accepted,
             refused_connections,
+            cut_time_waits,
             accept_overflows,
             cookies_sent,
             cookies_received,
@@ -78,6 +81,7 @@ impl Counters {
         self.opened += opened;
         self.accepted += accepted;
         self.refused_connections += refused_connections;
+        self.cut_time_waits += cut_time_waits;
         self.accept_overflows += accept_overflows;
         self.cookies_sent += cookies_sent;
         self.cookies_received += cookies_received;

@@ -52,6 +52,8 @@ pub struct Slot {
     /// It waits in the worker's list of connections that may have something to send.
     #[serde(skip)]
     pub sending: bool,
+    /// It was seen in TIME-WAIT.
+    pub waits: bool,
     /// Its entry in the timers.
     #[serde(skip)]
     pub timer: Option<Instant>,
@@ -98,6 +100,7 @@ impl Slot {
             published_at: None,
             publish_at: None,
             linger_until: None,
+            waits: false,
             delivered: 0,
             consumed: 0,
             ring_at: 0,

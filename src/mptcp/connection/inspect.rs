@@ -57,6 +57,11 @@ impl Connection {
         self.reopened
     }
 
+    /// Nothing is left of it but subflows that wait for old duplicates.
+    pub fn is_in_time_wait(&self) -> bool {
+        !self.subflows.is_empty() && self.subflows.iter().all(|s| s.tcb.state() == State::TimeWait)
+    }
+
     /// The settings that may change while it runs.
     pub fn tuning(&self) -> Tuning {
         self.options.tuning

@@ -90,7 +90,7 @@ impl Connection {
             Mode::Offering | Mode::Answering => {}
         }
         self.deliver(now, id, cache);
-        self.advance_close(now);
+        self.advance_close(now, cache);
     }
 
     /// Events of a subflow's TCP. `packet` is what caused them, if a packet did.

@@ -67,6 +67,16 @@ impl Connection {
         self.send_announcements(now);
     }
 
+    /// Its subflows wait for old duplicates no longer ([`Connection::is_in_time_wait`]).
+    pub fn end_time_wait(&mut self, now: Instant, cache: &mut PoolCache) {
+        let ids: Vec<SubflowId> = self.subflows.iter().map(|subflow| subflow.id).collect();
+        for id in ids {
+            let Some(index) = self.index(id) else { continue };
+            self.subflows[index].tcb.end_time_wait();
+            self.drain_events(now, id, None, cache);
+        }
+    }
+
     fn handle_subflow_timers(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {
         let alone = self.subflows.len() == 1;
         let subflow = &mut self.subflows[index];

@@ -103,6 +103,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
         opened,
         accepted,
         refused_connections,
+        cut_time_waits,
         accept_overflows,
         cookies_sent,
         cookies_received,
@@ -125,6 +126,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     own("Opened", *opened);
     own("Accepted", *accepted);
     own("RefusedConnections", *refused_connections);
+    own("CutTimeWaits", *cut_time_waits);
     own("AcceptOverflows", *accept_overflows);
     own("SyncookiesSent", *cookies_sent);
     own("SyncookiesRecv", *cookies_received);

@@ -19,8 +19,7 @@ impl Stack {
             }
             Command::Unlisten(id) => self.listeners.retain(|listener| listener.id != id),
             Command::Connect { tuple, path, options, stream } => {
-                if self.connections.count() >= self.config.max_connections || self.flows.contains_key(&tuple)
-                {
+                if !self.has_room(now, cache) || self.flows.contains_key(&tuple) {
                     stream.set_closed(CloseReason::NoResources);
                     return;
                 }

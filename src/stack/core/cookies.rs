@@ -75,7 +75,13 @@ impl Stack {
     }
 
     /// Makes the connection of a cookie that `packet` brings back.
-    pub(super) fn take_cookie(&mut self, now: Instant, port: PortId, packet: &Packet) -> Returned {
+    pub(super) fn take_cookie(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        packet: &Packet,
+        cache: &mut PoolCache,
+    ) -> Returned {
         let Some(cookie) = Cookie::verify(&self.secret, now, &packet.tuple, &packet.tcp) else {
             self.counters.cookies_failed += 1;
             return Returned::Stray;
@@ -88,7 +94,7 @@ impl Stack {
             self.counters.accept_overflows += 1;
             return Returned::Dropped;
         }
-        if self.connections.count() >= self.config.max_connections {
+        if !self.has_room(now, cache) {
             self.counters.refused_connections += 1;
             return Returned::Dropped;
         }

@@ -331,6 +331,13 @@ impl Tcb {
         self.timers.set(Timer::TimeWait, now + self.config.time_wait);
     }
 
+    /// The wait for old duplicates is cut short: there is no room for it.
+    pub fn end_time_wait(&mut self) {
+        if self.state == State::TimeWait {
+            self.finish(CloseReason::Finished);
+        }
+    }
+
     /// RFC 9293 §3.10.7.4 seventh and eighth.
     fn handle_text(
         &mut self,

@@ -8,4 +8,5 @@ mod peer;
 mod pitfalls;
 mod runs;
 mod sleep;
+mod time_wait;
 mod whole;
