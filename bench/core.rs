@@ -18,7 +18,6 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::error::Error;
 use std::fmt;
-use std::time::Instant;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -66,15 +65,6 @@ struct Figures {
     gbit: f64,
     acks: f64,
     allocations: f64,
-}
-
-/// Nanoseconds of a part of a run.
-#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-pub fn timed<T>(into: &mut u64, part: impl FnOnce() -> T) -> T {
-    let start = Instant::now();
-    let result = part();
-    *into += start.elapsed().as_nanos() as u64;
-    result
 }
 
 struct Settings {

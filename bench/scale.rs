@@ -15,14 +15,14 @@ mod memory;
 
 use braid::base::pool::TX_HEADROOM;
 use braid::base::time::Duration;
-use braid::base::{Chunk, Instant, PortId, RxFrame};
-use braid::mptcp::{ConnectOptions, Path};
+use braid::base::{Chunk, Instant, RxFrame};
+use braid::mptcp::ConnectOptions;
 use braid::stack::message::{Command, ConnectionId, Report};
 use braid::stack::{AcceptQueue, ListenOptions, ListenerId, StreamShared};
 use braid::wire::mptcp::AddressId;
-use braid::wire::{ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr};
+use braid::wire::{ChecksumMode, Endpoint, FourTuple};
 use common::{Outcome, Spread};
-use memory::{Host, carry};
+use memory::{Host, carry, path, timed};
 use rustix::net::{self, AddressFamily, SocketType, ipproto};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -94,11 +94,6 @@ fn tuple(connection: usize, subflow: usize, subflows: usize) -> FourTuple {
     }
 }
 
-fn path() -> Path {
-    let link = LinkHeader { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
-    Path { port: PortId(0), link, mtu: MTU }
-}
-
 impl Bench {
     fn new(case: Case) -> Outcome<Self> {
         let accept = AcceptQueue::new(BACKLOG);
@@ -149,7 +144,12 @@ impl Bench {
             let stream = StreamShared::new(Arc::clone(&self.client.handle.doorbell));
             self.senders.push(Arc::clone(&stream));
             ids.insert(tuple, number);
-            self.client.command(Command::Connect { tuple, path: path(), options: self.options(), stream })?;
+            self.client.command(Command::Connect {
+                tuple,
+                path: path(MTU),
+                options: self.options(),
+                stream,
+            })?;
         }
         let mut missing = count * subflows.saturating_sub(1);
         for turn in 0.. {
@@ -171,7 +171,7 @@ impl Bench {
                         for subflow in 1..subflows {
                             let tuple = tuple(number, subflow, subflows);
                             let (local_id, remote_id) = (AddressId(0), AddressId(0));
-                            let (path, backup) = (path(), false);
+                            let (path, backup) = (path(MTU), false);
                             let open =
                                 Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup };
                             self.client.command(open)?;
@@ -258,15 +258,6 @@ impl Bench {
         let busy = self.busy_ns as f64;
         Ok([busy / self.segments as f64, self.payload_bytes as f64 * 8.0 / busy])
     }
-}
-
-/// Nanoseconds of a part of a run.
-#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
-fn timed<T>(into: &mut u64, part: impl FnOnce() -> T) -> T {
-    let start = std::time::Instant::now();
-    let result = part();
-    *into += start.elapsed().as_nanos() as u64;
-    result
 }
 
 /// A figure of `/proc`, in bytes.

@@ -3,10 +3,11 @@
 
 use braid::base::pool::RX_HEADROOM;
 use braid::base::{FramePool, PoolCache, PortId, RxFrame, WorkerId};
+use braid::mptcp::Path;
 use braid::sim::lab::port::{LabPort, OneWorker};
 use braid::stack::message::Command;
 use braid::stack::stream::NobodySleeps;
-use braid::wire::ChecksumMode;
+use braid::wire::{ChecksumMode, LinkHeader, MacAddr};
 use braid::worker::{Worker, WorkerConfig, WorkerHandle};
 use std::sync::Arc;
 
@@ -61,4 +62,19 @@ pub fn carry(from: &mut Host, to: &mut PoolCache, mut deliver: impl FnMut(RxFram
         }
         from.cache.complete(packet.index);
     }
+}
+
+/// The way from a host to the other.
+pub fn path(mtu: u16) -> Path {
+    let link = LinkHeader { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
+    Path { port: PortId(0), link, mtu }
+}
+
+/// Nanoseconds of a part of a run.
+#[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
+pub fn timed<T>(into: &mut u64, part: impl FnOnce() -> T) -> T {
+    let start = std::time::Instant::now();
+    let result = part();
+    *into += start.elapsed().as_nanos() as u64;
+    result
 }

@@ -1,15 +1,15 @@
 //! Bulk data from one worker of ours to another. What carries packets in between is no part of the figures.
 
-use super::memory::{Host, carry};
-use super::{Case, Cost, WINDOW, timed};
+use super::memory::{Host, carry, path, timed};
+use super::{Case, Cost, WINDOW};
 use braid::base::pool::TX_HEADROOM;
 use braid::base::time::Duration;
-use braid::base::{Chunk, Instant, PortId, RxFrame};
-use braid::mptcp::{ConnectOptions, Path};
+use braid::base::{Chunk, Instant, RxFrame};
+use braid::mptcp::ConnectOptions;
 use braid::stack::message::{Command, Report};
 use braid::stack::{AcceptQueue, ListenOptions, ListenerId, StreamShared};
 use braid::wire::mptcp::AddressId;
-use braid::wire::{ChecksumMode, Endpoint, FourTuple, LinkHeader, MacAddr, checksum};
+use braid::wire::{ChecksumMode, Endpoint, FourTuple, checksum};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -74,9 +74,7 @@ impl Bench {
             options: ListenOptions { connection: options },
             accept: Arc::clone(&accept),
         })?;
-        let link =
-            LinkHeader { src: MacAddr([2, 0, 0, 0, 0, 1]), dst: MacAddr([2, 0, 0, 0, 0, 2]), vlan: None };
-        let path = Path { port: PortId(0), link, mtu: case.mtu };
+        let path = path(case.mtu);
         let tuple = |number: usize| FourTuple {
             local: Endpoint::new([10, 0, 0, 1].into(), 40_000 + number as u16),
             remote: Endpoint::new([10, 0, 0, 2].into(), PORT),

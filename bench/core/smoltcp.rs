@@ -1,6 +1,7 @@
 //! smoltcp's TCP, for comparison: two interfaces in memory. A packet is a vector of bytes that changes hands.
 
-use super::{Case, Cost, WINDOW, timed};
+use super::memory::timed;
+use super::{Case, Cost, WINDOW};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{Socket, SocketBuffer};

@@ -165,6 +165,11 @@ impl Connections {
         }
     }
 
+    /// Whether there is one of this name, awake or not.
+    pub fn contains(&self, id: ConnectionId) -> bool {
+        self.places.contains_key(id)
+    }
+
     /// One to look at.
     pub fn view(&self, id: ConnectionId) -> Option<View<'_>> {
         self.places.get(id).map(Place::view)

@@ -650,7 +650,10 @@ impl Stack {
         }
         slot.begin_idling(now);
         slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
-        self.note_waiting(now, id, cache);
+        if !slot.waits && slot.connection.is_in_time_wait() {
+            slot.waits = true;
+            self.begin_waiting(now, id, cache);
+        }
     }
 
     /// Whether something waits to be sent, or to be looked at.

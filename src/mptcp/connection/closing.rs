@@ -6,7 +6,7 @@ use crate::base::time::Duration;
 use crate::base::{Chunk, Instant, PoolCache};
 use crate::mptcp::SubflowId;
 use crate::mptcp::subflow::{Phase, Subflow};
-use crate::tcp::{CloseReason, State, TcpEvent};
+use crate::tcp::{CloseReason, TcpEvent};
 use crate::wire::mptcp::{MpTcpRst, ResetReason};
 use crate::wire::{MptcpOption, Packet, TcpFlags};
 use serde::{Deserialize, Serialize};
@@ -89,13 +89,6 @@ impl Connection {
             self.events.push_back(subflow_closed(subflow, reason, None));
         }
         self.events.push_back(ConnectionEvent::Closed(reason));
-    }
-
-    /// Joins that the peer has not answered when all is said are over at once: nothing will come that tells so.
-    fn end_unanswered(&mut self, now: Instant, cache: &mut PoolCache) {
-        let is_over = |subflow: &&Subflow| subflow.tcb.state() == State::Closed;
-        let ids: Vec<SubflowId> = self.subflows.iter().filter(is_over).map(|subflow| subflow.id).collect();
-        ids.into_iter().for_each(|id| self.drain_events(now, id, None, cache));
     }
 
     /// Whether something is still to be said to the peer after the end, or its answer to be waited for.
@@ -332,7 +325,8 @@ impl Connection {
                             false => subflow.tcb.close(now),
                         }
                     }
-                    self.end_unanswered(now, cache);
+                    // Joins that the peer has not answered are over: nothing will come that tells so.
+                    self.drain_ended(now, cache);
                 }
             }
         }

@@ -8,7 +8,7 @@ use crate::mptcp::inbound::Delivery;
 use crate::mptcp::mapping::{Mapping, MappingError};
 use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::{FallbackReason, SubflowId};
-use crate::tcp::{CloseReason, TcpEvent};
+use crate::tcp::{CloseReason, State, TcpEvent};
 use crate::wire::mptcp::{
     AddAddr, AddressId, Dss, DssMapping, MpCapable, MpJoin, MpTcpRst, ResetReason, ShortOrLong,
 };
@@ -122,6 +122,13 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Events of subflows whose TCP is over without a packet, or a timer of theirs, that would have told.
+    pub(super) fn drain_ended(&mut self, now: Instant, cache: &mut PoolCache) {
+        let is_over = |subflow: &&Subflow| subflow.tcb.state() == State::Closed;
+        let ids: Vec<SubflowId> = self.subflows.iter().filter(is_over).map(|subflow| subflow.id).collect();
+        ids.into_iter().for_each(|id| self.drain_events(now, id, None, cache));
     }
 
     /// A retransmission time-out: what only dead subflows hold goes out on others, too (pitfall 45: and stays with them).

@@ -69,12 +69,8 @@ impl Connection {
 
     /// Its subflows wait for old duplicates no longer ([`Connection::is_in_time_wait`]).
     pub fn end_time_wait(&mut self, now: Instant, cache: &mut PoolCache) {
-        let ids: Vec<SubflowId> = self.subflows.iter().map(|subflow| subflow.id).collect();
-        for id in ids {
-            let Some(index) = self.index(id) else { continue };
-            self.subflows[index].tcb.end_time_wait();
-            self.drain_events(now, id, None, cache);
-        }
+        self.subflows.iter_mut().for_each(|subflow| subflow.tcb.end_time_wait());
+        self.drain_ended(now, cache);
     }
 
     fn handle_subflow_timers(&mut self, now: Instant, index: usize, cache: &mut PoolCache) {

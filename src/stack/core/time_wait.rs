@@ -16,16 +16,9 @@ pub(super) struct Waiting {
 }
 
 impl Stack {
-    /// `id` has nothing more to send: it may only wait from now on.
-    pub(super) fn note_waiting(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
-        let Some(slot) = self.connections.get_awake(id) else { return };
-        if slot.waits || !slot.connection.is_in_time_wait() {
-            return;
-        }
-        if let Some(slot) = self.connections.get_mut(id) {
-            slot.waits = true;
-        }
-        while self.waiting.queue.front().is_some_and(|first| self.connections.view(*first).is_none()) {
+    /// `id` only waits from now on.
+    pub(super) fn begin_waiting(&mut self, now: Instant, id: ConnectionId, cache: &mut PoolCache) {
+        while self.waiting.queue.front().is_some_and(|first| !self.connections.contains(*first)) {
             self.waiting.queue.pop_front();
         }
         self.waiting.queue.push_back(id);
