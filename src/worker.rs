@@ -254,10 +254,12 @@ impl<P: Port, S: Steering> Worker<P, S> {
                 *room = TRANSMIT_BUDGET;
             }
         }
-        let mut any = false;
-        for _ in 0..TRANSMIT_BUDGET {
+        let (mut any, mut left, mut is_open) = (false, TRANSMIT_BUDGET, false);
+        while left > 0 || is_open {
             let Some((port, packet)) = self.stack.poll_transmit(now, &self.rooms, cache) else { break };
             let index = port.index();
+            left = left.saturating_sub(1);
+            is_open = packet.more;
             self.rooms[index] -= 1;
             any = true;
             if self.watches[index].is_stalled() {

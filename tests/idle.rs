@@ -60,7 +60,8 @@ impl Host {
             let mut frame = self.cache.alloc().expect("a frame");
             let pool = Arc::clone(self.cache.pool_arc());
             pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(&bytes);
-            let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16 };
+            let received =
+                RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16, more: false };
             self.stack.handle_frame(now, PortId(0), received, &mut self.cache);
         }
         self.stack.handle_timeout(now, &mut self.cache);

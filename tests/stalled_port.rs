@@ -63,7 +63,9 @@ impl Bench {
         while self.now < end {
             self.worker.turn(self.now);
             while let Some(tx) = self.worker.ports_mut()[0].take_transmitted() {
-                self.worker.ports_mut()[0].complete(tx.index);
+                for frame in tx {
+                    self.worker.ports_mut()[0].complete(frame.index);
+                }
             }
             while let Some(report) = self.handle.reports.pop() {
                 if let Report::PortStalled { port: PORT, stalled } = report {

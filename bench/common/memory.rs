@@ -58,7 +58,7 @@ pub fn carry(from: &mut Host, to: &mut PoolCache, mut deliver: impl FnMut(RxFram
         let bytes = from.cache.pool().tx_bytes(&packet);
         if let Some(mut frame) = to.alloc() {
             to.pool().bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(bytes);
-            deliver(RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len });
+            deliver(RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len, more: false });
         }
         from.cache.complete(packet.index);
     }

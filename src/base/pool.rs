@@ -44,6 +44,13 @@ pub const RX_HEADROOM: usize = 256;
 /// The longest packet that one received frame can hold.
 pub const RX_PACKET_MAX: usize = FRAME_SIZE - RX_HEADROOM;
 
+/// Frames of one packet at most. What does not fit into one goes on in others ([`TxFrame::more`], [`RxFrame::more`]): three
+/// hold a packet of 9,000 bytes.
+pub const PACKET_FRAMES: usize = 3;
+
+/// The longest packet that may be received in several frames.
+pub const PACKET_MAX: usize = PACKET_FRAMES * RX_PACKET_MAX;
+
 /// Frames that move between a cache and the depot at a time.
 const BATCH: usize = 64;
 /// A cache holds at most this many before it gives a batch back.
@@ -188,28 +195,32 @@ impl Chunk {
     }
 }
 
-/// A received packet: the whole frame as the NIC wrote it.
+/// A received packet, or a part of one: the frame as the NIC wrote it.
 #[derive(Debug)]
 pub struct RxFrame {
     /// The frame.
     pub frame: Frame,
-    /// Where the Ethernet header begins.
+    /// Where the Ethernet header begins; in a frame that goes on with a packet, where that does.
     pub offset: u16,
     /// Bytes of the packet.
     pub len: u16,
+    /// The packet goes on in the next frame.
+    pub more: bool,
 }
 
-/// A packet to transmit. It stands for one unit of the frame's in-flight count, from [`FramePool::start_transmit`]
+/// A packet to transmit, or a part of one. It stands for one unit of the frame's in-flight count, from [`FramePool::start_transmit`]
 /// until [`PoolCache::complete`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a descriptor that is forgotten leaves its frame in flight for ever"]
 pub struct TxFrame {
     /// The frame's number.
     pub index: u32,
-    /// Where the Ethernet header begins.
+    /// Where the Ethernet header begins; in a frame that goes on with a packet, where that does.
     pub offset: u16,
     /// Bytes of the packet.
     pub len: u16,
+    /// The packet goes on in the next descriptor that its port is given.
+    pub more: bool,
 }
 
 /// Memory cut into frames, shared by all threads. Threads allocate through a [`PoolCache`] of their own.
@@ -410,7 +421,7 @@ impl FramePool {
         assert!(offset + len <= self.frame_size, "a packet ends inside its frame");
         self.shadow.step(frame.0, Step::TransmitStarted);
         self.count(frame.0, IN_FLIGHT, Ordering::Relaxed);
-        TxFrame { index: frame.0, offset: offset as u16, len: len as u16 }
+        TxFrame { index: frame.0, offset: offset as u16, len: len as u16, more: false }
     }
 
     /// A frame in flight has come to a port of this same process, which gets a hold on it as on a frame that a NIC has

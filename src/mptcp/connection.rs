@@ -277,9 +277,9 @@ impl Connection {
     /// TCP's settings for a subflow over `path`.
     fn subflow_config(&self, path: &Path, tuple: FourTuple, window_owner: WindowOwner) -> TcpConfig {
         let headers = if tuple.remote.addr.is_ipv4() { 40 } else { 60 };
-        // One frame holds a segment in both directions: no descriptor chains are needed.
-        let frame = crate::base::pool::RX_PACKET_MAX - 18 - headers;
-        let mss = usize::from(path.mtu).saturating_sub(headers).min(frame);
+        // What a port takes in one frame it says by the path's MTU; no packet is longer than this.
+        let most = crate::base::pool::PACKET_MAX - 18 - headers;
+        let mss = usize::from(path.mtu).saturating_sub(headers).min(most);
         // RFC 9293 §3.7.1: and no more than the application wants.
         let mss = self.options.max_segment.map_or(mss, |most| mss.min(most.get()));
         // The smallest shift with which 16 bits can say the whole buffer.

@@ -1,10 +1,11 @@
 //! Writing a packet: headers in front of a payload that lies in its frame already, or in front of nothing.
 
 use crate::base::pool::TX_HEADROOM;
-use crate::base::{Chunk, Frame, FramePool, PoolCache, TxFrame};
+use crate::base::{Chunk, Frame, FramePool, PoolCache, PortId, TxFrame};
 use crate::mptcp::{MptcpCounters, Path};
-use crate::wire::{ChecksumMode, Numbers, Pattern, SegmentRepr, emit_summed};
+use crate::wire::{ChecksumMode, Numbers, Pattern, Rest, SegmentRepr, emit_scattered, emit_summed};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Names the segment whose headers an emitter keeps as a pattern for those that follow it.
@@ -19,6 +20,8 @@ pub struct Emitter {
     /// Per port.
     checksums: Vec<ChecksumMode>,
     sent: MptcpCounters,
+    /// The rest of the packet whose headers were written last.
+    tails: VecDeque<(PortId, TxFrame)>,
     /// The headers of the last segment of which they were to be kept.
     pattern: Option<Pattern>,
     /// How many were kept so far: the name of this one.
@@ -44,18 +47,18 @@ impl Emitter {
         self.spare.is_some()
     }
 
-    /// Keeps the headers of `packet`, which was just written for this segment, for those that follow it with as long a payload.
-    /// `None` where it says what they would not.
+    /// Keeps the headers of `packet`, which was just written for this segment, for those that follow it with as long a payload,
+    /// of which so many bytes are in the packet's first frame. `None` where it says what they would not.
     pub fn keep(
         &mut self,
         segment: &SegmentRepr<'_>,
         path: &Path,
         packet: &TxFrame,
-        payload_len: usize,
+        (head_len, payload_len): (usize, usize),
         pool: &FramePool,
     ) -> Option<PatternId> {
         let bytes = pool.tx_bytes(packet);
-        let headers = &bytes[..bytes.len() - payload_len];
+        let headers = &bytes[..bytes.len() - head_len];
         self.pattern = Pattern::new(segment, headers, payload_len, self.checksum(path));
         self.patterns += 1;
         self.pattern.is_some().then_some(PatternId(self.patterns))
@@ -67,14 +70,20 @@ impl Emitter {
             && self.pattern.as_ref().is_some_and(|pattern| pattern.payload_len() == payload_len)
     }
 
-    /// Writes the headers that are kept, with other numbers, in front of `chunk`.
+    /// Writes the headers that are kept, with other numbers, in front of `chunk`, behind which the `rest` of the payload follows.
     ///
     /// # Panics
     /// Where none are kept, and without a frame got hold of before ([`Emitter::prepare`]): our own bug.
-    pub fn follow(&mut self, numbers: Numbers, chunk: &mut Chunk, cache: &mut PoolCache) -> TxFrame {
+    pub fn follow(
+        &mut self,
+        numbers: Numbers,
+        chunk: &mut Chunk,
+        rest: Rest,
+        cache: &mut PoolCache,
+    ) -> TxFrame {
         let Self { spare, pattern, .. } = self;
         let pattern = pattern.as_ref().expect("headers are kept");
-        let write = |frame: &mut [u8], payload, sum| pattern.write(numbers, frame, payload, sum);
+        let write = |frame: &mut [u8], payload, sum| pattern.write(numbers, frame, payload, rest, sum);
         put_in_front(chunk, spare, cache, write).expect("a frame was got hold of")
     }
 
@@ -85,22 +94,43 @@ impl Emitter {
 
     /// Gives the spare frame back, at the end.
     pub fn release(&mut self, cache: &mut PoolCache) {
+        self.tails.drain(..).for_each(|(_, tail)| cache.complete(tail.index));
         self.spare.take().into_iter().for_each(|frame| cache.free(frame));
     }
 
-    /// Writes headers in front of `chunk`, or of nothing. `None` for want of a frame.
+    /// A packet whose headers were written goes on with `chunk`, and perhaps with `more` behind it. Nothing is written there, so
+    /// nothing depends on whether a NIC reads it already.
+    pub fn write_tail(&mut self, path: &Path, chunk: &Chunk, more: bool, pool: &FramePool) {
+        let tail = pool.start_transmit(&chunk.frame, chunk.offset(), chunk.len());
+        self.tails.push_back((path.port, TxFrame { more, ..tail }));
+    }
+
+    /// What is to leave next, before anything else: the next part of the packet that was written last.
+    #[inline]
+    pub fn take_tail(&mut self) -> Option<(PortId, TxFrame)> {
+        self.tails.pop_front()
+    }
+
+    /// The parts of the packet that was written last, behind its first.
+    pub fn tails(&self) -> impl Iterator<Item = &TxFrame> {
+        self.tails.iter().map(|(_, tail)| tail)
+    }
+
+    /// Writes headers in front of `chunk`, behind which the `rest` of the payload follows, or of nothing. `None` for want of a
+    /// frame.
     pub fn write(
         &mut self,
         segment: &SegmentRepr<'_>,
         path: &Path,
         chunk: Option<&mut Chunk>,
+        rest: Rest,
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
         self.sent.count_sent(&segment.options.mptcp);
         let checksum = self.checksum(path);
         if let Some(chunk) = chunk {
             return put_in_front(chunk, &mut self.spare, cache, |frame, payload, sum| {
-                emit_summed(segment, frame, payload, checksum, sum)
+                emit_scattered(segment, frame, payload, rest, checksum, sum)
             });
         }
         let pool: &FramePool = cache.pool();
@@ -122,7 +152,7 @@ impl Emitter {
         if !self.prepare(cache) {
             return None;
         }
-        self.write(segment, path, None, cache)
+        self.write(segment, path, None, Rest::NONE, cache)
     }
 }
 

@@ -131,6 +131,15 @@ impl Signalling {
         }
     }
 
+    /// Whether a mapping may be of several segments, which may be sent again one by one.
+    pub fn maps_freely(&self) -> bool {
+        match self {
+            Signalling::Plain => true,
+            Signalling::Multipath(_) => !self.wants_sum(),
+            Signalling::Offering(_) | Signalling::Answering(..) | Signalling::Falling(..) => false,
+        }
+    }
+
     /// Whether signals may be sent at all.
     pub fn takes_signals(&self) -> bool {
         matches!(self, Signalling::Multipath(signals) if signals.fail.is_none() && !signals.fast_close)

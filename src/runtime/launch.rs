@@ -62,8 +62,9 @@ impl Runtime {
             zero_copy: config.zero_copy,
             checksum: config.checksum,
         })?;
+        let mtu_most = xdp.ports().iter().map(|port| port.mtu_most).min().unwrap_or_default();
         let changes = network
-            .attach(xdp.ports().iter().map(|port| port.ifindex).collect())
+            .attach(xdp.ports().iter().map(|port| port.ifindex).collect(), mtu_most as u32)
             .map_err(StartError::Netlink)?;
 
         let seed = getrandom::u64().map_err(|error| StartError::Thread(io::Error::other(error)))?;

@@ -68,6 +68,8 @@ pub(super) struct Network {
     monitor: Monitor,
     /// Interface of each attached NIC, by [`PortId`].
     ports: Vec<u32>,
+    /// The longest IP packet that NICs take of us.
+    mtu_most: u32,
     links: BTreeMap<u32, Link>,
     addresses: Addresses,
     routes: Routes,
@@ -82,6 +84,7 @@ impl Network {
             monitor: Monitor::new()?,
             netlink: Netlink::new()?,
             ports: Vec::new(),
+            mtu_most: u32::MAX,
             links: BTreeMap::new(),
             addresses: BTreeSet::new(),
             routes: Routes::default(),
@@ -116,9 +119,11 @@ impl Network {
         Ok(names.to_vec())
     }
 
-    /// The NICs are attached: `ifindexes` in order of [`PortId`]. What there is comes as changes from nothing.
-    pub(super) fn attach(&mut self, ifindexes: Vec<u32>) -> io::Result<Vec<Change>> {
+    /// The NICs are attached: `ifindexes` in order of [`PortId`], which take IP packets of up to `mtu_most` bytes whatever their
+    /// MTU is. What there is comes as changes from nothing.
+    pub(super) fn attach(&mut self, ifindexes: Vec<u32>, mtu_most: u32) -> io::Result<Vec<Change>> {
         self.ports = ifindexes;
+        self.mtu_most = mtu_most;
         self.links.clear();
         self.addresses.clear();
         let mut changes = self.refresh(true)?;
@@ -170,7 +175,7 @@ impl Network {
         let port = self.port(answer.ifindex).ok_or_else(|| NoWay::OtherNic(link.name.clone()))?;
         let source =
             answer.source.filter(|source| source.is_ipv4() == remote.is_ipv4()).ok_or(NoWay::NoRoute)?;
-        let mtu = answer.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+        let mtu = answer.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)).min(self.mtu_most);
         Ok(Way {
             port,
             ifindex: answer.ifindex,

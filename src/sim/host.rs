@@ -8,7 +8,7 @@ use crate::sim::check::{NicRules, WireCheck};
 use crate::sim::control::{LocalNic, SimControl};
 use crate::sim::middlebox::NAT_PORTS;
 use crate::sim::network::{HostId, Network, Nic};
-use crate::sim::port::{RingSizes, SimPort, SimSteering};
+use crate::sim::port::{RingSizes, SimPort, SimSteering, packet_bytes};
 use crate::sim::simulation::Events;
 use crate::sim::wish::{PathSpec, Wish};
 use crate::stack::stream::NobodySleeps;
@@ -372,7 +372,7 @@ impl Host {
         for (number, rules) in self.nics.iter().enumerate() {
             let port = PortId(number as u16);
             while let Some(tx) = self.worker.ports_mut()[number].take_transmitted() {
-                check.handle_transmitted(rules, self.pool.tx_bytes(&tx))?;
+                check.handle_transmitted(rules, &packet_bytes(&tx, &self.pool))?;
                 network.transmit(now, Nic { host: self.id, port }, tx, &self.pool, events);
             }
         }

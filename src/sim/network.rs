@@ -2,12 +2,13 @@
 //! the packets are for.
 
 use crate::base::time::Duration;
-use crate::base::{FramePool, Instant, PortId, Prng, TxFrame};
+use crate::base::{FramePool, Instant, PortId, Prng};
 use crate::sim::attacker::Attacker;
 use crate::sim::event::EventHeap;
 use crate::sim::losses::SegmentLosses;
 use crate::sim::middlebox::{End, Middlebox, Passed, Station};
 use crate::sim::pipe::{DownTime, Fate, Pipe, PipeConfig, PipeCounters};
+use crate::sim::port::{TxPacket, packet_bytes};
 use crate::sim::trace::digest;
 use crate::wire::{ChecksumMode, Parsed, parse};
 use std::collections::BTreeMap;
@@ -76,8 +77,8 @@ pub enum NetworkEvent {
 /// A packet that its host has not been told the completion of.
 #[derive(Debug)]
 pub struct Sending {
-    /// The descriptor.
-    pub tx: TxFrame,
+    /// The descriptors of its frames.
+    pub tx: TxPacket,
     /// What the packet was when it was transmitted: nobody may write to it before its completion.
     digest: u64,
 }
@@ -85,7 +86,7 @@ pub struct Sending {
 impl Sending {
     /// Whether the packet still is what was transmitted.
     pub fn is_untouched(&self, pool: &FramePool) -> bool {
-        digest(pool.tx_bytes(&self.tx)) == self.digest
+        digest(&packet_bytes(&self.tx, pool)) == self.digest
     }
 }
 
@@ -147,12 +148,12 @@ impl Network {
         &mut self,
         now: Instant,
         nic: Nic,
-        tx: TxFrame,
+        tx: TxPacket,
         pool: &FramePool,
         events: &mut EventHeap<E>,
     ) {
-        let bytes = pool.tx_bytes(&tx);
-        let (len, sending) = (bytes.len(), Sending { digest: digest(bytes), tx });
+        let bytes = packet_bytes(&tx, pool);
+        let (len, sending) = (bytes.len(), Sending { digest: digest(&bytes), tx });
         let Some(&pipe) = self.out.get(&nic) else {
             // A NIC without a cable: the frame is read and goes nowhere.
             events.push(now, NetworkEvent::Completed { nic, tx: sending }.into());
@@ -215,7 +216,7 @@ impl Network {
         let Some(started) = wire.pipe.start(now) else { return };
         // The bytes are read now and not when the host transmitted them: a host that writes to them too early is
         // found out.
-        let packet = pool.tx_bytes(&started.item.tx).to_vec();
+        let packet = packet_bytes(&started.item.tx, pool);
         if !started.fate.is_empty() {
             self.pass(started.leaves, pipe, packet, &started.fate, events);
         }

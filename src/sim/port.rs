@@ -1,16 +1,25 @@
 //! A simulated NIC and steering program. The event loop reaches into the worker's ports between turns: it takes what
 //! was transmitted out of the outbox, puts arrivals into the inbox, and tells of completions.
 
-use crate::base::pool::{RX_HEADROOM, RX_PACKET_MAX};
+use crate::base::pool::{PACKET_FRAMES, PACKET_MAX, RX_HEADROOM, RX_PACKET_MAX};
 use crate::base::{FramePool, Instant, PoolCache, PortId, RxFrame, TxFrame, WorkerId};
 use crate::port::{PinError, Port, Steering};
 use crate::wire::{ChecksumMode, FourTuple};
+use arrayvec::ArrayVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What a receive buffer holds before a packet is written into it, so that bytes beyond the packet are never zeroes
 /// or an older packet by luck.
 const POISON: u8 = 0xdb;
+
+/// The frames of a packet.
+pub type TxPacket = ArrayVec<TxFrame, PACKET_FRAMES>;
+
+/// The bytes of a packet.
+pub fn packet_bytes(frames: &[TxFrame], pool: &FramePool) -> Vec<u8> {
+    frames.iter().flat_map(|frame| pool.tx_bytes(frame)).copied().collect()
+}
 
 /// Sizes of a NIC's rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,25 +97,39 @@ impl SimPort {
 
     /// A packet has come over the wire.
     pub fn deliver(&mut self, packet: &[u8]) {
-        if packet.len() > RX_PACKET_MAX {
+        if packet.len() > PACKET_MAX {
             self.counters.too_long += 1;
             return;
         }
-        let Some(index) = self.fill.pop() else {
+        let frames = packet.len().div_ceil(RX_PACKET_MAX);
+        if self.fill.len() < frames {
             self.counters.no_buffer += 1;
             return;
-        };
-        let mut frame = self.pool.end_fill(index);
-        let bytes = self.pool.bytes_mut(&mut frame);
-        bytes.fill(POISON);
-        bytes[RX_HEADROOM..RX_HEADROOM + packet.len()].copy_from_slice(packet);
-        self.inbox.push_back(RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len() as u16 });
+        }
+        for (place, part) in packet.chunks(RX_PACKET_MAX).enumerate() {
+            let index = self.fill.pop().expect("there are enough");
+            let mut frame = self.pool.end_fill(index);
+            let bytes = self.pool.bytes_mut(&mut frame);
+            bytes.fill(POISON);
+            bytes[RX_HEADROOM..RX_HEADROOM + part.len()].copy_from_slice(part);
+            let (offset, len, more) = (RX_HEADROOM as u16, part.len() as u16, place + 1 < frames);
+            self.inbox.push_back(RxFrame { frame, offset, len, more });
+        }
         self.counters.received += 1;
     }
 
-    /// The next packet that the worker has transmitted, for the event loop to put on the wire.
-    pub fn take_transmitted(&mut self) -> Option<TxFrame> {
-        self.outbox.pop_front()
+    /// The frames of the next packet that the worker has transmitted, for the event loop to put on the wire.
+    pub fn take_transmitted(&mut self) -> Option<TxPacket> {
+        let mut frames = TxPacket::new();
+        while let Some(frame) = self.outbox.pop_front() {
+            let more = frame.more;
+            frames.push(frame);
+            if !more {
+                return Some(frames);
+            }
+        }
+        assert!(frames.is_empty(), "a packet is transmitted to its end in one turn");
+        None
     }
 
     /// The NIC has read a packet that was taken out. True when the worker waits for room.
@@ -280,7 +303,7 @@ mod tests {
     fn packets_without_a_buffer_or_too_long_are_dropped_and_counted() {
         let (mut port, mut cache) = port(8);
         (0..5).for_each(|_| port.deliver(&[7; 60]));
-        port.deliver(&[7; RX_PACKET_MAX + 1]);
+        port.deliver(&[7; PACKET_MAX + 1]);
         assert_eq!(
             (port.counters().received, port.counters().no_buffer, port.counters().too_long),
             (2, 3, 1)
@@ -302,13 +325,13 @@ mod tests {
         assert_eq!((port.transmit_room(&mut cache), port.pending()), (0, 2));
         send(&mut port, &mut cache, 3);
         assert_eq!(port.counters().no_room, 1);
-        let tx = port.take_transmitted().expect("two were transmitted");
-        assert_eq!(cache.pool().tx_bytes(&tx), [1; 60]);
+        let [tx] = &port.take_transmitted().expect("two were transmitted")[..] else { panic!("one frame") };
+        assert_eq!(cache.pool().tx_bytes(tx), [1; 60]);
         assert!(port.complete(tx.index), "the worker waits for room");
         assert_eq!((cache.pool().used(), port.pending()), (4, 2));
         assert_eq!((port.transmit_room(&mut cache), port.pending()), (1, 1));
         assert_eq!(cache.pool().used(), 3);
-        let tx = port.take_transmitted().expect("the other");
+        let tx = port.take_transmitted().expect("the other").remove(0);
         assert!(!port.complete(tx.index), "nobody waits");
         assert_eq!(port.transmit_room(&mut cache), 2);
         assert_eq!(cache.pool().used(), port.held());
@@ -319,7 +342,7 @@ mod tests {
         let (mut port, mut cache) = port(8);
         port.stop_completions();
         send(&mut port, &mut cache, 1);
-        let tx = port.take_transmitted().expect("it leaves all the same");
+        let tx = port.take_transmitted().expect("it leaves all the same").remove(0);
         assert!(!port.complete(tx.index));
         assert_eq!((port.transmit_room(&mut cache), port.pending(), port.stuck()), (1, 1, 1));
         assert_eq!((cache.pool().used(), port.completed()), (3, 0));

@@ -337,7 +337,11 @@ impl<'a> Simulation<'a> {
                 if !tx.is_untouched(host.pool()) {
                     return Err(format!("host {} wrote to a frame in flight", nic.host.0));
                 }
-                if host.complete(nic.port, tx.tx.index) {
+                let mut wants_room = false;
+                for frame in &tx.tx {
+                    wants_room |= host.complete(nic.port, frame.index);
+                }
+                if wants_room {
                     self.wake(nic.host, self.now);
                 }
             }

@@ -11,6 +11,7 @@ use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, Subfl
 use crate::stack::connections::{Connections, View};
 use crate::stack::core::cookies::Returned;
 use crate::stack::core::joins::HalfOpenJoins;
+use crate::stack::core::scattered::Gathering;
 use crate::stack::core::time_wait::Waiting;
 use crate::stack::counters::{Counters, WorkerCounters};
 use crate::stack::fast_open::{FastOpenCache, PendingFastOpens};
@@ -34,6 +35,7 @@ mod cookies;
 mod events;
 mod fast_open;
 mod joins;
+mod scattered;
 mod time_wait;
 
 /// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
@@ -112,6 +114,8 @@ pub struct Stack {
     /// Connections that may have something to send.
     senders: VecDeque<ConnectionId>,
     strays: VecDeque<(PortId, TxFrame)>,
+    /// What has come of a packet of several frames, at each port.
+    gatherings: Vec<Gathering>,
     actions: VecDeque<Action>,
     reports: VecDeque<Report>,
     emitter: Emitter,
@@ -149,6 +153,7 @@ impl Stack {
             attended: Vec::new(),
             senders: VecDeque::new(),
             strays: VecDeque::new(),
+            gatherings: config.ports.iter().map(|_| Gathering::default()).collect(),
             actions: VecDeque::new(),
             reports: VecDeque::new(),
             emitter,
@@ -210,11 +215,14 @@ impl Stack {
 
     // ---- packets in ----
 
-    /// A frame has arrived at `port`.
+    /// A frame has arrived at `port`: a packet, or a part of one.
     pub fn handle_frame(&mut self, now: Instant, port: PortId, received: RxFrame, cache: &mut PoolCache) {
         self.counters.received += 1;
         let checksum =
             self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum);
+        if received.more || self.gatherings.get(port.index()).is_some_and(Gathering::is_open) {
+            return self.handle_part(now, port, received, checksum, cache);
+        }
         let parsed = parse(cache.pool().rx_bytes(&received), checksum);
         let RxFrame { frame, offset, .. } = received;
         // By reference: a packet with its options is large, and would be moved.
@@ -597,13 +605,17 @@ impl Stack {
         &self.attended
     }
 
-    /// The next packet to send. `rooms` says how many each port takes; the caller counts down.
+    /// The next packet to send, or the next part of one ([`TxFrame::more`]): the caller goes on until it has all of it. `rooms`
+    /// says how many frames each port takes; the caller counts down.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
         rooms: &[usize],
         cache: &mut PoolCache,
     ) -> Option<(PortId, TxFrame)> {
+        if let Some(tail) = self.emitter.take_tail() {
+            return Some(tail);
+        }
         if let Some((port, _)) = self.strays.front()
             && rooms.get(port.index()).is_some_and(|room| *room > 0)
         {
@@ -705,6 +717,7 @@ impl Stack {
             self.retire(now, id, cache);
         }
         self.strays.drain(..).for_each(|(_, packet)| cache.complete(packet.index));
+        self.gatherings.iter_mut().for_each(|gathering| gathering.clear(cache));
         self.emitter.release(cache);
     }
 }

@@ -31,6 +31,7 @@ mod keep_alive;
 mod listen;
 mod loss_probe;
 mod pacing;
+mod packs;
 mod path_mtu;
 mod prr;
 mod rack;

@@ -402,11 +402,14 @@ impl SendQueue {
         losses
     }
 
-    /// Marks what is longer than `payload_max` as lost: the path no longer carries it (RFC 1191 §6.4).
+    /// Marks what is longer than `payload_max`, or left with others in a packet that was, as lost: the path no longer carries it
+    /// (RFC 1191 §6.4).
     pub(super) fn mark_oversized_lost(&mut self, payload_max: usize) {
         for index in 0..self.sent {
             let segment = &self.segments[index];
-            if segment.len() as usize > payload_max && !segment.sacked && !segment.is_due() {
+            let is_packed = segment.packed && segment.transmissions == 1;
+            let is_too_long = is_packed || segment.len() as usize > payload_max;
+            if is_too_long && !segment.sacked && !segment.is_due() {
                 self.mark_lost(index, &mut Losses::default());
             }
         }
@@ -535,6 +538,30 @@ impl SendQueue {
         }
     }
 
+    /// How many segments, of the next ones that were never sent, are `len` bytes long each, and follow each other in the data
+    /// stream as they do here; `most` at most. With `but_last` the last of the queue is not counted.
+    pub(super) fn new_alike(&self, len: usize, most: usize, but_last: bool) -> usize {
+        let behind = self.segments.len() - usize::from(but_last);
+        let mut next_seq = None;
+        let alike = |segment: &&Segment| {
+            let follows = next_seq.is_none_or(|next| next == segment.data_seq);
+            next_seq = Some(segment.data_seq + len as u64);
+            follows && segment.chunk.as_ref().is_some_and(|chunk| chunk.len() == len)
+        };
+        let range = self.sent..behind.max(self.sent);
+        self.segments.range(range).take(most).take_while(alike).count()
+    }
+
+    /// The segments from `index` on leave in one packet, each as by [`SendQueue::depart`].
+    pub(super) fn note_packed(&mut self, index: usize, count: usize) {
+        self.segments.range_mut(index..index + count).for_each(|segment| segment.packed = true);
+    }
+
+    /// The payload of a segment; none for the FIN.
+    pub(super) fn payload(&self, index: usize) -> Option<&Chunk> {
+        self.segments.get(index)?.chunk.as_ref()
+    }
+
     /// A segment's payload, its tag, and whether the bytes in front of it are free; none for the FIN.
     pub(super) fn payload_mut(&mut self, index: usize) -> Option<(&mut Chunk, DataSeq, bool)> {
         let segment = self.segments.get_mut(index)?;
@@ -547,6 +574,7 @@ impl SendQueue {
             self.subtract(index);
             let segment = &mut self.segments[index];
             (segment.transmissions, segment.sacked, segment.lost, segment.resent) = (0, false, false, false);
+            segment.packed = false;
         }
         self.scoreboard.clear();
         self.resent.clear();

@@ -14,7 +14,7 @@ mod output;
 pub use input::Accepted;
 pub use output::{Following, Outgoing, OutgoingKind, OutgoingPayload};
 
-use crate::base::pool::TX_PAYLOAD_MAX;
+use crate::base::pool::{PACKET_FRAMES, TX_PAYLOAD_MAX};
 use crate::base::time::Duration;
 use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::cc::{CongestionControl, Controller};
@@ -29,6 +29,7 @@ use crate::tcp::handshake::{Agreed, Handshake};
 use crate::tcp::keep_alive::Keeper;
 use crate::tcp::loss_probe::LossProbe;
 use crate::tcp::pacing::{self, Pacing};
+use crate::tcp::packs::Packs;
 use crate::tcp::path_mtu::PathMtu;
 use crate::tcp::prr::Prr;
 use crate::tcp::rack::Rack;
@@ -117,6 +118,7 @@ pub struct Tcb {
     /// RFC 9293 §3.7.1's SendMSS, lowered by the path (RFC 1191, RFC 8899).
     mss: Mss,
     path_mtu: PathMtu,
+    packs: Packs,
     /// The caller has more to queue behind what is queued.
     more_behind: bool,
     /// The latest `now`, for calls that have none.
@@ -190,6 +192,7 @@ impl Tcb {
             timeouts: 0,
             mss: config.mss.min(agreed.peer_mss),
             path_mtu: PathMtu::new(config.mss.min(agreed.peer_mss)),
+            packs: Packs::default(),
             more_behind: false,
             now,
             counters: TcpCounters::default(),
@@ -376,10 +379,22 @@ impl Tcb {
         self.payload_of(probe.unwrap_or(self.mss), reserved_options)
     }
 
-    /// Payload bytes of a segment of `mss`.
+    /// Payload bytes of a segment where packets take `mss`. Where that is more than a frame holds, several segments make a packet,
+    /// in as many frames ([`Tcb::packs`]).
     fn payload_of(&self, mss: Mss, reserved_options: usize) -> usize {
         let options = self.agreed.options_len() + reserved_options;
-        mss.get().saturating_sub(options).clamp(1, TX_PAYLOAD_MAX)
+        let packet = mss.get().saturating_sub(options).max(1);
+        match frames_of(packet) {
+            1 => packet,
+            // Even, so that checksums of pieces add up; no longer than fits.
+            frames => (packet / frames).min(TX_PAYLOAD_MAX) & !1,
+        }
+    }
+
+    /// Segments that one packet takes at most.
+    pub fn packet_segments(&self, reserved_options: usize) -> usize {
+        let options = self.agreed.options_len() + reserved_options;
+        frames_of(self.mss.get().saturating_sub(options))
     }
 
     /// Segments have `mss` from now on.
@@ -637,4 +652,9 @@ impl Tcb {
             self.send.check();
         }
     }
+}
+
+/// Frames that a packet with a payload of so many bytes takes.
+fn frames_of(payload: usize) -> usize {
+    payload.div_ceil(TX_PAYLOAD_MAX).clamp(1, PACKET_FRAMES)
 }

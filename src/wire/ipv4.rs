@@ -27,12 +27,12 @@ pub struct Ipv4Repr {
     pub payload_len: usize,
 }
 
-/// Checks the header at the front of `packet`, which may have padding behind it.
+/// Checks the header at the front of `packet`, which may have padding behind it. `behind` bytes of it are elsewhere.
 ///
 /// # Errors
 /// The reason to drop it.
 #[inline]
-pub fn parse(packet: &[u8]) -> Result<IpHeader, Malformed> {
+pub fn parse(packet: &[u8], behind: usize) -> Result<IpHeader, Malformed> {
     let Some(header) = packet.first_chunk::<HEADER_LEN>() else {
         return Err(Malformed::Truncated);
     };
@@ -41,7 +41,7 @@ pub fn parse(packet: &[u8]) -> Result<IpHeader, Malformed> {
     if header[0] >> 4 != 4 || header_len < HEADER_LEN || total_len < header_len {
         return Err(Malformed::BadIp);
     }
-    if total_len > packet.len() {
+    if header_len > packet.len() || total_len > packet.len() + behind {
         return Err(Malformed::Truncated);
     }
     let header_sum = match header_len {

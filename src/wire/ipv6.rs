@@ -29,13 +29,13 @@ pub struct Ipv6Repr {
     pub payload_len: usize,
 }
 
-/// Checks the header at the front of `packet`, which may have padding behind it. Hop-by-hop and destination options
-/// are skipped; any other extension header is given as the protocol.
+/// Checks the header at the front of `packet`, which may have padding behind it. `behind` bytes of it are elsewhere. Hop-by-hop
+/// and destination options are skipped; any other extension header is given as the protocol.
 ///
 /// # Errors
 /// The reason to drop it.
 #[inline]
-pub fn parse(packet: &[u8]) -> Result<IpHeader, Malformed> {
+pub fn parse(packet: &[u8], behind: usize) -> Result<IpHeader, Malformed> {
     let Some((header, body)) = packet.split_first_chunk::<HEADER_LEN>() else {
         return Err(Malformed::Truncated);
     };
@@ -43,7 +43,10 @@ pub fn parse(packet: &[u8]) -> Result<IpHeader, Malformed> {
         return Err(Malformed::BadIp);
     }
     let payload_len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let body = body.get(..payload_len).ok_or(Malformed::Truncated)?;
+    if payload_len > body.len() + behind {
+        return Err(Malformed::Truncated);
+    }
+    let body = &body[..payload_len.min(body.len())];
     let (protocol, skipped) = match header[6] {
         next @ (HOP_BY_HOP | DESTINATION_OPTIONS | FRAGMENT) => skip_extensions(next, body)?,
         next => (next, 0),

@@ -25,6 +25,8 @@ pub use checksum::ChecksumMode;
 pub use fast_open::{FastOpen, FastOpenCookie};
 pub use icmp::{IcmpError, IcmpErrorKind};
 pub use mptcp::MptcpOption;
-pub use packet::{Malformed, Packet, Parsed, SegmentRepr, emit, emit_summed, parse};
+pub use packet::{
+    Malformed, Packet, Parsed, Rest, SegmentRepr, emit, emit_scattered, emit_summed, parse, parse_scattered,
+};
 pub use pattern::{Numbers, Pattern};
 pub use tcp::{Mss, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};

@@ -1,11 +1,13 @@
 //! Whole packets: [`parse`] for what arrives, [`emit`] for what leaves.
 
+use crate::base::pool::PACKET_FRAMES;
 use crate::wire::ethernet::{self, EtherType};
 use crate::wire::ip::{IpHeader, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP};
 use crate::wire::{
     ChecksumMode, Endpoint, FourTuple, IcmpError, LinkHeader, TcpOptions, TcpRepr, checksum, icmp, ipv4,
     ipv6, tcp,
 };
+use arrayvec::ArrayVec;
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -86,8 +88,8 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
     let (link, ether_type, ip_start) = ethernet::parse(frame)?;
     let packet = &frame[ip_start..];
     let (ip, icmp) = match ether_type {
-        EtherType::Ipv4 => (ipv4::parse(packet)?, PROTOCOL_ICMP),
-        EtherType::Ipv6 => (ipv6::parse(packet)?, PROTOCOL_ICMPV6),
+        EtherType::Ipv4 => (ipv4::parse(packet, 0)?, PROTOCOL_ICMP),
+        EtherType::Ipv6 => (ipv6::parse(packet, 0)?, PROTOCOL_ICMPV6),
     };
     if ip.protocol == icmp {
         return icmp::parse(&ip, &packet[ip.payload.clone()]).map(Parsed::Icmp);
@@ -96,8 +98,65 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
         return Err(Malformed::NotOurs);
     }
     let segment = ip_start + ip.payload.start..ip_start + ip.payload.end;
-    let (header_len, payload_sum) = check_tcp(&ip, &frame[segment.clone()], checksum)?;
+    let (header_len, payload_sum) = check_tcp(&ip, &frame[segment.clone()], Rest::NONE, checksum)?;
     Ok(Parsed::Tcp(read_tcp(link, &ip, frame, segment, header_len, payload_sum)))
+}
+
+/// As [`parse`], for a TCP segment that begins in `head`, where all of its headers are, and goes on in `tails`. The packet's
+/// payload is the part of it in `head`; what of each tail belongs to it, a range from its start, and its sum, is put into
+/// `parts`.
+///
+/// # Errors
+/// A [`Malformed`] reason to count; [`Malformed::NotOurs`] also for an ICMP error, which is never so long.
+pub fn parse_scattered(
+    head: &[u8],
+    tails: &[&[u8]],
+    checksum: ChecksumMode,
+    parts: &mut ArrayVec<(usize, Option<u16>), PACKET_FRAMES>,
+) -> Result<Packet, Malformed> {
+    let (link, ether_type, ip_start) = ethernet::parse(head)?;
+    let packet = &head[ip_start..];
+    let behind: usize = tails.iter().map(|tail| tail.len()).sum();
+    let ip = match ether_type {
+        EtherType::Ipv4 => ipv4::parse(packet, behind)?,
+        EtherType::Ipv6 => ipv6::parse(packet, behind)?,
+    };
+    if ip.protocol != PROTOCOL_TCP {
+        return Err(Malformed::NotOurs);
+    }
+    let end = ip.payload.end.min(packet.len());
+    let mut rest = Rest::NONE;
+    let mut left = ip.payload.end - end;
+    for tail in tails {
+        let len = left.min(tail.len());
+        left -= len;
+        let sum = (checksum == ChecksumMode::Software).then(|| checksum::sum(0, &tail[..len]));
+        rest = rest.and(len, sum.unwrap_or_default());
+        parts.push((len, sum));
+    }
+    let segment = ip_start + ip.payload.start..ip_start + end;
+    let (header_len, payload_sum) = check_tcp(&ip, &head[segment.clone()], rest, checksum)?;
+    Ok(read_tcp(link, &ip, head, segment, header_len, payload_sum))
+}
+
+/// What of a payload lies in other frames than its headers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// Bytes.
+    pub len: usize,
+    /// Their one's complement sum, as if they began at an even place; of no meaning where nobody makes checksums.
+    pub sum: u16,
+}
+
+impl Rest {
+    /// All is in one frame.
+    pub const NONE: Self = Self { len: 0, sum: 0 };
+
+    /// With `len` more bytes behind it that have the sum `sum`.
+    #[must_use]
+    pub const fn and(self, len: usize, sum: u16) -> Self {
+        Self { len: self.len + len, sum: checksum::append(self.sum, self.len, sum) }
+    }
 }
 
 /// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options, and the
@@ -106,6 +165,7 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
 fn check_tcp(
     ip: &IpHeader,
     segment: &[u8],
+    rest: Rest,
     checksum: ChecksumMode,
 ) -> Result<(usize, Option<u16>), Malformed> {
     let Some(header) = segment.first_chunk::<{ tcp::HEADER_LEN }>() else {
@@ -115,7 +175,7 @@ fn check_tcp(
     let is_possible = (tcp::HEADER_LEN..=segment.len()).contains(&header_len);
     let headers = segment.split_at(if is_possible { header_len } else { tcp::HEADER_LEN });
     let payload_sum = match checksum {
-        ChecksumMode::Software => Some(verify(ip, header, headers)?),
+        ChecksumMode::Software => Some(verify(ip, header, headers, rest)?),
         ChecksumMode::Off => None,
     };
     match is_possible {
@@ -152,17 +212,19 @@ fn read_tcp(
 }
 
 /// Checks the TCP checksum (RFC 9293 §3.1, MUST-3) of a header with options, and the payload behind it. Gives the sum of
-/// the payload.
+/// the payload, without the `rest` that is in other frames.
 #[inline(always)]
 fn verify(
     ip: &IpHeader,
     header: &[u8; tcp::HEADER_LEN],
     (headers, payload): (&[u8], &[u8]),
+    rest: Rest,
 ) -> Result<u16, Malformed> {
-    let len = headers.len() + payload.len();
+    let len = headers.len() + payload.len() + rest.len;
     let pseudo_header = checksum::pseudo_header_sum(&ip.src, &ip.dst, PROTOCOL_TCP, len);
     let payload_sum = checksum::sum(0, payload);
-    if checksum::add(checksum::sum(pseudo_header, headers), payload_sum) == 0xffff {
+    let whole_sum = checksum::append(payload_sum, payload.len(), rest.sum);
+    if checksum::add(checksum::sum(pseudo_header, headers), whole_sum) == 0xffff {
         return Ok(payload_sum);
     }
     match checksum::is_partial(tcp::checksum_of(header), pseudo_header) {
@@ -200,6 +262,21 @@ pub fn emit_summed(
     checksum: ChecksumMode,
     payload_sum: Option<u16>,
 ) -> usize {
+    emit_scattered(segment, frame, payload, Rest::NONE, checksum, payload_sum)
+}
+
+/// As [`emit_summed`], in front of a payload that goes on in other frames.
+///
+/// # Panics
+/// As [`emit`].
+pub fn emit_scattered(
+    segment: &SegmentRepr<'_>,
+    frame: &mut [u8],
+    payload: Range<usize>,
+    rest: Rest,
+    checksum: ChecksumMode,
+    payload_sum: Option<u16>,
+) -> usize {
     let options_len = segment.options.wire_len();
     assert!(options_len <= tcp::OPTIONS_MAX, "TCP options of {options_len} bytes");
     let FourTuple { local, remote } = segment.tuple;
@@ -212,7 +289,7 @@ pub fn emit_summed(
     let headers_len = link_len + ip_header_len + tcp_header_len;
     assert!(headers_len <= payload.start, "{headers_len} bytes of headers at {}", payload.start);
     let start = payload.start - headers_len;
-    let segment_len = tcp_header_len + payload.len();
+    let segment_len = tcp_header_len + payload.len() + rest.len;
 
     if checksum == ChecksumMode::Off {
         // Nothing is read back.
@@ -228,7 +305,8 @@ pub fn emit_summed(
         let pseudo_header = checksum::pseudo_header_sum(&local.addr, &remote.addr, PROTOCOL_TCP, segment_len);
         // The header's length is even, so both sums simply add up.
         let payload_sum = payload_sum.unwrap_or_else(|| checksum::sum(0, &frame[payload.clone()]));
-        let sum = checksum::add(checksum::sum(pseudo_header, tcp_header), payload_sum);
+        let whole_sum = checksum::append(payload_sum, payload.len(), rest.sum);
+        let sum = checksum::add(checksum::sum(pseudo_header, tcp_header), whole_sum);
         tcp::set_checksum(tcp_header, !sum);
     }
     frame[start..payload.start].copy_from_slice(&image[..headers_len]);

@@ -5,7 +5,7 @@
 
 use super::mptcp::dss_checksum;
 use super::packet::HEADERS_MAX;
-use super::{ChecksumMode, MptcpOption, SegmentRepr, TcpFlags, TcpOptions};
+use super::{ChecksumMode, MptcpOption, Rest, SegmentRepr, TcpFlags, TcpOptions};
 use super::{checksum, ethernet, ipv4, ipv6, tcp};
 use crate::base::{DataSeq, SeqNum};
 use crate::wire::ip::PROTOCOL_TCP;
@@ -85,13 +85,13 @@ impl Pattern {
         Some(pattern)
     }
 
-    /// Bytes of payload of each segment.
+    /// Bytes of payload of each packet.
     pub fn payload_len(&self) -> usize {
         self.payload_len
     }
 
     /// Writes the headers of a segment so that they end where its payload begins: `frame[payload]`. Returns where the
-    /// Ethernet header begins. `payload_sum` is the payload's sum, where it is known.
+    /// Ethernet header begins. `payload_sum` is that payload's sum, where it is known; the `rest` of it is in other frames.
     ///
     /// # Panics
     /// When the payload is not as long as the pattern's, or the headers have no room in front of it: our own bug.
@@ -100,9 +100,10 @@ impl Pattern {
         numbers: Numbers,
         frame: &mut [u8],
         payload: Range<usize>,
+        rest: Rest,
         payload_sum: Option<u16>,
     ) -> usize {
-        assert_eq!(payload.len(), self.payload_len, "the headers are of another segment");
+        assert_eq!(payload.len() + rest.len, self.payload_len, "the headers are of another segment");
         let start = payload.start - self.len;
         let summed = self.mapping.is_some_and(|place| place.summed);
         let payload_sum = match payload_sum {
@@ -112,6 +113,7 @@ impl Pattern {
             }
             None => 0,
         };
+        let payload_sum = checksum::append(payload_sum, payload.len(), rest.sum);
         let Numbers { seq, data_seq, subflow_seq } = numbers;
         let mapping_sum = match summed {
             true => dss_checksum(data_seq, subflow_seq, self.payload_len as u16, payload_sum),

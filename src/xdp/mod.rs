@@ -114,8 +114,10 @@ pub struct PortInfo {
     pub ifindex: u32,
     /// Its Ethernet address.
     pub mac: MacAddr,
-    /// The longest IP packet.
+    /// The longest IP packet that we take: its MTU, or less where that takes several frames and it can't.
     pub mtu: usize,
+    /// What we could take, were its MTU larger.
+    pub mtu_most: usize,
     /// Its driver.
     pub driver: String,
     /// Zero-copy or not.

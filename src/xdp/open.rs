@@ -1,5 +1,6 @@
 //! Opening NICs: program, memory, sockets, in this order; and all of it undone by dropping, when something fails.
 
+use crate::base::pool::{PACKET_MAX, RX_PACKET_MAX};
 use crate::base::{PortId, WorkerId};
 use crate::stack::owner::home;
 use crate::xdp::ethtool::{Nic, nic_names};
@@ -20,6 +21,9 @@ const FRAMES_MAX: usize = 1 << 24;
 /// How many frames wait in each fill ring, given a large pool: enough for a few milliseconds in which a worker does
 /// not run, few enough that the frames in turn stay in the processor's cache.
 const FILL_TARGET: usize = 1024;
+
+/// Ethernet with a VLAN tag.
+const LINK_MAX: usize = 18;
 
 pub(crate) fn open(config: &XdpConfig) -> Result<Xdp, XdpError> {
     check(config)?;
@@ -79,6 +83,7 @@ fn look_up(id: PortId, name: &str, config: &XdpConfig) -> Result<PortInfo, XdpEr
         ifindex: nic.ifindex().map_err(failed)?,
         mac: nic.mac().map_err(failed)?,
         mtu: nic.mtu().map_err(failed)?,
+        mtu_most: RX_PACKET_MAX - LINK_MAX,
         driver: nic.driver().unwrap_or_else(|_| "unknown".to_owned()),
         mode: Mode::Copy(Refusal::switched_off()),
         native: false,
@@ -92,35 +97,68 @@ type Sockets = Vec<Vec<Vec<QueueSocket>>>;
 
 /// Makes the memory and binds all sockets: with zero-copy if that is wanted and all NICs can, else in copy mode unless
 /// that is ruled out. One UMEM has one mode, that of the first socket on it.
+///
+/// Packets in several frames are asked for where a NIC has such, and given up where it refuses (before Linux 6.6, and with many
+/// drivers in zero-copy mode): what is sent and received is shorter then.
 fn bind(config: &XdpConfig, ports: &mut [PortInfo]) -> Result<(SharedUmem, Sockets), XdpError> {
     let refusal = match why_not_zero_copy(config, ports) {
         Some(refusal) => refusal,
-        None => {
-            let umem = SharedUmem::new(config.frames)?;
-            match bind_all(config, ports, &umem, true) {
-                Ok(sockets) => {
-                    ports.iter_mut().for_each(|port| port.mode = Mode::ZeroCopy);
-                    return Ok((umem, sockets));
-                }
-                Err((port, queue, error)) if error.refuses_zero_copy() => {
-                    Refusal::at_queue(&ports[port].name, &ports[port].driver, queue, error.errno())
-                }
-                Err((port, queue, error)) => return Err(error.explain(&ports[port].name, queue)),
+        None => match bind_in_mode(config, ports, true)? {
+            Ok(bound) => {
+                ports.iter_mut().for_each(|port| port.mode = Mode::ZeroCopy);
+                return Ok(bound);
             }
-        }
+            Err((port, queue, error)) if error.refuses_zero_copy() => {
+                Refusal::at_queue(&ports[port].name, &ports[port].driver, queue, error.errno())
+            }
+            Err((port, queue, error)) => return Err(error.explain(&ports[port].name, queue)),
+        },
     };
     match config.zero_copy {
         ZeroCopy::Require => return Err(XdpError::ZeroCopyRefused(Box::new(refusal))),
         ZeroCopy::Prefer | ZeroCopy::Off => {}
     }
-    let umem = SharedUmem::new(config.frames)?;
-    let sockets = bind_all(config, ports, &umem, false)
+    let bound = bind_in_mode(config, ports, false)?
         .map_err(|(port, queue, error)| error.explain(&ports[port].name, queue))?;
     for port in ports {
         port.mode = Mode::Copy(refusal.seen_from(&port.name));
     }
-    Ok((umem, sockets))
+    Ok(bound)
 }
+
+/// In one mode, first with packets in several frames where there are such. What the ports take of a packet is noted.
+fn bind_in_mode(
+    config: &XdpConfig,
+    ports: &mut [PortInfo],
+    zero_copy: bool,
+) -> Result<Result<(SharedUmem, Sockets), NotBound>, XdpError> {
+    let limit = |ports: &mut [PortInfo], packet: usize| {
+        for port in ports {
+            port.mtu_most = packet - LINK_MAX;
+            port.mtu = port.mtu.min(port.mtu_most);
+        }
+    };
+    if ports.iter().any(|port| port.mtu > RX_PACKET_MAX - LINK_MAX) {
+        let umem = SharedUmem::new(config.frames)?;
+        match bind_all(config, ports, &umem, (zero_copy, true)) {
+            Ok(sockets) => {
+                limit(ports, PACKET_MAX);
+                return Ok(Ok((umem, sockets)));
+            }
+            Err((_, _, BindError::Refused(_))) => {}
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    let umem = SharedUmem::new(config.frames)?;
+    let bound = bind_all(config, ports, &umem, (zero_copy, false));
+    if bound.is_ok() {
+        limit(ports, RX_PACKET_MAX);
+    }
+    Ok(bound.map(|sockets| (umem, sockets)))
+}
+
+/// Which NIC, which queue, why.
+type NotBound = (usize, u32, BindError);
 
 /// Why zero-copy is not even tried.
 fn why_not_zero_copy(config: &XdpConfig, ports: &[PortInfo]) -> Option<Refusal> {
@@ -139,13 +177,12 @@ fn why_not_zero_copy(config: &XdpConfig, ports: &[PortInfo]) -> Option<Refusal> 
     })
 }
 
-/// On failure: which NIC, which queue, why.
 fn bind_all(
     config: &XdpConfig,
     ports: &[PortInfo],
     umem: &SharedUmem,
-    zero_copy: bool,
-) -> Result<Sockets, (usize, u32, BindError)> {
+    (zero_copy, scattered): (bool, bool),
+) -> Result<Sockets, NotBound> {
     let queues: usize = ports.iter().map(|port| port.queues).sum();
     // At most half of a small pool waits for packets; the rest is for sending, and for what was received.
     let fill_target = FILL_TARGET.min((config.frames / 2 / queues).max(1));
@@ -153,7 +190,7 @@ fn bind_all(
     for (number, port) in ports.iter().enumerate() {
         let mut of_port = Vec::new();
         for queue in 0..port.queues as u32 {
-            let place = Place { nic: &port.name, queue, zero_copy, fill_target };
+            let place = Place { nic: &port.name, queue, zero_copy, scattered, fill_target };
             let all = QueueSocket::open_all(umem, place, config.workers);
             of_port.push(all.map_err(|error| (number, queue, error))?);
         }

@@ -1,11 +1,11 @@
 //! [`XdpPort`]: one NIC as one worker sees it.
 
-use crate::base::pool::FRAME_SIZE;
+use crate::base::pool::{FRAME_SIZE, PACKET_FRAMES};
 use crate::base::{Instant, PoolCache, PortId, RxFrame, TxFrame};
 use crate::port::Port;
 use crate::wire::ChecksumMode;
 use crate::xdp::program::Program;
-use crate::xdp::socket::{BATCH, QueueSocket};
+use crate::xdp::socket::{BATCH, QueueSocket, XDP_PKT_CONTD};
 use crate::xdp::umem::DescLayout;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -25,6 +25,10 @@ pub struct XdpPort {
     /// Which of `sockets` receives first, in turn.
     next: usize,
     layout: DescLayout,
+    /// The packet of the last frame goes on in the next one.
+    is_open: bool,
+    /// And the frames of it are dropped.
+    drops: bool,
     /// Queued by `transmit`, and not yet in the ring.
     staged: Vec<FrameDesc>,
     received: Vec<FrameDesc>,
@@ -51,6 +55,8 @@ impl XdpPort {
             transmitter,
             next: 0,
             layout,
+            is_open: false,
+            drops: false,
             staged,
             received,
             dropped: 0,
@@ -96,6 +102,7 @@ impl Port for XdpPort {
                     frame: cache.pool().end_fill((desc.addr() / FRAME_SIZE) as u32),
                     offset: (desc.addr() % FRAME_SIZE) as u16,
                     len: desc.lengths().data() as u16,
+                    more: desc.has_more_frames(),
                 }));
                 left -= count;
                 if count < wanted {
@@ -114,13 +121,21 @@ impl Port for XdpPort {
     }
 
     fn transmit(&mut self, _now: Instant, packet: TxFrame, cache: &mut PoolCache) {
-        if !self.sockets[self.transmitter].has_room(self.staged.len() + 1) {
-            self.dropped += 1;
-            cache.complete(packet.index);
-            return;
+        if !std::mem::replace(&mut self.is_open, packet.more) {
+            // A packet leaves whole or not at all.
+            let frames = if packet.more { PACKET_FRAMES } else { 1 };
+            self.drops = !self.sockets[self.transmitter].has_room(self.staged.len() + frames);
+            self.dropped += u64::from(self.drops);
+        }
+        if self.drops {
+            return cache.complete(packet.index);
         }
         let addr = packet.index as usize * FRAME_SIZE + usize::from(packet.offset);
-        self.staged.push(self.layout.desc(addr, packet.len.into()));
+        let mut desc = self.layout.desc(addr, packet.len.into());
+        if packet.more {
+            desc.set_options(XDP_PKT_CONTD);
+        }
+        self.staged.push(desc);
     }
 
     fn flush(&mut self, _now: Instant) -> bool {

@@ -232,7 +232,7 @@ fn open(nic: &str) -> Result<(SharedUmem, Sockets), XdpError> {
     privilege::require("open a NIC for AF_XDP")?;
     privilege::raise_memlock();
     let umem = SharedUmem::new(FRAMES)?;
-    let place = Place { nic, queue: 0, zero_copy: false, fill_target: 0 };
+    let place = Place { nic, queue: 0, zero_copy: false, scattered: true, fill_target: 0 };
     let (tx, rx, rings) = create(&umem, place).map_err(|error| error.explain(nic, 0))?;
     let rings = rings.expect("the first socket of a UMEM on a queue gets its rings");
     Ok((umem, (tx, rx, rings)))

@@ -33,6 +33,8 @@ const COPY_BACKLOG: u32 = 2 * SEND_BATCH as u32;
 const FILL_BATCH: usize = 64;
 /// XDP_MAX_TX_SKB_BUDGET of <linux/if_xdp.h> (Linux 6.17): packets that one system call transmits in copy mode.
 const XDP_MAX_TX_SKB_BUDGET: libc::c_int = 9;
+/// XDP_PKT_CONTD of <linux/if_xdp.h> (Linux 6.6): the packet goes on in the next descriptor.
+pub(crate) const XDP_PKT_CONTD: u32 = 1;
 /// Bytes of packets that a socket may have on their way in copy mode: above what its ring holds.
 const SEND_BUFFER: usize = 32 << 20;
 /// The kernel takes a moment to free a queue that was closed: so often we ask, and so long we wait in between.
@@ -117,6 +119,8 @@ pub(crate) struct Place<'a> {
     pub(crate) nic: &'a str,
     pub(crate) queue: u32,
     pub(crate) zero_copy: bool,
+    /// Packets may come, and leave, in several frames. The first socket of a UMEM decides for all.
+    pub(crate) scattered: bool,
     /// How many frames its fill ring should hold.
     pub(crate) fill_target: usize,
 }
@@ -330,12 +334,13 @@ pub(crate) type Created = (TxQueue, RxQueue, Option<(FillQueue, CompQueue)>);
 
 pub(crate) fn create(umem: &SharedUmem, place: Place<'_>) -> Result<Created, BindError> {
     let copy_mode = if place.zero_copy { BindFlags::XDP_ZEROCOPY } else { BindFlags::XDP_COPY };
+    let scattered = if place.scattered { BindFlags::XDP_USE_SG } else { BindFlags::empty() };
     let size = |entries| QueueSize::new(entries).expect("a power of two");
     let config = SocketConfig::builder()
         .rx_queue_size(size(RX_RING))
         .tx_queue_size(size(TX_RING))
         .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
-        .bind_flags(BindFlags::XDP_USE_NEED_WAKEUP | copy_mode)
+        .bind_flags(BindFlags::XDP_USE_NEED_WAKEUP | copy_mode | scattered)
         .build();
     let nic: Interface = place.nic.parse().map_err(|_| BindError::Refused(libc::ENODEV))?;
     for _ in 0..BUSY_RETRIES {

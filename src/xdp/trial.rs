@@ -62,6 +62,6 @@ enum TrialError {
 /// A memory of its own for each queue: so each is the first on it, and answers for itself.
 fn try_queue(nic: &str, queue: u32) -> Result<(), TrialError> {
     let umem = SharedUmem::new(FRAMES).map_err(TrialError::Memory)?;
-    let place = Place { nic, queue, zero_copy: true, fill_target: 0 };
+    let place = Place { nic, queue, zero_copy: true, scattered: false, fill_target: 0 };
     create(&umem, place).map(drop).map_err(TrialError::Bind)
 }

@@ -111,7 +111,7 @@ impl World {
         let len = bytes.len().min(2000);
         let pool = Arc::clone(self.cache.pool_arc());
         pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + len].copy_from_slice(&bytes[..len]);
-        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: len as u16 };
+        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: len as u16, more: false };
         self.stack.handle_frame(self.now, PortId(0), received, &mut self.cache);
     }
 

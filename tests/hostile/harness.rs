@@ -54,7 +54,7 @@ impl Host {
         let len = bytes.len().min(MTU as usize + 14);
         self.cache.pool().bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + len]
             .copy_from_slice(&bytes[..len]);
-        let packet = RxFrame { frame, offset: RX_HEADROOM as u16, len: len as u16 };
+        let packet = RxFrame { frame, offset: RX_HEADROOM as u16, len: len as u16, more: false };
         self.worker.ports_mut()[0].deliver(packet);
     }
 

@@ -249,7 +249,7 @@ impl World {
             bytes[12..ETHERNET].copy_from_slice(&ether_type);
             bytes[ETHERNET..ETHERNET + piece.len()].copy_from_slice(&piece);
             let len = (ETHERNET + piece.len()) as u16;
-            let received = RxFrame { frame, offset: RX_HEADROOM as u16, len };
+            let received = RxFrame { frame, offset: RX_HEADROOM as u16, len, more: false };
             stack.handle_frame(now, PORT, received, cache);
         }
         self.settle();

@@ -337,7 +337,7 @@ impl Driver {
         let mut frame = self.cache.alloc().expect("a frame");
         let pool = Arc::clone(self.cache.pool_arc());
         pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + packet.len()].copy_from_slice(packet);
-        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len() as u16 };
+        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: packet.len() as u16, more: false };
         self.stack.handle_frame(self.now, PORT, received, &mut self.cache);
     }
 

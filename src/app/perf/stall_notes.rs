@@ -70,6 +70,7 @@ mod tests {
             ifindex: 2,
             mac: MacAddr::default(),
             mtu: 1500,
+            mtu_most: 1500,
             driver: "virtio_net".to_owned(),
             mode: Mode::ZeroCopy,
             native: true,

@@ -27,8 +27,8 @@ pub(super) struct Run {
     at: Instant,
     /// Segments that may still follow.
     left: u32,
-    /// The headers of the last one, while nothing has arrived since.
-    pattern: Option<PatternId>,
+    /// The headers of the last packet, while nothing has arrived since, and how many segments it had.
+    pattern: Option<(PatternId, usize)>,
     /// Its payload, in bytes.
     segment: usize,
 }
@@ -105,22 +105,21 @@ impl Connection {
         emitter: &mut Emitter,
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
-        let Run { pattern: Some(pattern), segment, .. } = self.run? else { return None };
+        let Run { pattern: Some((pattern, segments)), segment, .. } = self.run? else { return None };
         let reserved = if self.is_multipath() { DATA_OPTIONS } else { 0 };
         let subflow = &mut self.subflows[index];
-        let packet = subflow.emit_following(now, (pattern, segment, reserved), emitter, cache)?;
+        let packet = subflow.emit_following(now, pattern, (segment, segments, reserved), emitter, cache)?;
         #[cfg(debug_assertions)]
         {
             let signalling = self.signalling();
             let subflow = &mut self.subflows[index];
-            let checksum = emitter.checksum(&subflow.path);
-            subflow.check_following(now, &signalling, (&packet, segment), checksum, cache.pool());
+            subflow.check_following(now, &signalling, (&packet, segment, segments), emitter, cache.pool());
         }
         Some(packet)
     }
 
-    /// The headers of the run's segment that was just written are kept, or not.
-    pub(super) fn keep_pattern(&mut self, pattern: Option<PatternId>) {
+    /// The headers of the run's packet that was just written, of so many segments, are kept, or not.
+    pub(super) fn keep_pattern(&mut self, pattern: Option<(PatternId, usize)>) {
         if let Some(run) = &mut self.run {
             run.pattern = pattern;
         }

@@ -38,7 +38,7 @@ impl Connection {
         if !self.closed
             && let Some(index) = self.go_on(now, room_at, cache)
         {
-            return self.emit_scheduled(now, index, emitter, cache);
+            return self.emit_scheduled(now, index, room_at, emitter, cache);
         }
         self.feed_loss_probe(now, cache);
         let mut blocked = false;
@@ -54,7 +54,7 @@ impl Connection {
                 continue;
             }
             self.turn = index;
-            match self.emit(now, index, emitter, cache) {
+            match self.emit(now, index, room_at(port), emitter, cache) {
                 Some(packet) => return Transmit::Packet(port, packet),
                 None => blocked |= !emitter.prepare(cache),
             }
@@ -63,7 +63,7 @@ impl Connection {
             return if blocked { Transmit::Blocked } else { Transmit::Idle };
         }
         match self.schedule(now, room_at, cache) {
-            Scheduled::On(index) => self.emit_scheduled(now, index, emitter, cache),
+            Scheduled::On(index) => self.emit_scheduled(now, index, room_at, emitter, cache),
             Scheduled::Blocked => Transmit::Blocked,
             Scheduled::Nothing if blocked => Transmit::Blocked,
             Scheduled::Nothing => {
@@ -77,18 +77,25 @@ impl Connection {
         }
     }
 
-    /// A piece was put onto this subflow.
+    /// A piece was put onto this subflow. Where packets take several, more follow it.
     fn emit_scheduled(
         &mut self,
         now: Instant,
         index: usize,
+        room_at: impl Fn(PortId) -> usize,
         emitter: &mut Emitter,
         cache: &mut PoolCache,
     ) -> Transmit {
         self.activity.sent = Some(now);
         let port = self.subflows[index].path.port;
+        let frames = self.subflows[index].packet_segments(self.is_multipath()).min(room_at(port));
+        for _ in 1..frames {
+            if self.go_on(now, &room_at, cache).is_none() {
+                break;
+            }
+        }
         let packet = match self.emit_following(now, index, emitter, cache) {
-            None => self.emit(now, index, emitter, cache),
+            None => self.emit(now, index, frames, emitter, cache),
             packet => packet,
         };
         packet.map_or(Transmit::Blocked, |packet| Transmit::Packet(port, packet))
@@ -104,6 +111,7 @@ impl Connection {
         &mut self,
         now: Instant,
         index: usize,
+        frames: usize,
         emitter: &mut Emitter,
         cache: &mut PoolCache,
     ) -> Option<TxFrame> {
@@ -113,8 +121,9 @@ impl Connection {
         let subflow = &mut self.subflows[index];
         subflow.tcb.set_receive_window(u32::try_from(window).unwrap_or(u32::MAX));
         let runs = self.run.is_some();
-        let Emitted { kind, packet, pattern } = subflow.emit(now, &signalling, runs, emitter, cache)?;
-        self.keep_pattern(pattern);
+        let Emitted { kind, packet, segments, pattern } =
+            subflow.emit(now, &signalling, (runs, frames), emitter, cache)?;
+        self.keep_pattern(pattern.map(|pattern| (pattern, segments)));
         match kind {
             OutgoingKind::Syn => self.on_syn_sent(index),
             OutgoingKind::Ack | OutgoingKind::Fin | OutgoingKind::Probe => self.on_farewell_sent(),

@@ -13,7 +13,7 @@ fn attach(host: &Host, name: &'static str) -> (Network, Vec<Change>) {
     host.run(move || {
         let mut network = Network::new().expect("netlink answers");
         let ifindex = network.links.values().find(|link| link.name == name).expect("the link").ifindex;
-        let changes = network.attach(vec![ifindex]).expect("netlink answers");
+        let changes = network.attach(vec![ifindex], u32::MAX).expect("netlink answers");
         (network, changes)
     })
 }

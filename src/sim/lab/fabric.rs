@@ -175,7 +175,8 @@ impl Fabric {
     /// A host transmits a packet. Gives when it comes to the end of its first line, unless it is lost.
     #[inline]
     pub fn transmit(&mut self, now: Instant, from: NicId, tx: TxFrame) -> Option<(Instant, Flying)> {
-        let TxFrame { index: frame, offset, len } = tx;
+        let TxFrame { index: frame, offset, len, more } = tx;
+        debug_assert!(!more, "the laboratory's packets are of one frame");
         let fields = self.pool.tx_bytes(&tx)[DESTINATION..PORTS + 4].first_chunk();
         let key = fields.map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let route = self.route_of(from, key);
@@ -242,8 +243,8 @@ impl Fabric {
             return Hop::Gone;
         }
         let Flying { frame, offset, len, .. } = flying;
-        let frame = self.pool.land(TxFrame { index: frame, offset, len });
-        Hop::Arrived(NicId(step & !ARRIVAL), RxFrame { frame, offset, len })
+        let frame = self.pool.land(TxFrame { index: frame, offset, len, more: false });
+        Hop::Arrived(NicId(step & !ARRIVAL), RxFrame { frame, offset, len, more: false })
     }
 
     /// A packet comes to nothing.
@@ -287,7 +288,7 @@ impl Fabric {
         if flying.frame == NO_FRAME {
             return;
         }
-        let mut tx = TxFrame { index: flying.frame, offset: flying.offset, len: flying.len };
+        let mut tx = TxFrame { index: flying.frame, offset: flying.offset, len: flying.len, more: false };
         let bytes = self.pool.tx_bytes_mut(&mut tx);
         let before = bytes[TOS];
         if before & 3 != 0 && before & 3 != 3 {

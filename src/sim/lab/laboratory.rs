@@ -1,7 +1,7 @@
 //! The laboratory: hosts, the network between them, flows, cross traffic, and what changes while it runs. Its whole course
 //! is a function of its [`Setup`].
 
-use crate::base::pool::{FRAME_SIZE, TX_HEADROOM};
+use crate::base::pool::{FRAME_SIZE, RX_PACKET_MAX, TX_HEADROOM};
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, Prng, RxFrame};
 use crate::sim::lab::fabric::{Fabric, Flying, Hop, LineId, NicId, PORTS, Router};
@@ -174,6 +174,7 @@ struct Waiting {
 
 /// Bytes of the frames of hosts with this MTU: headroom, and all that can be behind the link header, in whole cache lines.
 fn frame_size(mtu: u16) -> usize {
+    assert!(usize::from(mtu) <= RX_PACKET_MAX - 18, "the laboratory's packets are of one frame");
     (TX_HEADROOM + usize::from(mtu)).next_multiple_of(64).min(FRAME_SIZE)
 }
 

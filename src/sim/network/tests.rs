@@ -58,7 +58,9 @@ impl Bench {
                 NetworkEvent::Released(pipe) => self.network.handle_released(now, pipe, &mut self.events),
                 NetworkEvent::Completed { nic, tx } => {
                     self.rewritten += usize::from(!tx.is_untouched(self.caches[nic.host.0].pool()));
-                    self.ports[nic.host.0].complete(tx.tx.index);
+                    for frame in &tx.tx {
+                        self.ports[nic.host.0].complete(frame.index);
+                    }
                 }
                 NetworkEvent::Arrived { pipe, packet, damaged: _ } => {
                     let host = self.network.destination(pipe).host.0;

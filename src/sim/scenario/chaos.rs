@@ -13,7 +13,7 @@ use crate::sim::middlebox::Middlebox;
 const PATHS_MAX: u64 = 8;
 /// How many of [`CongestionAlgorithm::ALL`] the dice know: another number would make another scenario of every seed.
 const DRAWN_ALGORITHMS: usize = 7;
-/// Of so many seeds in a row three have what the dice do not know ([`Scenario::vary_congestion`]).
+/// Of so many seeds in a row four have what the dice do not know ([`Scenario::vary_congestion`], [`Scenario::vary_mtu`]).
 const VARIED: u64 = 13;
 
 impl Scenario {
@@ -43,6 +43,7 @@ impl Scenario {
         scenario.draw_outages(&mut prng);
         scenario.draw_connections(&mut prng);
         scenario.vary_congestion(seed);
+        scenario.vary_mtu(seed);
         scenario.hosts.iter_mut().for_each(|host| host.frames = 8192);
         scenario
     }
@@ -58,6 +59,17 @@ impl Scenario {
                 12 => options.coupling = CouplingScope::Bundle,
                 _ => {}
             }
+        }
+    }
+
+    /// Packets of several frames, on both ends or on one.
+    fn vary_mtu(&mut self, seed: u64) {
+        if seed % VARIED != 10 {
+            return;
+        }
+        let ends = if seed.is_multiple_of(2) { 2 } else { 1 };
+        for nic in self.hosts.iter_mut().take(ends).flat_map(|host| &mut host.nics) {
+            nic.mtu = 9000;
         }
     }
 

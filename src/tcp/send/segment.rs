@@ -53,6 +53,8 @@ pub(super) struct Segment {
     pub(super) lost: bool,
     /// A retransmission of it is in the network.
     pub(super) resent: bool,
+    /// It left in one packet with others, for the first time.
+    pub(super) packed: bool,
     /// Nobody else needs the bytes in front of the payload.
     pub(super) in_place: bool,
     /// The hold on the frame belongs to a later segment of the queue, which was split off this one. So long as the
@@ -80,6 +82,7 @@ impl Segment {
             sacked: false,
             lost: false,
             resent: false,
+            packed: false,
             in_place: true,
             lent: false,
         }
@@ -149,6 +152,8 @@ pub(in crate::tcp) struct News {
     pub(in crate::tcp) lowest_original: Option<SeqNum>,
     /// The highest end of a segment whose delivery is news.
     pub(in crate::tcp) highest: Option<SeqNum>,
+    /// Whether segments are among them that left in a packet with others, and only once; and how many left so, and then alone.
+    pub(in crate::tcp) packs: (bool, u32),
     /// RFC 8985 §6.2 step 2: a retransmission that left later than this can't have been acknowledged yet.
     credible: Instant,
     /// The echoed timestamp says that it was not the retransmission of the first segment that arrived.
@@ -169,6 +174,7 @@ impl News {
             latest: None,
             lowest_original: None,
             highest: None,
+            packs: (false, 0),
             credible,
             first_is_doubtful,
             sent_twice: false,
@@ -180,6 +186,11 @@ impl News {
         let end = segment.end();
         self.bytes += segment.len();
         self.highest = Some(self.highest.map_or(end, |highest| highest.max(end)));
+        if segment.packed {
+            let (arrived, alone) = &mut self.packs;
+            *arrived |= segment.transmissions == 1;
+            *alone += u32::from(segment.transmissions > 1);
+        }
         let is_first = std::mem::take(&mut self.first_is_doubtful);
         if segment.transmissions == 1 {
             self.lowest_original = Some(self.lowest_original.map_or(end, |lowest| lowest.min(end)));

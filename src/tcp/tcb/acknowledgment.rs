@@ -83,6 +83,8 @@ impl Tcb {
             echo,
             marked: self.ecn.is_echo(tcp.flags),
         };
+        let (arrived, alone) = news.packs;
+        self.packs.on_acknowledged(now, arrived, alone, self.rtt.rto());
         if news.advanced {
             self.on_advance(&ack);
         } else if self.peer_window.bytes() == 0 {

@@ -127,18 +127,72 @@ impl Tcb {
             }
             Next::Retransmit(index) => {
                 let reserved = self.reserved_for(index, reserved_options, reserved_options_data);
-                self.emit_segment(now, index, usize::MAX, reserved)
+                self.emit_segment(now, index, 1, usize::MAX, reserved)
             }
             Next::New(index, window) => {
                 let reserved = self.reserved_for(index, reserved_options, reserved_options_data);
-                self.emit_segment(now, index, window, reserved)
+                self.emit_segment(now, index, 1, window, reserved)
             }
         }
     }
 
+    /// How many segments the next packet can have, of `most`: where a packet takes more than a frame holds, new segments of full
+    /// size that follow each other leave in one. One for all that is not that usual.
+    pub fn packs(&self, now: Instant, reserved: usize, most: usize) -> usize {
+        let most = most.min(self.packet_segments(reserved));
+        if most <= 1 || self.owes_sack() || self.path_mtu.probe().is_some() || self.probe.is_due() {
+            return 1;
+        }
+        let Some(Next::New(..)) = self.next(now) else { return 1 };
+        self.pack_of(now, self.payload_of(self.mss, reserved), most)
+    }
+
+    /// How many new segments of `len` bytes can leave together.
+    fn pack_of(&self, now: Instant, len: usize, most: usize) -> usize {
+        if !self.packs.is_allowed(now) {
+            return 1;
+        }
+        let room = self.window().saturating_sub(u64::from(self.pipe()));
+        let room = match self.config.window_owner {
+            WindowOwner::Connection => room,
+            WindowOwner::Subflow => room.min(self.usable_window().into()),
+        };
+        let most = most.min((room / len as u64) as usize);
+        // The end of what was written says so in its header.
+        self.send.new_alike(len, most, !self.more_behind).max(1)
+    }
+
+    /// The next so many segments, which [`Tcb::packs`] said could leave in one packet: the payload is that of the first, and those
+    /// of the others follow ([`Tcb::sent_last`]).
+    pub fn poll_pack(&mut self, now: Instant, segments: usize, reserved: usize) -> Option<Outgoing<'_>> {
+        self.now = now;
+        let index = self.send.next_new()?;
+        self.counters.segments_sent += segments as u64;
+        self.emit_segment(now, index, segments, usize::MAX, reserved)
+    }
+
+    /// The payloads of the next new segments.
+    pub fn sent_next(&self) -> impl Iterator<Item = &Chunk> {
+        let next = self.send.segments_in_flight();
+        (next..).map_while(|index| self.send.payload(index))
+    }
+
+    /// The payloads of the `count` segments that left last for the first time.
+    pub fn sent_last(&self, count: usize) -> impl Iterator<Item = &Chunk> {
+        let sent = self.send.segments_in_flight();
+        (sent.saturating_sub(count)..sent).filter_map(|index| self.send.payload(index))
+    }
+
     /// The next segment, if it is one of `len` new bytes that leaves as the last one did, a data segment that left just now,
-    /// and nothing has arrived since. `None` for whatever is not that usual: then [`Tcb::poll_transmit`] decides.
-    pub fn poll_following(&mut self, now: Instant, len: usize, reserved: usize) -> Option<Following<'_>> {
+    /// and nothing has arrived since; or so many `segments` in one packet, as those that left just now. `None` for whatever is
+    /// not that usual: then [`Tcb::poll_transmit`] decides.
+    pub fn poll_following(
+        &mut self,
+        now: Instant,
+        len: usize,
+        segments: usize,
+        reserved: usize,
+    ) -> Option<Following<'_>> {
         let is_usual = self.state == State::Established
             && self.reset.is_none()
             && !self.ecn.is_agreed()
@@ -157,27 +211,45 @@ impl Tcb {
         if len as u64 > room || self.window_for(index)? < len || !self.pacing.allows(now) {
             return None;
         }
+        if segments > 1 && self.pack_of(now, len, segments) < segments {
+            return None;
+        }
         self.now = now;
-        self.counters.segments_sent += 1;
+        self.counters.segments_sent += segments as u64;
         let snapshot = self.delivery.snapshot(now, false);
         let departure = self.send.depart(now, index, len, snapshot);
         self.on_segment_sent(now, &departure, false, None);
+        self.depart_behind(now, index, segments);
         let (seq, offset) = (departure.seq, self.send.offset(departure.seq));
         let (chunk, data_seq, _) = self.send.payload_mut(index)?;
         Some(Following { seq, chunk, data_seq, offset })
     }
 
-    /// Header, timestamps, tag and offset of the segment of `len` bytes that left last, as [`Tcb::poll_transmit`] would have given
-    /// them: to compare with.
+    /// The others of a pack leave behind the one at `index`.
+    #[inline]
+    fn depart_behind(&mut self, now: Instant, index: usize, segments: usize) {
+        if segments <= 1 {
+            return;
+        }
+        for place in index + 1..index + segments {
+            let snapshot = self.delivery.snapshot(now, false);
+            let departure = self.send.depart(now, place, usize::MAX, snapshot);
+            self.on_segment_sent(now, &departure, false, None);
+        }
+        self.send.note_packed(index, segments);
+    }
+
+    /// Header, timestamps, tag and offset of the `segments` of `len` bytes each that left last, in one packet, as
+    /// [`Tcb::poll_transmit`] would have given them: to compare with.
     #[cfg(debug_assertions)]
     pub fn describe_last(
         &mut self,
         now: Instant,
-        len: usize,
+        (len, segments): (usize, usize),
         reserved: usize,
     ) -> (TcpRepr, Option<Timestamps>, DataSeq, u64) {
-        let seq = self.send.nxt() - len as u32;
-        let index = self.send.last_sent().expect("it has left");
+        let seq = self.send.nxt() - (len * segments) as u32;
+        let index = self.send.last_sent().expect("it has left") + 1 - segments;
         let (_, data_seq, _) = self.send.payload_mut(index).expect("it has payload");
         let tcp = self.header(seq, TcpFlags::ACK);
         (tcp, self.timestamps(now, reserved), data_seq, self.send.offset(seq))
@@ -373,6 +445,7 @@ impl Tcb {
         &mut self,
         now: Instant,
         index: usize,
+        segments: usize,
         window: usize,
         reserved: usize,
     ) -> Option<Outgoing<'_>> {
@@ -409,6 +482,7 @@ impl Tcb {
         self.on_ack_sent(departure.fin);
         let stamp = timestamps.map(|stamps| stamps.value);
         self.on_segment_sent(now, &departure, retransmission, stamp);
+        self.depart_behind(now, departure.index, segments);
         let offset = self.send.offset(departure.seq);
         let payload = self.send.payload_mut(departure.index);
         Some(Outgoing {

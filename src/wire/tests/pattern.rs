@@ -4,8 +4,9 @@ use super::roundtrip::{any_link, any_tuple};
 use crate::base::{DataSeq, SeqNum};
 use crate::wire::mptcp::{Dss, DssMapping, ShortOrLong, dss_checksum};
 use crate::wire::{
-    ChecksumMode, Endpoint, FourTuple, LinkHeader, MptcpOption, Numbers, Pattern, SegmentRepr, TcpFlags,
-    TcpOptions, TcpRepr, Timestamps, checksum, emit_summed,
+    ChecksumMode, Endpoint, FourTuple, LinkHeader, Malformed, MptcpOption, Numbers, Parsed, Pattern, Rest,
+    SegmentRepr, TcpFlags, TcpOptions, TcpRepr, Timestamps, checksum, emit_scattered, emit_summed, parse,
+    parse_scattered,
 };
 use proptest::prelude::*;
 
@@ -120,7 +121,7 @@ proptest! {
         let mut frame = [&[0xee; HEADROOM][..], &payload].concat();
         let range = HEADROOM..HEADROOM + payload.len();
         let sum = told.then(|| checksum::sum(0, &payload));
-        prop_assert_eq!(pattern.write(next, &mut frame, range, sum), start);
+        prop_assert_eq!(pattern.write(next, &mut frame, range, Rest::NONE, sum), start);
         prop_assert_eq!(frame, expected);
     }
 }
@@ -168,4 +169,61 @@ fn what_says_more_than_the_next_is_no_pattern() {
     dss.data_fin = true;
     assert!(!is_pattern(tcp, &with(dss), 3), "it ends the data");
     assert!(!is_pattern(tcp, &with(Dss { mapping: None, data_fin: false, ..dss }), 3));
+}
+
+/// A payload cut into the first frame's part and others.
+fn cut(payload: &[u8], first: usize, second: usize) -> [&[u8]; 3] {
+    let (head, rest) = payload.split_at(first.min(payload.len()));
+    let (middle, end) = rest.split_at(second.min(rest.len()));
+    [head, middle, end]
+}
+
+proptest! {
+    #[test]
+    fn a_payload_in_several_frames_is_written_and_read_as_in_one(
+        row in any_row(),
+        first in any_numbers(),
+        next in any_numbers(),
+        (before, payload) in two_payloads(),
+        (head_len, middle_len) in (0..LEN_MAX, 0..LEN_MAX),
+        padding in 0..9_usize,
+    ) {
+        let (whole, start) = row.frame(next, &payload);
+        let [head, middle, end] = cut(&payload, head_len, middle_len);
+        let rest = Rest::NONE
+            .and(middle.len(), checksum::sum(0, middle))
+            .and(end.len(), checksum::sum(0, end));
+        let mut frame = [&[0xee; HEADROOM][..], head].concat();
+        let range = HEADROOM..frame.len();
+        let options = row.options(next, &payload);
+        let segment = row.segment(row.tcp(next), &options);
+        prop_assert_eq!(emit_scattered(&segment, &mut frame, range.clone(), rest, row.checksum, None), start);
+        prop_assert_eq!(&frame, &whole[..range.end]);
+        // As one that follows, where nothing needs the sum of all of it.
+        let mut following = [&[0xee; HEADROOM][..], head].concat();
+        let pattern = row.pattern(first, &before);
+        let sum = Some(checksum::sum(0, head));
+        prop_assert_eq!(pattern.write(next, &mut following, range.clone(), rest, sum), start);
+        prop_assert_eq!(&following, &whole[..range.end]);
+        // And read again, with padding behind it.
+        let end = [end, &vec![0; padding]].concat();
+        let mut parts = Default::default();
+        let packet = parse_scattered(&frame[start..], &[middle, &end], row.checksum, &mut parts);
+        let Ok(Parsed::Tcp(expected)) = parse(&whole[start..], row.checksum) else { panic!("a good packet") };
+        let packet = packet.expect("a good packet");
+        prop_assert_eq!(&packet.tcp, &expected.tcp);
+        prop_assert_eq!(&packet.options, &expected.options);
+        prop_assert_eq!(packet.payload.len(), head.len());
+        let lens: Vec<usize> = parts.iter().map(|(len, _)| *len).collect();
+        prop_assert_eq!(lens, [middle.len(), payload.len() - head.len() - middle.len()]);
+        if row.checksum == ChecksumMode::Software && !payload.is_empty() {
+            let mut wrong = end.clone();
+            if let Some(byte) = wrong.first_mut().filter(|_| payload.len() > head.len() + middle.len()) {
+                *byte ^= 1;
+                let mut parts = Default::default();
+                let read = parse_scattered(&frame[start..], &[middle, &wrong], row.checksum, &mut parts);
+                prop_assert_eq!(read, Err(Malformed::Checksum));
+            }
+        }
+    }
 }

@@ -227,7 +227,7 @@ fn handshakes_that_end_or_die_leave_the_syn_queue() {
 
 #[test]
 fn half_open_joins_of_one_source_are_limited() {
-    let mut host = Host::new(2);
+    let mut host = Host::new(2, 1500);
     host.listen(80, options(true));
     let now = Instant::from_millis(10);
     let (remote, source) = (Endpoint::new(address(2, 0), 80), IpAddr::from([10, 0, 1, 1]));

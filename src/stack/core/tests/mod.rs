@@ -3,6 +3,7 @@
 
 mod fast_open;
 mod flood;
+mod packs;
 mod pair;
 mod peer;
 mod pitfalls;

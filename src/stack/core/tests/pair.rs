@@ -1,6 +1,6 @@
 //! Two stacks back to back.
 
-use crate::base::pool::{RX_HEADROOM, TX_HEADROOM};
+use crate::base::pool::{RX_HEADROOM, RX_PACKET_MAX, TX_HEADROOM};
 use crate::base::time::Duration;
 use crate::base::{Chunk, FramePool, Instant, PoolCache, PortId, RxFrame, WorkerId};
 use crate::mptcp::{ConnectOptions, Path};
@@ -26,6 +26,7 @@ pub(super) struct Host {
     pub(super) doorbell: Arc<Doorbell>,
     pub(super) accept: Arc<AcceptQueue>,
     pub(super) number: u8,
+    mtu: u16,
 }
 
 /// The address of a host's NIC.
@@ -34,7 +35,7 @@ pub(super) fn address(host: u8, port: usize) -> IpAddr {
 }
 
 impl Host {
-    pub(super) fn new(number: u8) -> Self {
+    pub(super) fn new(number: u8, mtu: u16) -> Self {
         let doorbell = Arc::new(Doorbell::new(64, Box::new(NobodySleeps)));
         let config = StackConfig {
             worker: WorkerId(0),
@@ -43,17 +44,17 @@ impl Host {
             max_connections: 16,
             // Packets move in steps of a millisecond here: pacing would put each into a step of its own.
             tcp: TcpConfig { pacing: None, ..TcpConfig::default() },
-            ports: vec![PortConfig { checksum: ChecksumMode::Software, mtu: 1500 }; PORTS],
+            ports: vec![PortConfig { checksum: ChecksumMode::Software, mtu }; PORTS],
         };
         let stack = Stack::new(config, Arc::clone(&doorbell));
         let cache = PoolCache::new(FramePool::new_heap(4096));
-        Self { stack, cache, doorbell, accept: AcceptQueue::new(16), number }
+        Self { stack, cache, doorbell, accept: AcceptQueue::new(16), number, mtu }
     }
 
     pub(super) fn path(&self, port: usize) -> Path {
         let link =
             LinkHeader { src: MacAddr([2, 0, 0, 0, 0, self.number]), dst: MacAddr([2; 6]), vlan: None };
-        Path { port: PortId(port as u16), link, mtu: 1500 }
+        Path { port: PortId(port as u16), link, mtu: self.mtu }
     }
 
     /// Opens a subflow with these ends, through the NIC `port`, whose number is the id of both addresses.
@@ -96,10 +97,18 @@ impl Host {
     }
 
     pub(super) fn deliver(&mut self, now: Instant, port: PortId, bytes: &[u8]) {
+        let parts = bytes.chunks(RX_PACKET_MAX).len();
+        for (place, part) in bytes.chunks(RX_PACKET_MAX).enumerate() {
+            self.deliver_part(now, port, part, place + 1 < parts);
+        }
+    }
+
+    /// A frame of a packet, of which there may be `more`.
+    pub(super) fn deliver_part(&mut self, now: Instant, port: PortId, bytes: &[u8], more: bool) {
         let mut frame = self.cache.alloc().expect("a frame");
         let pool = Arc::clone(self.cache.pool_arc());
         pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(bytes);
-        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16 };
+        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16, more };
         self.stack.handle_frame(now, port, received, &mut self.cache);
     }
 
@@ -108,11 +117,21 @@ impl Host {
         self.stack.handle_timeout(now, &mut self.cache);
         self.stack.handle_doorbell();
         self.stack.settle(now, &mut self.cache);
-        let mut packets = Vec::new();
+        let mut packets: Vec<(PortId, Vec<u8>)> = Vec::new();
+        let mut is_open = false;
         while let Some((port, packet)) = self.stack.poll_transmit(now, &[64; PORTS], &mut self.cache) {
-            packets.push((port, self.cache.pool().tx_bytes(&packet).to_vec()));
+            let bytes = self.cache.pool().tx_bytes(&packet);
+            match packets.last_mut().filter(|_| is_open) {
+                Some((of, begun)) => {
+                    assert_eq!(*of, port, "a packet leaves at one port");
+                    begun.extend_from_slice(bytes);
+                }
+                None => packets.push((port, bytes.to_vec())),
+            }
+            is_open = packet.more;
             self.cache.complete(packet.index);
         }
+        assert!(!is_open, "packets are whole");
         packets
     }
 
@@ -171,8 +190,12 @@ struct Flying {
 
 impl Pair {
     pub(super) fn new() -> Self {
+        Self::with_mtu(1500)
+    }
+
+    pub(super) fn with_mtu(mtu: u16) -> Self {
         let delays = [Duration::from_millis(1); PORTS];
-        Self { client: Host::new(1), server: Host::new(2), now: Instant::from_millis(1), delays }
+        Self { client: Host::new(1, mtu), server: Host::new(2, mtu), now: Instant::from_millis(1), delays }
     }
 
     /// Carries packets and lets time pass until nothing happens for `patience`.
@@ -303,7 +326,7 @@ impl Segment {
 
     /// The frame, with good checksums.
     pub(super) fn emit(&self) -> Vec<u8> {
-        let mut frame = vec![0; 4096];
+        let mut frame = vec![0; 16_384];
         let end = 128 + self.payload.len();
         frame[128..end].copy_from_slice(&self.payload);
         let Self { link, tuple, tcp, options, .. } = self;

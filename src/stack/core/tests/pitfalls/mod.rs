@@ -30,7 +30,7 @@ fn with_checksums() -> ConnectOptions {
 
 /// The host with the number 2, where somebody listens.
 fn server(options: ConnectOptions) -> Host {
-    let mut host = Host::new(2);
+    let mut host = Host::new(2, 1500);
     host.listen(PORT, options);
     host
 }
@@ -69,7 +69,7 @@ fn two_subflows() -> (Host, Peer, Peer, Arc<StreamShared>) {
 
 /// The host with the number 1, which opens connections, and a peer that it opens them to.
 fn client() -> (Host, Peer) {
-    let host = Host::new(1);
+    let host = Host::new(1, 1500);
     let peer = Peer::new(Endpoint::new(address(9, 0), PORT), Endpoint::new(address(1, 0), 40_000), 0);
     (host, peer)
 }
