@@ -13,19 +13,22 @@ mod frames;
 mod hosts;
 #[path = "wire/kernel.rs"]
 mod kernel;
+#[path = "common/transfer.rs"]
+mod transfer;
 
-use braid::lab::{Host, Lab, LabOptions, Rate, ipv4, nic};
+use braid::lab::{Host, Lab, LabOptions, Rate, nic};
 use braid::xdp::{probe_nic, raw};
 use common::{Outcome, Reaped, Spread, machine, write_json};
 use frames::{hardware_address, parse_hardware_address, stop_with_input};
 use hosts::pin;
 use kernel::Kernel;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use transfer::Transfer;
 
 /// What one frame of AF_XDP holds at most is the second (see `braid check`).
 const MTUS: [u32; 2] = [1500, 3498];
@@ -217,33 +220,9 @@ fn report(rows: &[Row], limited: &[Row], settings: &Settings) -> Outcome<()> {
 
 /// Received bits a second of a transfer from host a to host b.
 fn goodput(lab: &Lab, settings: &Settings, options: &[&str]) -> Outcome<f64> {
-    let braid = env!("CARGO_BIN_EXE_braid");
-    let mut server = lab.exec(Host::B);
-    let nics = options.iter().filter(|word| **word != "--plain-tcp");
-    let mut server =
-        Reaped(server.arg(braid).args(["server", "-1"]).args(nics).stdout(Stdio::piped()).spawn()?);
-    // Its first lines say that it listens.
-    let mut banner = BufReader::new(server.0.stdout.take().ok_or("no output")?).lines();
-    banner.by_ref().map_while(Result::ok).find(|line| line.contains("listening"));
-    let rest = thread::spawn(move || banner.for_each(drop));
-    let host = ipv4(Host::B, 1).ok_or("host b has an address")?.to_string();
-    let seconds = settings.seconds.to_string();
-    let output = lab
-        .exec(Host::A)
-        .arg(braid)
-        .args(["client", &host, "-J", "-i", "0", "-t", &seconds])
-        .args(options)
-        .output()?;
-    let result: Value = serde_json::from_slice(&output.stdout)?;
-    let status = server.0.wait()?;
-    drop(rest.join());
-    if let Some(error) = result["error"].as_str() {
-        return Err(format!("the client failed: {error}").into());
-    }
-    if !status.success() {
-        return Err("the server failed".into());
-    }
-    result["end"]["sum_received"]["bits_per_second"].as_f64().ok_or_else(|| "no figure in the report".into())
+    let server = options.iter().copied().filter(|word| *word != "--plain-tcp").collect();
+    let transfer = Transfer { lab, seconds: settings.seconds, client: options.to_vec(), server };
+    Ok(transfer.run(|_, _| Ok(()))?.0)
 }
 
 /// Frames a second that AF_XDP carries with no protocol at all.

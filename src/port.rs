@@ -31,6 +31,12 @@ pub trait Port: Debug {
 
     /// Transmissions that have completed since the port was opened. It may count those of others at the same queue.
     fn completed(&self) -> u64;
+
+    /// Packets received since the port was opened at queues whose home is another worker. None where there are no such
+    /// queues.
+    fn received_as_guest(&self) -> u64 {
+        0
+    }
 }
 
 /// Why a flow could not be pinned.

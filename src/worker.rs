@@ -230,6 +230,10 @@ impl<P: Port, S: Steering> Worker<P, S> {
                 self.stack.handle_frame(now, PortId(index as u16), frame, &mut self.cache);
             }
         }
+        if packets > 0 {
+            let as_guest = self.ports.iter().map(Port::received_as_guest).sum();
+            self.stack.set_received_as_guest(as_guest);
+        }
         (packets, data_packets)
     }
 

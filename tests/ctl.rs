@@ -40,6 +40,11 @@ struct Scene {
 impl Scene {
     /// `None`, said aloud, where the test cannot run.
     fn new(test: &str) -> Option<Scene> {
+        Scene::with(test, &[])
+    }
+
+    /// The same, with more options of the client.
+    fn with(test: &str, more: &[&str]) -> Option<Scene> {
         let options = LabOptions { rate: Some(Rate::from_mbit(50)), ..LabOptions::default() };
         let lab = support::lab(test, &[("tc", "iproute2")], &options)?;
         let folder = tempfile::tempdir().expect("there is room for scratch files");
@@ -49,7 +54,7 @@ impl Scene {
         server.wait_for("Server listening", LIMIT);
         let (to, socket) = (address(Host::B, 1), folder.path().join("ctl"));
         let socket = socket.to_str().expect("a plain path");
-        let words = [&["client", &to, "-t", "300", "--ctl", socket], &quiet[..]].concat();
+        let words = [&["client", &to, "-t", "300", "--ctl", socket], &quiet[..], more].concat();
         let mut client = Background::start(&mut braid(&lab, Host::A, &words));
         // The report of the first second.
         client.wait_for("1.00", LIMIT);
@@ -182,6 +187,29 @@ fn limits_refuse_one_more_subflow_and_take_it_when_they_are_raised() {
     assert_eq!(scene.subflows().len(), 2);
     assert_eq!(scene.connection()["info"]["subflows_max"], 0);
     scene.expect_refusal("limits set subflows 99", "31");
+}
+
+#[test]
+fn frames_reach_the_worker_whose_connection_it_is_as_a_guest_where_another_is_at_home() {
+    let _alone = alone();
+    // One queue, whose home is worker 0. The test's own words are its connection, the next is the other worker's.
+    let Some(mut scene) = Scene::with("ctl_workers", &["--workers", "2", "--queues", "1"]) else { return };
+    scene.await_load(1);
+    let all = scene.ctl("workers");
+    let of =
+        |worker: usize, name: &str| all[worker][name].as_u64().unwrap_or_else(|| panic!("{name}: {all:#}"));
+    assert_eq!(all.as_array().map(Vec::len), Some(2));
+    assert_eq!([0, 1].map(|worker| of(worker, "connections")), [1, 1], "{all:#}");
+    assert!(of(0, "frames_received") > 0 && of(1, "frames_received") > 0, "{all:#}");
+    assert_eq!(of(0, "frames_received_as_guest"), 0, "{all:#}");
+    assert_eq!(of(1, "frames_received_as_guest"), of(1, "frames_received"), "{all:#}");
+    assert_eq!([0, 1].map(|worker| of(worker, "stray_segments")), [0, 0], "{all:#}");
+    // What counters tells is of both; frames have come since.
+    let sum = scene.ctl("counters");
+    let guests = sum["BraidReceivedAsGuest"].as_u64().expect("a count");
+    assert!(guests >= of(1, "frames_received_as_guest"), "{sum:#}");
+    let text = run(&mut scene.command("workers"), LIMIT).expect_success("workers").stdout;
+    assert!(text.lines().count() == 2 && text.starts_with("worker 0 connections 1 received "), "{text}");
 }
 
 #[test]

@@ -262,6 +262,10 @@ fn home_and_guest_workers_both_receive_and_transmit() {
             client.workers[usize::from(queue)].send(&segment(source, OURS, 2), 0);
             assert_eq!(server.workers[usize::from(queue)].receive(1), [segment(source, OURS, 2)]);
         }
+        // Three packets went to each worker, one of them at the other's home.
+        for worker in &server.workers {
+            assert_eq!(worker.ports[0].received_as_guest(), 1);
+        }
         for worker in &mut client.workers {
             worker.wait_until_sent();
         }
@@ -307,6 +311,7 @@ fn a_guest_lives_while_the_home_sleeps() {
         }
         client.workers[1].wait_until_sent();
         assert_eq!(server.counter("redirected-flow"), 200 * 64);
+        assert_eq!(server.workers[1].ports[0].received_as_guest(), 200 * 64);
     });
 }
 

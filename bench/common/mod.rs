@@ -82,11 +82,11 @@ fn commit() -> String {
     output.map_or_else(|_| String::new(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a command that has to succeed.
-pub fn done(command: &mut Command) -> Outcome<()> {
+/// Runs a command that has to succeed. Gives what it wrote to standard output.
+pub fn done(command: &mut Command) -> Outcome<Vec<u8>> {
     let output = command.output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()).into())
 }

@@ -39,6 +39,7 @@ Examples:
                                               go on with these
   braid ctl monitor                           as ip mptcp monitor tells it
   braid ctl counters                          as nstat tells them
+  braid ctl workers                           connections and frames of each worker
 
 Endpoints: a signal endpoint is announced to peers; from a subflow endpoint a subflow is opened to the address that a \
 connection was made to, from a fullmesh one to each address that the peer announces, from a laminar one to one of those, \
@@ -91,6 +92,9 @@ enum CtlCommand {
         #[arg(long, short = 'z')]
         zeros: bool,
     },
+    /// Tell of each worker how many connections are its own, and what frames it has received, as a guest at queues of
+    /// other workers, too, and sent; stray are segments that no connection of it knows: frames that missed their owner, for one.
+    Workers,
     /// Tell what happens, until Ctrl-C.
     Monitor,
     /// Say how to speak with the socket from a program.
@@ -270,6 +274,7 @@ impl CtlCommand {
                 CtlRequest::Connections { token: token.clone(), limit: *limit }
             }
             Self::Counters { .. } => CtlRequest::Counters {},
+            Self::Workers => CtlRequest::Workers {},
             Self::Monitor => CtlRequest::Monitor {},
             Self::Protocol => return Ok(None),
         }))
@@ -289,6 +294,7 @@ impl CtlCommand {
             Self::Limits(_) => text::limits(result),
             Self::Connections { .. } => text::connections(result),
             Self::Counters { zeros } => text::counters(result, *zeros),
+            Self::Workers => text::workers(result),
         }
     }
 }

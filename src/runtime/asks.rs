@@ -4,8 +4,8 @@
 use super::ctl::protocol::{Answer, CONNECTIONS_MAX};
 use super::info::ConnectionStatus;
 use super::local_ports::Key;
-use crate::base::Instant;
 use crate::base::time::Duration;
+use crate::base::{Instant, WorkerId};
 use crate::mptcp::ConnectionDetails;
 use crate::pm::RequestError;
 use crate::stack::WorkerCounters;
@@ -49,8 +49,10 @@ pub(super) enum Reply {
     Status(Sender<Result<ConnectionStatus, AskError>>),
     /// A user of the control socket, for connections; so many there are in all.
     Connections(Sender<Answer>, usize),
-    /// For counters.
+    /// For counters, of all workers together.
     Counters(Sender<Answer>),
+    /// For those of each worker.
+    Workers(Sender<Answer>),
 }
 
 /// A question, and what of its answer has come.
@@ -60,9 +62,19 @@ pub(super) struct Ask {
     /// The connections that it is about, by part.
     pub(super) keys: Vec<Key>,
     pub(super) connections: Vec<(Key, ConnectionDetails)>,
-    pub(super) counters: WorkerCounters,
+    /// Of each worker that has told them.
+    pub(super) counters: BTreeMap<WorkerId, Box<WorkerCounters>>,
     waiting: usize,
     deadline: Instant,
+}
+
+impl Ask {
+    /// The counts of all workers that have told them, together.
+    pub(super) fn all_counters(&self) -> WorkerCounters {
+        let mut all = WorkerCounters::default();
+        self.counters.values().for_each(|counters| all.add(counters));
+        all
+    }
 }
 
 /// All questions that wait.
@@ -81,7 +93,7 @@ impl Asks {
         }
         let number = self.next;
         self.next += 1;
-        let (connections, counters) = (Vec::new(), WorkerCounters::default());
+        let (connections, counters) = (Vec::new(), BTreeMap::new());
         let deadline = now + ANSWER_TIMEOUT;
         self.waiting.insert(number, Ask { reply, keys, connections, counters, waiting: parts, deadline });
         Some(number << PART_BITS)
@@ -102,8 +114,13 @@ impl Asks {
     }
 
     /// A worker has told its counts.
-    pub(super) fn handle_counted(&mut self, ticket: u64, counters: &WorkerCounters) -> Option<Ask> {
-        self.waiting.get_mut(&(ticket >> PART_BITS))?.counters.add(counters);
+    pub(super) fn handle_counted(
+        &mut self,
+        ticket: u64,
+        worker: WorkerId,
+        counters: Box<WorkerCounters>,
+    ) -> Option<Ask> {
+        self.waiting.get_mut(&(ticket >> PART_BITS))?.counters.insert(worker, counters);
         self.settle(ticket)
     }
 
@@ -132,12 +149,11 @@ impl Asks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::WorkerId;
     use crate::stack::ConnectionId;
     use crossbeam::channel::bounded;
 
-    fn counters(received: u64) -> WorkerCounters {
-        let mut counters = WorkerCounters::default();
+    fn counters(received: u64) -> Box<WorkerCounters> {
+        let mut counters = Box::new(WorkerCounters::default());
         counters.stack.received = received;
         counters
     }
@@ -148,16 +164,20 @@ mod tests {
         let mut asks = Asks::default();
         let now = Instant::from_millis(5);
         let ticket = asks.begin(now, Reply::Counters(reply.clone()), Vec::new(), 2).expect("there is room");
-        assert!(asks.handle_counted(ticket, &counters(1)).is_none());
-        let done = asks.handle_counted(ticket + 1, &counters(2)).expect("all have answered");
-        assert_eq!(done.counters.stack.received, 3);
-        assert!(asks.handle_counted(ticket + 1, &counters(2)).is_none(), "it is forgotten");
+        // Workers answer in any order.
+        assert!(asks.handle_counted(ticket + 1, WorkerId(1), counters(1)).is_none());
+        let done = asks.handle_counted(ticket, WorkerId(0), counters(2)).expect("all have answered");
+        let each: Vec<_> = done.counters.iter().map(|(worker, it)| (worker.0, it.stack.received)).collect();
+        assert_eq!(each, [(0, 2), (1, 1)]);
+        assert_eq!(done.all_counters().stack.received, 3);
+        assert!(asks.handle_counted(ticket, WorkerId(0), counters(2)).is_none(), "it is forgotten");
 
         let ticket = asks.begin(now, Reply::Counters(reply), Vec::new(), 2).expect("there is room");
-        assert!(asks.handle_counted(ticket, &counters(1)).is_none());
+        assert!(asks.handle_counted(ticket, WorkerId(0), counters(1)).is_none());
         let deadline = asks.poll_timeout().expect("it waits");
         assert!(asks.poll_late(now).is_none());
-        assert_eq!(asks.poll_late(deadline).map(|ask| ask.counters.stack.received), Some(1));
+        let late = asks.poll_late(deadline).expect("its time is over");
+        assert_eq!((late.counters.len(), late.all_counters().stack.received), (1, 1));
         assert_eq!(asks.poll_timeout(), None);
     }
 

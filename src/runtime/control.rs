@@ -419,7 +419,7 @@ impl Control {
                         done.into_iter().for_each(|ask| self.answer(ask));
                     }
                     Report::Counted { ticket, counters } => {
-                        let done = self.asks.handle_counted(ticket, &counters);
+                        let done = self.asks.handle_counted(ticket, worker, counters);
                         done.into_iter().for_each(|ask| self.answer(ask));
                     }
                     Report::SubflowClosed { tuple, .. } => self.ports.handle_flow_closed(tuple),

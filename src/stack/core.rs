@@ -174,6 +174,11 @@ impl Stack {
         self.config.tcp = tcp;
     }
 
+    /// So many of the frames received up to now came to queues whose home is another worker: the ports count them.
+    pub fn set_received_as_guest(&mut self, count: u64) {
+        self.counters.received_as_guest = count;
+    }
+
     /// The counts.
     pub fn counters(&self) -> &Counters {
         &self.counters

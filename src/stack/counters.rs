@@ -8,6 +8,8 @@ use crate::tcp::TcpCounters;
 pub struct Counters {
     /// Frames received.
     pub received: u64,
+    /// Of those, the ones that came to a queue whose home is another worker, at this worker's own socket there.
+    pub received_as_guest: u64,
     /// Frames sent.
     pub sent: u64,
     /// Frames that [`crate::wire::parse`] refused, by reason; the order is that of [`crate::wire::Malformed`].
@@ -52,6 +54,7 @@ impl Counters {
     fn add(&mut self, other: &Counters) {
         let Counters {
             received,
+            received_as_guest,
             sent,
             malformed,
             stray,
@@ -73,6 +76,7 @@ impl Counters {
             tcp,
         } = other;
         self.received += received;
+        self.received_as_guest += received_as_guest;
         self.sent += sent;
         self.malformed.iter_mut().zip(malformed).for_each(|(own, more)| *own += more);
         self.stray += stray;

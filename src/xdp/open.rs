@@ -211,21 +211,25 @@ fn hand_out(
     let mut workers: Vec<Vec<XdpPort>> = (0..config.workers).map(|_| Vec::new()).collect();
     for (port, of_port) in ports.iter().zip(sockets) {
         let number = port.id.index();
-        let mut of_workers: Vec<Vec<QueueSocket>> = (0..config.workers).map(|_| Vec::new()).collect();
+        let mut of_workers: Vec<(Vec<QueueSocket>, Vec<bool>)> = vec![];
+        of_workers.resize_with(config.workers, Default::default);
         for (queue, of_queue) in of_port.into_iter().enumerate() {
             let home = home(number, queue, config.workers);
             program.set_home(number, queue, home.index()).map_err(told)?;
             for (worker, socket) in of_queue.into_iter().enumerate() {
                 program.set_socket(number, queue, worker, socket.raw_fd()).map_err(told)?;
-                of_workers[worker].push(socket);
+                let (sockets, is_guest) = &mut of_workers[worker];
+                sockets.push(socket);
+                is_guest.push(worker != home.index());
             }
         }
-        for (worker, sockets) in of_workers.into_iter().enumerate() {
+        for (worker, (sockets, is_guest)) in of_workers.into_iter().enumerate() {
             let transmitter = transmitter(number, port.queues, worker, config.workers);
             workers[worker].push(XdpPort::new(
                 port.id,
                 config.checksum,
                 sockets,
+                is_guest,
                 transmitter,
                 umem.layout,
                 Arc::clone(&program),

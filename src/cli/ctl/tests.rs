@@ -77,6 +77,7 @@ fn lines_as_those_of_ip_mptcp_become_requests() {
         ),
         ("connections 5a3e1f0c --limit 7", CtlRequest::Connections { token: Some(token()), limit: Some(7) }),
         ("counters --zeros", CtlRequest::Counters {}),
+        ("workers -j", CtlRequest::Workers {}),
         ("monitor --json", CtlRequest::Monitor {}),
     ] {
         assert_eq!(request(line), Ok(expected), "{line}");
@@ -123,6 +124,14 @@ fn results_read_like_those_of_ip_mptcp_and_nstat() {
     let counters = json!({"MPTcpExtAddAddr": 3, "BraidStray": 0});
     assert_eq!(text::counters(&counters, false), format!("{:<32}3\n", "MPTcpExtAddAddr"));
     assert_eq!(text::counters(&counters, true).lines().count(), 2);
+    let workers = json!([
+        {"worker": 0, "connections": 2, "frames_received": 9, "frames_received_as_guest": 4, "frames_sent": 7,
+            "stray_segments": 0},
+        {"worker": 1, "connections": 3, "frames_received": null}]);
+    assert_eq!(
+        text::workers(&workers),
+        "worker 0 connections 2 received 9 as-guest 4 sent 7 stray 0\nworker 1 connections 3 (it has not answered)\n"
+    );
     let event = json!({"event": "SF_CLOSED", "token": "0000002a", "saddr": "10.0.0.1", "daddr": "fd00::1",
         "backup": true, "error": 104, "reason": "the peer reset it"});
     assert_eq!(

@@ -66,6 +66,26 @@ pub(super) fn counters(result: &Value, zeros: bool) -> String {
     shown.map(|(name, count)| format!("{name:<32}{count}\n")).collect()
 }
 
+/// `worker 0 connections 2 received 9120 as-guest 4410 sent 6001 stray 0`.
+pub(super) fn workers(result: &Value) -> String {
+    let line = |value: &Value| {
+        let mut line = format!("worker {} connections {}", word(value, "worker"), word(value, "connections"));
+        if value["frames_received"].is_null() {
+            return line + " (it has not answered)\n";
+        }
+        for (told, name) in [
+            ("received", "frames_received"),
+            ("as-guest", "frames_received_as_guest"),
+            ("sent", "frames_sent"),
+            ("stray", "stray_segments"),
+        ] {
+            let _ = write!(line, " {told} {}", word(value, name));
+        }
+        line + "\n"
+    };
+    list(result).iter().map(line).collect()
+}
+
 /// Microseconds as milliseconds.
 fn millis(value: &Value, name: &str) -> String {
     value[name].as_u64().map_or_else(|| "-".to_owned(), |us| format!("{:.3}", us as f64 / 1000.0))

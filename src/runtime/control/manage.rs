@@ -19,6 +19,7 @@ use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
 use crossbeam::channel::Sender;
 use serde_json::{Value, json};
+use std::mem::take;
 use std::net::IpAddr;
 
 impl Control {
@@ -95,7 +96,8 @@ impl Control {
     pub(super) fn handle_ctl(&mut self, now: Instant, request: CtlRequest, reply: Sender<Answer>) {
         let answer = match request {
             CtlRequest::Connections { token, limit } => return self.list(now, token, limit, reply),
-            CtlRequest::Counters {} => return self.count(now, reply),
+            CtlRequest::Counters {} => return self.count(now, Reply::Counters(reply.clone()), &reply),
+            CtlRequest::Workers {} => return self.count(now, Reply::Workers(reply.clone()), &reply),
             CtlRequest::EndpointAdd { addr, port, dev, id, flags } => {
                 self.add_endpoint(now, addr, port, dev, id, &flags)
             }
@@ -356,9 +358,10 @@ impl Control {
         }
     }
 
-    fn count(&mut self, now: Instant, reply: Sender<Answer>) {
+    /// Asks each worker for its counts; `refuse` hears of it where there are too many questions.
+    fn count(&mut self, now: Instant, reply: Reply, refuse: &Sender<Answer>) {
         let parts = self.workers.len();
-        match self.asks.begin(now, Reply::Counters(reply.clone()), Vec::new(), parts) {
+        match self.asks.begin(now, reply, Vec::new(), parts) {
             Some(ticket) => {
                 for part in 0..parts {
                     let ticket = ticket + part as u64;
@@ -366,7 +369,7 @@ impl Control {
                 }
             }
             None => {
-                let _ = reply.send(Err(Refusal::new(AskError::Busy)));
+                let _ = refuse.send(Err(Refusal::new(AskError::Busy)));
             }
         }
     }
@@ -379,9 +382,9 @@ impl Control {
     }
 
     /// A question is answered as well as it will be.
-    pub(super) fn answer(&mut self, ask: Ask) {
-        let Ask { reply, keys, mut connections, counters, .. } = ask;
-        match reply {
+    pub(super) fn answer(&mut self, mut ask: Ask) {
+        let (keys, mut connections) = (take(&mut ask.keys), take(&mut ask.connections));
+        match &ask.reply {
             Reply::Status(reply) => {
                 let status = connections.pop().map(|(key, details)| self.status(key, details));
                 let gone = keys.iter().any(|key| !self.connections.contains_key(key));
@@ -395,16 +398,28 @@ impl Control {
                     self.status_json(&status)
                 });
                 let list = list.collect();
-                let _ = reply.send(Ok(connections_json(list, total)));
+                let _ = reply.send(Ok(connections_json(list, *total)));
             }
             Reply::Counters(reply) => {
-                let _ = reply.send(Ok(self.counters_json(counters)));
+                let _ = reply.send(Ok(self.counters_json(ask.all_counters())));
+            }
+            Reply::Workers(reply) => {
+                let _ = reply.send(Ok(self.workers_json(&ask)));
             }
         }
     }
 
     fn status(&self, (worker, id): Key, details: ConnectionDetails) -> ConnectionStatus {
         ConnectionStatus::new(details, self.manager.view(worker, id), self.manager.limits())
+    }
+
+    fn workers_json(&self, ask: &Ask) -> Value {
+        let workers = (0..self.workers.len() as u16).map(WorkerId);
+        let one = |worker: WorkerId| {
+            let connections = self.connections.keys().filter(|(owner, _)| *owner == worker).count();
+            counters::worker_json(worker, connections, ask.counters.get(&worker).map(Box::as_ref))
+        };
+        workers.map(one).collect()
     }
 
     fn counters_json(&self, mut all: WorkerCounters) -> Value {

@@ -1,5 +1,6 @@
 //! Counters by name: MPTCP's as `nstat` writes the kernel's, our own with "Braid" in front.
 
+use crate::base::WorkerId;
 use crate::mptcp::{FallbackReason, Mib, Misbehaviour, Tally};
 use crate::pm::PmCounters;
 use crate::stack::{Counters, FastOpenCounters, WorkerCounters};
@@ -63,6 +64,23 @@ pub(in crate::runtime) fn to_json(
     Value::Object(object)
 }
 
+/// What one worker counts, beside how many connections are its own; `None`: it has not answered in time.
+pub(in crate::runtime) fn worker_json(
+    worker: WorkerId,
+    connections: usize,
+    counters: Option<&WorkerCounters>,
+) -> Value {
+    let count = |of: fn(&Counters) -> u64| counters.map(|counters| of(&counters.stack));
+    json!({
+        "worker": worker.index(),
+        "connections": connections,
+        "frames_received": count(|stack| stack.received),
+        "frames_received_as_guest": count(|stack| stack.received_as_guest),
+        "frames_sent": count(|stack| stack.sent),
+        "stray_segments": count(|stack| stack.stray),
+    })
+}
+
 /// What the path manager counts under a name of the kernel's.
 pub(in crate::runtime) fn add_pm(counters: &mut WorkerCounters, pm: &PmCounters, established: usize) {
     counters.mptcp.add(Mib::AddAddrDrop, pm.remote_addresses_full + pm.remote_id_conflicts);
@@ -95,6 +113,7 @@ fn write_tally(tally: &Tally, own: &mut impl FnMut(&str, u64)) {
 fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     let Counters {
         received,
+        received_as_guest,
         sent,
         malformed,
         stray,
@@ -116,6 +135,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
         tcp,
     } = stack;
     own("FramesReceived", *received);
+    own("ReceivedAsGuest", *received_as_guest);
     own("FramesSent", *sent);
     for (reason, count) in MALFORMED.iter().zip(malformed) {
         own(&format!("Malformed{reason:?}"), *count);
@@ -223,6 +243,7 @@ mod tests {
         let mut counters = WorkerCounters::default();
         counters.count_fallback(FallbackReason::SynAckWithoutCapable);
         counters.stack.malformed[Malformed::PartialChecksum as usize] = 5;
+        counters.stack.received_as_guest = 8;
         let pm = PmCounters { remote_addresses_full: 2, subflows_refused: 3, ..PmCounters::default() };
         add_pm(&mut counters, &pm, 4);
         let all = to_json(&counters, &pm, &[("not local", 6)], 7);
@@ -236,10 +257,25 @@ mod tests {
             ("MPTcpExtMPCurrEstab", 4),
             ("BraidSteerNotLocal", 6),
             ("BraidJoinPortsRefused", 7),
+            ("BraidReceivedAsGuest", 8),
             ("MPTcpExtMPFastcloseRx", 0),
         ] {
             assert_eq!(all[name], json!(count), "{name}");
         }
         assert!(all["BraidFallbackNoDss"] == 0 && all["BraidNothing"].is_null());
+    }
+
+    #[test]
+    fn a_worker_that_has_not_answered_has_connections_but_no_figures() {
+        let mut counters = WorkerCounters::default();
+        let stack = &mut counters.stack;
+        (stack.received, stack.received_as_guest, stack.sent, stack.stray) = (9, 4, 7, 1);
+        assert_eq!(
+            worker_json(WorkerId(2), 3, Some(&counters)),
+            json!({"worker": 2, "connections": 3, "frames_received": 9, "frames_received_as_guest": 4,
+                "frames_sent": 7, "stray_segments": 1})
+        );
+        let late = worker_json(WorkerId(2), 3, None);
+        assert!(late["connections"] == 3 && late["frames_received"].is_null(), "{late}");
     }
 }

@@ -145,13 +145,16 @@ pub enum CtlRequest {
     /// Tells all counters.
     #[serde(rename = "counters")]
     Counters {},
+    /// Tells what each worker has and has counted.
+    #[serde(rename = "workers")]
+    Workers {},
     /// Tells events from now on.
     #[serde(rename = "monitor")]
     Monitor {},
 }
 
 /// The names of all requests.
-pub const KNOWN: [&str; 14] = [
+pub const KNOWN: [&str; 15] = [
     "endpoint add",
     "endpoint delete",
     "endpoint change",
@@ -165,6 +168,7 @@ pub const KNOWN: [&str; 14] = [
     "connection",
     "connections",
     "counters",
+    "workers",
     "monitor",
 ];
 
@@ -269,6 +273,7 @@ mod tests {
             CtlRequest::Connection { token: token(), cc: Some("olia".to_owned()), sched: None },
             CtlRequest::Connections { token: None, limit: Some(1) },
             CtlRequest::Counters {},
+            CtlRequest::Workers {},
             CtlRequest::Monitor {},
         ];
         for (request, name) in all.into_iter().zip(KNOWN) {
