@@ -357,6 +357,28 @@ fn tshark_finds_nothing_wrong_with_our_packets() {
 }
 
 #[test]
+fn packets_of_nine_thousand_bytes_are_whole_between_us_and_the_kernel() {
+    let _alone = alone();
+    let options = LabOptions { mtu: 9000, middle: true, ..LabOptions::default() };
+    let tools = [&CAPTURE_TOOLS[..], &TOOLS[..1]].concat();
+    let Some(lab) = support::lab("jumbo", &tools, &options) else { return };
+    let announce = ["ip", "mptcp", "endpoint", "add", "10.71.2.2", "dev", "p2", "signal"];
+    run(lab.exec(Host::B).args(announce), LIMIT).expect_success("ip mptcp endpoint add");
+    let files = Files::new(8 << 20);
+    for other in [End::Braid, End::KernelMptcp, End::KernelTcp] {
+        let mut capture = Capture::start(&lab, Snap::Whole);
+        files_both_directions(&lab, other, End::Braid, &files);
+        capture.stop();
+        let complaints = capture.read(COMPLAINTS, &[]);
+        assert!(complaints.is_empty(), "{other:?}: {:#?}", &complaints[..complaints.len().min(20)]);
+        let ours = "frame.len > 8900 && (ip.src == 10.71.1.1 || ip.src == 10.71.2.1)";
+        let count = capture.read(ours, &[]).len();
+        // Of the 900 or so that the file is, one way.
+        assert!(stand_in() || count > 400, "{other:?}: {count} long packets");
+    }
+}
+
+#[test]
 fn tshark_would_find_a_wrong_checksum() {
     let _alone = alone();
     let Some(lab) = capture_lab("tshark_finds") else { return };
