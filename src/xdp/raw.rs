@@ -7,7 +7,7 @@ use crate::base::{Frame, PoolCache};
 use crate::wire::MacAddr;
 use crate::xdp::ethtool::Nic;
 use crate::xdp::program::{Constants, Program, Which};
-use crate::xdp::socket::{BATCH, Place, create};
+use crate::xdp::socket::{BATCH, Place, XDP_PKT_CONTD, create};
 use crate::xdp::umem::SharedUmem;
 use crate::xdp::{XdpError, privilege};
 use std::io;
@@ -25,13 +25,14 @@ const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
 
 type Rings = (FillQueue, CompQueue);
 
-/// Sends frames of `frame_len` bytes from queue 0 of `nic` to `to`, until `stop`. Counts in `sent` those that left.
+/// Sends packets of `packet_len` bytes from queue 0 of `nic` to `to`, in several frames each where one does not hold them, until
+/// `stop`. Counts in `sent` those that left.
 ///
 /// # Errors
 /// When the NIC can't be opened.
 pub fn blast(
     nic: &str,
-    frame_len: usize,
+    packet_len: usize,
     to: MacAddr,
     stop: &AtomicBool,
     sent: &AtomicU64,
@@ -39,8 +40,9 @@ pub fn blast(
     let (umem, (mut tx, _rx, (_fill, mut completion))) = open(nic)?;
     let from = Nic::new(nic).and_then(|nic| nic.mac()).map_err(|error| XdpError::kernel("look up", error))?;
     let mut cache = PoolCache::new(umem.pool.clone());
-    let mut free: Vec<FrameDesc> = Vec::with_capacity(FRAMES);
-    let len = frame_len.clamp(60, FRAME_SIZE);
+    let mut free: Vec<usize> = Vec::with_capacity(FRAMES);
+    let len = packet_len.max(60);
+    let frames = len.div_ceil(FRAME_SIZE);
     while let Some(mut frame) = cache.alloc() {
         let bytes = umem.pool.bytes_mut(&mut frame);
         bytes[..6].copy_from_slice(&to.0);
@@ -48,26 +50,39 @@ pub fn blast(
         bytes[12..14].copy_from_slice(&ETHERTYPE);
         // From here on it goes round between us and the NIC, and never back to the pool.
         let index = umem.pool.start_fill(frame);
-        free.push(umem.layout.desc(index as usize * FRAME_SIZE, len));
+        free.push(index as usize * FRAME_SIZE);
     }
     let mut done = vec![FrameDesc::default(); BATCH];
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut completed = 0;
     while !stop.load(Ordering::Relaxed) {
         // SAFETY: the ring is of this UMEM.
         let count = unsafe { completion.consume(&mut done) };
-        free.extend(done[..count].iter().map(|desc| umem.layout.desc(desc.addr(), len)));
-        sent.fetch_add(count as u64, Ordering::Relaxed);
-        let batch = free.len().min(BATCH).min(tx.nb_free_exact() as usize);
-        // SAFETY: frames of this UMEM that are in no ring: they are taken off the list of free ones below, and come
+        free.extend(done[..count].iter().map(FrameDesc::addr));
+        completed += count;
+        sent.store((completed / frames) as u64, Ordering::Relaxed);
+        let packets = free.len().min(BATCH).min(tx.nb_free_exact() as usize) / frames;
+        batch.clear();
+        for _ in 0..packets {
+            for (place, addr) in free.drain(free.len() - frames..).enumerate() {
+                let is_last = place + 1 == frames;
+                let mut desc =
+                    umem.layout.desc(addr, if is_last { len - place * FRAME_SIZE } else { FRAME_SIZE });
+                desc.set_options(if is_last { 0 } else { XDP_PKT_CONTD });
+                batch.push(desc);
+            }
+        }
+        // SAFETY: frames of this UMEM that are in no ring: they were taken off the list of free ones above, and come
         // back to it from the completion ring.
-        let produced = unsafe { tx.produce(&free[free.len() - batch..]) };
-        free.truncate(free.len() - produced);
+        let produced = unsafe { tx.produce(&batch) };
+        assert_eq!(produced, batch.len(), "the transmit ring has the room that it told of");
         // Errors are temporary or show in the counter.
         let _ = tx.wakeup();
     }
     Ok(())
 }
 
-/// Counts the frames that arrive at queue 0 of `nic`, all of which it takes away from the kernel, until `stop`.
+/// Counts the packets that arrive at queue 0 of `nic`, all of which it takes away from the kernel, until `stop`.
 ///
 /// # Errors
 /// When the NIC can't be opened.
@@ -85,7 +100,8 @@ pub fn count(nic: &str, stop: &AtomicBool, received: &AtomicU64) -> Result<(), X
         if count == 0 {
             std::hint::spin_loop();
         } else {
-            received.fetch_add(count as u64, Ordering::Relaxed);
+            let packets = batch[..count].iter().filter(|desc| !desc.has_more_frames()).count();
+            received.fetch_add(packets as u64, Ordering::Relaxed);
         }
     }
     Ok(())
