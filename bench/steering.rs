@@ -41,6 +41,8 @@ struct Case {
     workers: u32,
     /// Where we listen.
     local: Option<Endpoint>,
+    /// Flows are pinned, though not this one.
+    pins: bool,
 }
 
 fn main() -> Outcome<()> {
@@ -53,11 +55,17 @@ fn main() -> Outcome<()> {
     let any = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), PORT);
     let here = Endpoint::new(SERVER.into(), PORT);
     let cases = [
-        Case { name: "not ours", workers: 1, local: None },
-        Case { name: "ours at any address, one worker", workers: 1, local: Some(any) },
-        Case { name: "ours at one address, one worker", workers: 1, local: Some(here) },
-        Case { name: "ours at any address, two workers", workers: 2, local: Some(any) },
-        Case { name: "ours at one address, two workers", workers: 2, local: Some(here) },
+        Case { name: "not ours", workers: 1, local: None, pins: false },
+        Case { name: "ours at any address, one worker", workers: 1, local: Some(any), pins: false },
+        Case { name: "ours at one address, one worker", workers: 1, local: Some(here), pins: false },
+        Case { name: "ours at any address, two workers", workers: 2, local: Some(any), pins: false },
+        Case { name: "ours at one address, two workers", workers: 2, local: Some(here), pins: false },
+        Case {
+            name: "ours at one address, two workers, some pinned",
+            workers: 2,
+            local: Some(here),
+            pins: true,
+        },
     ];
     let mut rows = vec![("take everything, without looking", measure(None)?)];
     for case in &cases {
@@ -99,6 +107,9 @@ fn measure(case: Option<&Case>) -> Outcome<f64> {
         if let Some(flags) = locals.at_one_address(local) {
             skel.maps.local_map.update(&local_key(local), &flags.to_ne_bytes(), MapFlags::ANY)?;
         }
+    }
+    if case.is_some_and(|case| case.pins) {
+        skel.maps.pinned_any.update(&0_u32.to_ne_bytes(), &1_u32.to_ne_bytes(), MapFlags::ANY)?;
     }
     let program = if case.is_some() { &skel.progs.steer } else { &skel.progs.take_all };
     let runs = (0..RUNS).map(|_| run(program)).collect::<Outcome<Vec<f64>>>()?;

@@ -80,6 +80,14 @@ struct {
 	__type(value, __u32);
 } flow_map SEC(".maps");
 
+/* Whether a flow was ever pinned: until then nobody looks for one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} pinned_any SEC(".maps");
+
 /* The home worker of a queue, at port * queues + queue. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -113,6 +113,14 @@ static __always_inline __u32 find_port(__u32 ifindex)
 	return port < ports ? port : PORTS_MAX;
 }
 
+static __always_inline __u32 has_pins(void)
+{
+	__u32 zero = 0;
+	__u32 *any = bpf_map_lookup_elem(&pinned_any, &zero);
+
+	return any && *any;
+}
+
 /* Which worker a segment belongs to, or why it is passed. `worker` stays as it is where it's the queue's home. */
 static __always_inline __u32 find_worker(struct xdp_md *ctx, const struct segment *segment, __u32 *worker)
 {
@@ -129,8 +137,9 @@ static __always_inline __u32 find_worker(struct xdp_md *ctx, const struct segmen
 			return REDIRECTED_JOIN;
 		}
 	}
-	/* One worker is every queue's home: nothing is pinned, and the look-up is the dearest part of the way. */
-	if (workers > 1 || (*local & LOCAL_MPTCP_ONLY))
+	/* Where nothing is pinned, as where one worker is every queue's home, there is nothing to look for; and the look-up
+	 * is the dearest part of the way. */
+	if ((workers > 1 || (*local & LOCAL_MPTCP_ONLY)) && has_pins())
 		pinned = bpf_map_lookup_elem(&flow_map, &segment->flow);
 	if (pinned) {
 		*worker = *pinned;

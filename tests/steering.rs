@@ -412,6 +412,7 @@ impl<'obj> Kernel<'obj> {
         }
         for (tuple, worker) in pinned() {
             set(&maps.flow_map, &flow_key(tuple), worker.0.into());
+            set(&maps.pinned_any, &0_u32.to_ne_bytes(), 1);
         }
         set(&maps.homes, &0u32.to_ne_bytes(), HOME.0.into());
         // The map takes sockets that aren't bound; a test run never delivers to them.

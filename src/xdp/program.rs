@@ -8,6 +8,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, libbpf_sys};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 #[allow(missing_docs, missing_debug_implementations, unused_imports, dead_code)]
@@ -55,7 +56,7 @@ pub(crate) struct Program {
     ports: MapHandle,
     ends: MapHandle,
     locals: Mutex<Locals>,
-    flows: Arc<MapHandle>,
+    flows: Arc<FlowMap>,
     homes: MapHandle,
     sockets: MapHandle,
     counters: MapHandle,
@@ -104,7 +105,11 @@ impl Program {
             ports: MapHandle::try_from(&skel.maps.local_ports).map_err(failed)?,
             ends: MapHandle::try_from(&skel.maps.local_map).map_err(failed)?,
             locals: Mutex::default(),
-            flows: Arc::new(MapHandle::try_from(&skel.maps.flow_map).map_err(failed)?),
+            flows: Arc::new(FlowMap {
+                flows: MapHandle::try_from(&skel.maps.flow_map).map_err(failed)?,
+                any: MapHandle::try_from(&skel.maps.pinned_any).map_err(failed)?,
+                is_told: AtomicBool::new(false),
+            }),
             homes: MapHandle::try_from(&skel.maps.homes).map_err(failed)?,
             sockets: MapHandle::try_from(&skel.maps.xsks).map_err(failed)?,
             counters: MapHandle::try_from(&skel.maps.counters).map_err(failed)?,
@@ -196,7 +201,7 @@ impl Program {
     }
 
     /// The map of pinned flows.
-    pub(crate) fn flows(&self) -> Arc<MapHandle> {
+    pub(crate) fn flows(&self) -> Arc<FlowMap> {
         Arc::clone(&self.flows)
     }
 
@@ -218,14 +223,31 @@ impl Drop for Program {
     }
 }
 
-/// Pins a flow in the map.
-pub(crate) fn pin_flow(flows: &MapHandle, key: &FlowKey, worker: u32) -> io::Result<()> {
-    update(flows, key, &worker.to_ne_bytes())
+/// The map of pinned flows, for all workers.
+#[derive(Debug)]
+pub(crate) struct FlowMap {
+    flows: MapHandle,
+    /// Tells the program that it has to look.
+    any: MapHandle,
+    is_told: AtomicBool,
 }
 
-/// Forgets a flow; one that is not there is as good as forgotten.
-pub(crate) fn unpin_flow(flows: &MapHandle, key: &FlowKey) {
-    let _ = flows.delete(key);
+impl FlowMap {
+    /// Pins a flow. From the first one on the program looks for them, for good: to tell it that the last is gone could cross
+    /// with another worker's first.
+    pub(crate) fn pin(&self, key: &FlowKey, worker: u32) -> io::Result<()> {
+        update(&self.flows, key, &worker.to_ne_bytes())?;
+        if !self.is_told.load(Ordering::Relaxed) {
+            set(&self.any, 0, 1)?;
+            self.is_told.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Forgets a flow; one that is not there is as good as forgotten.
+    pub(crate) fn unpin(&self, key: &FlowKey) {
+        let _ = self.flows.delete(key);
+    }
 }
 
 /// The id of the XDP program on a NIC.
