@@ -28,7 +28,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
-use transfer::Transfer;
+use transfer::{CORES_TO_PIN, IDLE_SPELL_US, Transfer, cores};
 
 /// What one frame of AF_XDP holds at most is the second (see `braid check`); the third takes three.
 const MTUS: [u32; 3] = [1500, 3498, 9000];
@@ -220,8 +220,15 @@ fn report(rows: &[Row], limited: &[Row], settings: &Settings) -> Outcome<()> {
 
 /// Received bits a second of a transfer from host a to host b.
 fn goodput(lab: &Lab, settings: &Settings, options: &[&str]) -> Outcome<f64> {
-    let server = options.iter().copied().filter(|word| *word != "--plain-tcp").collect();
-    let transfer = Transfer { lab, seconds: settings.seconds, client: options.to_vec(), server };
+    let mut server: Vec<&str> = options.iter().copied().filter(|word| *word != "--plain-tcp").collect();
+    let mut client = options.to_vec();
+    // Each on the core of its raw counterpart. With fewer cores the kernel places threads better than we do; with more, and
+    // without being told, both ends would take the same.
+    if cores().len() >= CORES_TO_PIN {
+        client.extend(["--cores", "0", "--idle-spell", IDLE_SPELL_US]);
+        server.extend(["--cores", "1", "--idle-spell", IDLE_SPELL_US]);
+    }
+    let transfer = Transfer { lab, seconds: settings.seconds, client, server };
     Ok(transfer.run(|_, _| Ok(()))?.0)
 }
 

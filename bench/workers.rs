@@ -16,19 +16,14 @@ mod watch;
 use braid::lab::{Lab, LabOptions, nic};
 use common::{Outcome, Spread, machine, write_json};
 use serde_json::{Value, json};
-use transfer::Transfer;
+use std::fmt;
+use transfer::{CORES_TO_PIN, IDLE_SPELL_US, Transfer, cores};
 use watch::Ends;
 
 /// Those that are measured without being asked for, where the machine has cores for them.
 const WORKERS: [u16; 4] = [1, 2, 4, 8];
 /// So many workers are always measured.
 const WORKERS_ALWAYS: u16 = 2;
-/// With fewer cores all share all of them, and the kernel places threads better than we do.
-const CORES_TO_PIN: usize = 4;
-/// How long a worker without work spins where it has a core: the same in all cases, by default it would depend on how
-/// many workers there are.
-const IDLE_SPELL_US: &str = "50";
-
 struct Settings {
     workers: Vec<u16>,
     paths: u8,
@@ -44,6 +39,13 @@ struct Case {
     client: u16,
     server: u16,
     queues: u16,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { client, server, queues } = self;
+        write!(f, "{client} to {server} workers, {queues} queues")
+    }
 }
 
 /// What is transferred.
@@ -100,7 +102,7 @@ fn main() -> Outcome<()> {
             let lab = labs.iter().find(|(queues, _)| *queues == case.queues).ok_or("no lab")?;
             for (load, found) in Load::ALL.into_iter().zip(found) {
                 let (rate, ends) = measure(&lab.1, *case, load, &settings, &cores)?;
-                eprintln!("  {case:?}, {}: {:.0} Mbit/s", load.name(), rate / 1e6);
+                eprintln!("  {case}, {}: {:.0} Mbit/s", load.name(), rate / 1e6);
                 found.rates.push(rate);
                 found.ends.add(&ends);
             }
@@ -152,20 +154,6 @@ fn cases(workers: &[u16]) -> Vec<Case> {
         }
     }
     cases
-}
-
-/// The machine's cores, those that share a processor's parts with an earlier one last.
-fn cores() -> Vec<usize> {
-    let is_second = |id: &usize| {
-        let file = format!("/sys/devices/system/cpu/cpu{id}/topology/thread_siblings_list");
-        let siblings = std::fs::read_to_string(file).unwrap_or_default();
-        let first = siblings.trim().split([',', '-']).next().and_then(|first| first.parse::<usize>().ok());
-        first.is_some_and(|first| first != *id)
-    };
-    let mut cores: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
-    cores.sort_by_key(|id| (is_second(id), *id));
-    cores
 }
 
 /// Received bits a second, and what the workers of both ends have seen.

@@ -14,6 +14,26 @@ pub fn braid() -> OsString {
     std::env::var_os("BRAID").unwrap_or_else(|| env!("CARGO_BIN_EXE_braid").into())
 }
 
+/// With fewer cores all share all of them, and the kernel places threads better than we do.
+pub const CORES_TO_PIN: usize = 4;
+/// How long a worker without work spins where it has a core: the same in all cases, by default it would depend on how
+/// many workers there are.
+pub const IDLE_SPELL_US: &str = "50";
+
+/// The machine's cores, those that share a processor's parts with an earlier one last.
+pub fn cores() -> Vec<usize> {
+    let is_second = |id: &usize| {
+        let file = format!("/sys/devices/system/cpu/cpu{id}/topology/thread_siblings_list");
+        let siblings = std::fs::read_to_string(file).unwrap_or_default();
+        let first = siblings.trim().split([',', '-']).next().and_then(|first| first.parse::<usize>().ok());
+        first.is_some_and(|first| first != *id)
+    };
+    let mut cores: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
+    cores.sort_by_key(|id| (is_second(id), *id));
+    cores
+}
+
 /// From host a to host b, over what the options say.
 pub struct Transfer<'a> {
     /// The hosts.
