@@ -4,14 +4,45 @@
 //! A [`Duration`] is eight bytes, half of the standard library's, and so is an `Option<Instant>`: a connection has some
 //! eighty of them, and rests most of its life.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::num::NonZeroU64;
 use std::ops::{Add, AddAssign, Div, Mul, Sub, SubAssign};
 
 /// A span of time, in nanoseconds. 584 years are the most: what is longer is that long, and means "never".
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Duration(u64);
+
+/// Nanoseconds in a whole microsecond.
+const MICROSECOND: u64 = 1000;
+
+/// As a number, in nanoseconds, for people. Where it is written down to take little room, in microseconds and with a last bit of
+/// 0 if it is so many whole ones: a connection that rests has some fifteen such spans, which are its settings.
+impl Serialize for Duration {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.serialize_u64(self.0);
+        }
+        let number = match self.0.is_multiple_of(MICROSECOND) {
+            true => u128::from(self.0 / MICROSECOND) << 1,
+            false => u128::from(self.0) << 1 | 1,
+        };
+        serializer.serialize_u128(number)
+    }
+}
+
+impl<'de> Deserialize<'de> for Duration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            return u64::deserialize(deserializer).map(Self);
+        }
+        let number = u128::deserialize(deserializer)?;
+        let unit = if number & 1 == 0 { MICROSECOND } else { 1 };
+        let nanos = u64::try_from(number >> 1).ok().and_then(|number| number.checked_mul(unit));
+        nanos.map(Self).ok_or_else(|| D::Error::custom("a span of more than 584 years"))
+    }
+}
 
 impl Duration {
     /// No time at all.
@@ -257,6 +288,21 @@ impl fmt::Display for Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_written_down_and_read_back() {
+        let spans = [0, 1, 999, 1000, 1001, 200_000_000, 1_000_000_000, u64::MAX - 615, u64::MAX];
+        for nanos in spans {
+            let span = Duration::from_nanos(nanos);
+            let bytes = postcard::to_allocvec(&span).expect("written");
+            assert_eq!(postcard::from_bytes::<Duration>(&bytes), Ok(span));
+            assert_eq!(serde_json::to_value(span).expect("written"), nanos);
+            assert_eq!(serde_json::from_value::<Duration>(nanos.into()).expect("read"), span);
+        }
+        assert_eq!(postcard::to_allocvec(&Duration::from_millis(200)).map(|bytes| bytes.len()), Ok(3));
+        let too_long = postcard::to_allocvec(&(u128::from(u64::MAX) << 1)).expect("written");
+        assert!(postcard::from_bytes::<Duration>(&too_long).is_err());
+    }
 
     #[test]
     fn both_are_eight_bytes_and_so_is_no_instant() {

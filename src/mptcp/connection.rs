@@ -136,6 +136,7 @@ pub struct Connection {
     autotune: Autotune,
     scheduler: ActiveScheduler,
     /// The scheduler's last decision, as far as it holds for what follows.
+    #[serde(skip)]
     run: Option<Run>,
     /// When subflows are coupled next; `None`: their windows know nothing of each other.
     couple_at: Option<Instant>,

@@ -4,12 +4,11 @@ use crate::base::pool::TX_HEADROOM;
 use crate::base::{Chunk, Frame, FramePool, PoolCache, PortId, TxFrame};
 use crate::mptcp::{MptcpCounters, Path};
 use crate::wire::{ChecksumMode, Numbers, Pattern, Rest, SegmentRepr, emit_scattered, emit_summed};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Names the segment whose headers an emitter keeps as a pattern for those that follow it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PatternId(u64);
 
 /// What writing a segment needs beside the subflow itself.

@@ -1,7 +1,6 @@
 //! What a connection tells its owner.
 
 use crate::tcp::CloseReason;
-use serde::{Deserialize, Serialize};
 
 /// Something that happened. [`crate::tcp::Tcb::poll_event`] gives it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum TcpEvent {
 }
 
 /// Events that wait to be polled: each kind at most once, in the order in which they can happen.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub(super) struct Events {
     established: bool,
     timeout: bool,

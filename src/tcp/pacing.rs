@@ -65,6 +65,11 @@ impl Pacing {
         (self.next_at > now).then_some(self.next_at)
     }
 
+    /// Nothing has left for a while, and nothing waits: what leaves next begins a burst of its own.
+    pub(super) fn rest(&mut self) {
+        (self.next_at, self.burst_from, self.burst) = (Instant::ZERO, Instant::ZERO, 0);
+    }
+
     /// Nothing leaves before `until`.
     pub(super) fn hold(&mut self, until: Instant) {
         self.next_at = self.next_at.max(until);

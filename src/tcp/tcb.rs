@@ -111,6 +111,8 @@ pub struct Tcb {
     keeper: Keeper,
     /// When an acceptable segment arrived last.
     heard_at: Instant,
+    /// None wait where a connection rests.
+    #[serde(skip)]
     events: Events,
     reset: Option<PendingReset>,
     /// Expirations of the retransmission timer since the last advance of SND.UNA.
@@ -643,6 +645,13 @@ impl Tcb {
     /// Effective maximum segment size: the smaller of both ends', lowered by the path.
     pub fn mss(&self) -> Mss {
         self.mss
+    }
+
+    /// It has nothing to do for a while, and is about to be written down: forgets what will be of no use then.
+    pub fn prepare_rest(&mut self) {
+        if !self.timers.is_running(Timer::Pacing) {
+            self.pacing.rest();
+        }
     }
 
     /// Checks what must hold at any time.

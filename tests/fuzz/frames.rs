@@ -106,12 +106,26 @@ impl World {
         }
     }
 
+    /// A packet arrives; every seventh length in several frames, cut somewhere, perhaps in more than we take.
     fn frame(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(2000)];
+        let Some(last) = bytes.last().filter(|_| bytes.len() % 7 == 3) else {
+            return self.part(bytes, false);
+        };
+        let (mut rest, step) = (bytes, bytes.len() * (1 + usize::from(*last)) / 512);
+        while rest.len() > step.max(1) {
+            let (part, behind) = rest.split_at(step.max(1));
+            self.part(part, true);
+            rest = behind;
+        }
+        self.part(rest, false);
+    }
+
+    fn part(&mut self, bytes: &[u8], more: bool) {
         let Some(mut frame) = self.cache.alloc() else { return };
-        let len = bytes.len().min(2000);
         let pool = Arc::clone(self.cache.pool_arc());
-        pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + len].copy_from_slice(&bytes[..len]);
-        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: len as u16, more: false };
+        pool.bytes_mut(&mut frame)[RX_HEADROOM..RX_HEADROOM + bytes.len()].copy_from_slice(bytes);
+        let received = RxFrame { frame, offset: RX_HEADROOM as u16, len: bytes.len() as u16, more };
         self.stack.handle_frame(self.now, PortId(0), received, &mut self.cache);
     }
 

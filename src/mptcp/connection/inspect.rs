@@ -76,6 +76,7 @@ impl Connection {
     pub fn prepare_rest(&mut self) {
         self.beside = None;
         self.receive.forget_spare();
+        self.subflows.iter_mut().for_each(|subflow| subflow.tcb.prepare_rest());
     }
 
     /// It holds no data, in no queue: it can be written down as it is, and be read back.

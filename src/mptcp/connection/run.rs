@@ -10,7 +10,6 @@ use crate::mptcp::emitter::{Emitter, PatternId};
 use crate::mptcp::sched::Scheduler;
 use crate::mptcp::signalling::DATA_OPTIONS;
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
-use serde::{Deserialize, Serialize};
 
 /// Segments of one run at most: what Linux's scheduler gives at once, 64 KiB, is some more.
 const RUN_MAX: u64 = 32;
@@ -19,7 +18,7 @@ const RUN_MAX: u64 = 32;
 const RUN_PART: u64 = 16;
 
 /// What is left of a run.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     index: usize,
     slot: SubflowSlot,

@@ -13,7 +13,7 @@ use crate::tcp::send::{Losses, News};
 use crate::tcp::timer::Timer;
 use crate::tcp::validation::RoundAck;
 use crate::tcp::{State, WindowOwner};
-use crate::wire::{MptcpOption, TcpOptions, TcpRepr};
+use crate::wire::{MptcpOption, Mss, TcpOptions, TcpRepr};
 
 /// What was in flight before something was learned of it.
 #[derive(Debug, Clone, Copy)]
@@ -84,7 +84,9 @@ impl Tcb {
             marked: self.ecn.is_echo(tcp.flags),
         };
         let (arrived, alone) = news.packs;
-        self.packs.on_acknowledged(now, arrived, alone, self.rtt.rto());
+        if self.packs.on_acknowledged(arrived, alone) {
+            self.give_up_packs(now);
+        }
         if news.advanced {
             self.on_advance(&ack);
         } else if self.peer_window.bytes() == 0 {
@@ -127,6 +129,15 @@ impl Tcb {
             self.send.sack(*start, *end, news);
         }
         duplicate.filter(|(_, end)| end.at_or_before(self.send.nxt()))
+    }
+
+    /// The path carries segments alone and not together. RFC 8899 §5.1.1: what it carries is what it is said to carry, for
+    /// a while. A little less than a segment has now, so that the probe that asks again is longer.
+    fn give_up_packs(&mut self, now: Instant) {
+        const LESS: usize = 16;
+        let one = self.payload_of(self.mss, 0) + self.agreed.options_len() - LESS;
+        self.set_mss(self.mss.min(Mss::new(one as u16)));
+        self.path_mtu.on_too_big(now);
     }
 
     /// SND.UNA advanced: round trip and retransmission timer.

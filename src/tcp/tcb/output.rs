@@ -144,14 +144,11 @@ impl Tcb {
             return 1;
         }
         let Some(Next::New(..)) = self.next(now) else { return 1 };
-        self.pack_of(now, self.payload_of(self.mss, reserved), most)
+        self.pack_of(self.payload_of(self.mss, reserved), most)
     }
 
     /// How many new segments of `len` bytes can leave together.
-    fn pack_of(&self, now: Instant, len: usize, most: usize) -> usize {
-        if !self.packs.is_allowed(now) {
-            return 1;
-        }
+    fn pack_of(&self, len: usize, most: usize) -> usize {
         let room = self.window().saturating_sub(u64::from(self.pipe()));
         let room = match self.config.window_owner {
             WindowOwner::Connection => room,
@@ -211,7 +208,7 @@ impl Tcb {
         if len as u64 > room || self.window_for(index)? < len || !self.pacing.allows(now) {
             return None;
         }
-        if segments > 1 && self.pack_of(now, len, segments) < segments {
+        if segments > 1 && self.pack_of(len, segments) < segments {
             return None;
         }
         self.now = now;

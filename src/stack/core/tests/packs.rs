@@ -3,6 +3,7 @@
 use super::pair::*;
 use crate::base::PortId;
 use crate::base::pool::{PACKET_FRAMES, RX_PACKET_MAX};
+use crate::base::time::Duration;
 use crate::mptcp::{ChecksumPolicy, ConnectOptions};
 use crate::stack::StreamShared;
 use crate::wire::mptcp::MpCapable;
@@ -30,7 +31,7 @@ fn send(
     let mut arrived = Vec::new();
     for part in bytes.chunks(400_000) {
         pair.client.write_in(client.chunk_len(), client, part);
-        pair.run(crate::base::time::Duration::from_secs(8), &mut |up, packet| {
+        pair.run(Duration::from_secs(8), &mut |up, packet| {
             let taken = up && drops(lens.len(), packet.len());
             if up {
                 lens.push(packet.len());
@@ -71,7 +72,7 @@ fn a_mapping_covers_the_whole_packet() {
     let mut checked = 0;
     for part in pattern(2_000_000).chunks(400_000) {
         pair.client.write_in(client.chunk_len(), client, part);
-        pair.run(crate::base::time::Duration::from_secs(2), &mut |up, packet| {
+        pair.run(Duration::from_secs(2), &mut |up, packet| {
             let Segment { payload, options, .. } = Segment::parse(&packet);
             if up && payload.len() > RX_PACKET_MAX {
                 // RFC 8684 §3.1: the first data maps itself, with the keys.
@@ -113,6 +114,10 @@ fn a_path_that_carries_no_such_packets_and_does_not_say_so_gets_none_soon() {
     assert!(lens.iter().any(|len| *len > RX_PACKET_MAX), "it was tried");
     let last = lens[lens.len() / 2..].iter().filter(|len| **len > RX_PACKET_MAX).count();
     assert_eq!(last, 0, "of {}", lens.len());
+    // Ten minutes later it is asked again, and now it carries them.
+    ends.0.now += Duration::from_secs(601);
+    let lens = send((&mut ends.0, &ends.1, &ends.2), &pattern(2_000_000), |_, _| false);
+    assert!(lens.iter().filter(|len| **len > RX_PACKET_MAX).count() > 50, "{lens:?}");
     finish(ends);
 }
 
