@@ -68,6 +68,9 @@
 //! - `lab` stands before `cli`, which uses it.
 //! - The simulator is two: [`sim`] finds faults in two hosts and looks at every byte, [`sim::lab`] measures networks of any
 //!   size and is fast. Both run the worker and the stack as they are.
+//! - Where packets are longer than a frame (MTU 9000), a segment is still the bytes of one frame, everywhere: several leave in one
+//!   packet ([`tcp::Tcb::packs`]) and are several again when they arrive (`stack/core/scattered.rs`). What is lost is sent
+//!   again segment by segment, and windows grow by those segments, less than RFC 5681 would let them.
 //! - TCP Fast Open (RFC 7413) is for plain TCP. RFC 8684 appendix B would let data go with the SYN of an MPTCP connection,
 //!   outside of the data sequence space. Ours asks for a cookie there and sends no such data, and a server leaves what a peer
 //!   sends to the handshake, after which it comes again with a mapping (§B.3): paths are worth more than a round trip.
