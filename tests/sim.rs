@@ -301,6 +301,7 @@ const CHAOS_REGRESSIONS: &[(u64, &str)] = &[
     (6364, "the peer has fallen back, and knows nothing of our join, whose SYN got lost"),
     (16737, "a join that the peer counts as made has ended here before its ACK was acknowledged"),
     (12139, "a join that begins when options have ended already, and whose third ACK gets lost"),
+    (22_937, "the peer fell back while its answer to our join was on its way: we can follow it"),
 ];
 
 #[test]

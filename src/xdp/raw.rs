@@ -63,14 +63,15 @@ pub fn blast(
         sent.store((completed / frames) as u64, Ordering::Relaxed);
         let packets = free.len().min(BATCH).min(tx.nb_free_exact() as usize) / frames;
         batch.clear();
-        for _ in 0..packets {
-            for (place, addr) in free.drain(free.len() - frames..).enumerate() {
-                let is_last = place + 1 == frames;
-                let mut desc =
-                    umem.layout.desc(addr, if is_last { len - place * FRAME_SIZE } else { FRAME_SIZE });
-                desc.set_options(if is_last { 0 } else { XDP_PKT_CONTD });
-                batch.push(desc);
-            }
+        // In the order in which they came back: the other way round they would be in the cache still, and those of no protocol
+        // that waits for acknowledgments are.
+        for (number, addr) in free.drain(free.len() - packets * frames..).enumerate() {
+            let place = number % frames;
+            let is_last = place + 1 == frames;
+            let mut desc =
+                umem.layout.desc(addr, if is_last { len - place * FRAME_SIZE } else { FRAME_SIZE });
+            desc.set_options(if is_last { 0 } else { XDP_PKT_CONTD });
+            batch.push(desc);
         }
         // SAFETY: frames of this UMEM that are in no ring: they were taken off the list of free ones above, and come
         // back to it from the completion ring.

@@ -16,10 +16,12 @@ impl Connection {
     /// peer may count as made is too much; one that has only begun is given up.
     pub(super) fn can_fall_back(&self, index: usize) -> bool {
         let confirming = |phase| matches!(phase, Phase::Confirming { .. });
-        self.subflows[index].is_initial()
-            && !self.ever_joined
-            && self.send.reinjected_bytes() == 0
-            && !self.subflows.iter().any(|subflow| confirming(subflow.phase))
+        self.can_follow(index) && !self.subflows.iter().any(|subflow| confirming(subflow.phase))
+    }
+
+    /// The same where the peer has fallen back: a join that it counted as made it would not have.
+    fn can_follow(&self, index: usize) -> bool {
+        self.subflows[index].is_initial() && !self.ever_joined && self.send.reinjected_bytes() == 0
     }
 
     /// All that has come on this subflow was the next data: what follows without a mapping can only be the next, too. A
@@ -76,6 +78,10 @@ impl Connection {
             self.subflows[index].reset(now, ResetReason::MiddleboxInterference.into());
             return;
         }
+        self.become_plain(now, index, reason, cache);
+    }
+
+    fn become_plain(&mut self, now: Instant, index: usize, reason: FallbackReason, cache: &mut PoolCache) {
         let id = self.subflows[index].id;
         self.end_joins(now, id, cache);
         self.mode = Mode::Plain(reason);
@@ -251,10 +257,12 @@ impl Connection {
             Some(_) => FallbackReason::BadChecksum,
             None => FallbackReason::PeerFellBack,
         };
-        if self.can_fall_back(index) {
-            self.receive_base = base;
+        if !self.can_follow(index) {
+            self.subflows[index].reset(now, ResetReason::MiddleboxInterference.into());
+            return;
         }
-        self.fall_back(now, index, reason, cache);
+        self.receive_base = base;
+        self.become_plain(now, index, reason, cache);
     }
 
     /// Mappings carry checksums if, and only if, that was agreed (RFC 8684 §3.3). Otherwise the subflow is reset.
