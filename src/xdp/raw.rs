@@ -63,8 +63,8 @@ pub fn blast(
         sent.store((completed / frames) as u64, Ordering::Relaxed);
         let packets = free.len().min(BATCH).min(tx.nb_free_exact() as usize) / frames;
         batch.clear();
-        // In the order in which they came back: the other way round they would be in the cache still, and those of no protocol
-        // that waits for acknowledgments are.
+        // In the order in which they came back. The other way round they would still be in the cache, and it would be a sixth
+        // faster; but no protocol that waits for acknowledgments has such frames.
         for (number, addr) in free.drain(free.len() - packets * frames..).enumerate() {
             let place = number % frames;
             let is_last = place + 1 == frames;
