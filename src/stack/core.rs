@@ -6,7 +6,6 @@ use crate::base::{Chunk, Instant, PoolCache, PortId, Prng, RxFrame, TxFrame, Wor
 use crate::mptcp::connection::JoinRequest;
 use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::emitter::Emitter;
-use crate::mptcp::signalling::reset_option;
 use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, SubflowId, Transmit};
 use crate::stack::connections::{Connections, View};
 use crate::stack::core::cookies::Returned;
@@ -19,11 +18,10 @@ use crate::stack::message::{ConnectionId, ListenOptions, ListenerId, Report};
 use crate::stack::slot::{FastOpenStage, Slot};
 use crate::stack::stream::{AcceptQueue, Doorbell};
 use crate::stack::timers::Timers;
-use crate::tcp::{CloseReason, TcpConfig, initial_sequence, reset_for};
+use crate::tcp::{CloseReason, TcpConfig, initial_sequence};
 use crate::wire::mptcp::{Key, MpJoin, ResetReason, Token};
 use crate::wire::{
-    ChecksumMode, Endpoint, FourTuple, IcmpError, MptcpOption, Packet, Parsed, SegmentRepr, TcpFlags,
-    TcpOptions, parse,
+    ChecksumMode, Endpoint, FourTuple, IcmpError, MptcpOption, Packet, Parsed, TcpFlags, parse,
 };
 use foldhash::fast::FixedState;
 use std::collections::{HashMap, VecDeque};
@@ -36,10 +34,9 @@ mod events;
 mod fast_open;
 mod joins;
 mod scattered;
+mod strays;
 mod time_wait;
 
-/// Resets in answer to stray segments that wait for room. More are not sent: who floods us gets no flood back.
-const STRAYS_MAX: usize = 256;
 /// Packets that one connection sends before others get their turn.
 const TURN_PACKETS: usize = 64;
 
@@ -440,29 +437,6 @@ impl Stack {
             self.counters.icmp += 1;
             slot.connection.handle_icmp(now, subflow, error, cache);
             self.touch(connection);
-        }
-    }
-
-    /// RFC 9293 §3.10.7.1: a segment to nowhere is answered with a reset.
-    fn answer_stray(
-        &mut self,
-        port: PortId,
-        packet: &Packet,
-        payload_len: usize,
-        reason: Option<ResetReason>,
-        cache: &mut PoolCache,
-    ) {
-        let Some(tcp) = reset_for(&packet.tcp, payload_len) else { return };
-        if self.strays.len() >= STRAYS_MAX {
-            return;
-        }
-        let mut options = TcpOptions::default();
-        options.mptcp.extend(reason.map(reset_option));
-        let path = self.answering_path(port, packet);
-        let segment = SegmentRepr { link: &path.link, tuple: packet.tuple, ecn: 0, tcp, options: &options };
-        if let Some(reset) = self.emitter.write_stray(&segment, &path, cache) {
-            self.counters.resets_sent += 1;
-            self.strays.push_back((port, reset));
         }
     }
 

@@ -1,5 +1,5 @@
 //! The transmission control block: one end of a connection. It composes the structs of this module and dispatches
-//! between them; `input.rs` has what arrives, `acknowledgment.rs` what is acknowledged by it, `output.rs` what leaves,
+//! between them; `input.rs` has what arrives, `acknowledgment.rs` what is acknowledged by it, `output.rs` what leaves (several segments in one packet: `packing.rs`),
 //! `expiry.rs` what time brings, `liveness.rs` how long a silent peer is borne with, `opening.rs` data in the
 //! handshake, `figures.rs` what is told of it all.
 
@@ -10,11 +10,11 @@ mod input;
 mod liveness;
 mod opening;
 mod output;
+mod packing;
 
 pub use input::Accepted;
 pub use output::{Following, Outgoing, OutgoingKind, OutgoingPayload};
 
-use crate::base::pool::{PACKET_FRAMES, TX_PAYLOAD_MAX};
 use crate::base::time::Duration;
 use crate::base::{Chunk, DataSeq, Instant, PoolCache, SeqNum};
 use crate::cc::{CongestionControl, Controller};
@@ -381,24 +381,6 @@ impl Tcb {
         self.payload_of(probe.unwrap_or(self.mss), reserved_options)
     }
 
-    /// Payload bytes of a segment where packets take `mss`. Where that is more than a frame holds, several segments make a packet,
-    /// in as many frames ([`Tcb::packs`]).
-    fn payload_of(&self, mss: Mss, reserved_options: usize) -> usize {
-        let options = self.agreed.options_len() + reserved_options;
-        let packet = mss.get().saturating_sub(options).max(1);
-        match frames_of(packet) {
-            1 => packet,
-            // Even, so that checksums of pieces add up; no longer than fits.
-            frames => (packet / frames).min(TX_PAYLOAD_MAX) & !1,
-        }
-    }
-
-    /// Segments that one packet takes at most.
-    pub fn packet_segments(&self, reserved_options: usize) -> usize {
-        let options = self.agreed.options_len() + reserved_options;
-        frames_of(self.mss.get().saturating_sub(options))
-    }
-
     /// Segments have `mss` from now on.
     fn set_mss(&mut self, mss: Mss) {
         self.mss = mss;
@@ -661,9 +643,4 @@ impl Tcb {
             self.send.check();
         }
     }
-}
-
-/// Frames that a packet with a payload of so many bytes takes.
-fn frames_of(payload: usize) -> usize {
-    payload.div_ceil(TX_PAYLOAD_MAX).clamp(1, PACKET_FRAMES)
 }

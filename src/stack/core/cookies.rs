@@ -3,7 +3,8 @@
 //!
 //! RFC 8684 §3.1 has provided for that: the third packet carries both keys, and ours can be made from the cookie again.
 
-use super::{Connection, ConnectionId, STRAYS_MAX, Slot, Stack, find_listener};
+use super::strays::STRAYS_MAX;
+use super::{Connection, ConnectionId, Slot, Stack, find_listener};
 use crate::base::{Instant, PoolCache, PortId};
 use crate::mptcp::crypto::KeyMaterial;
 use crate::mptcp::{ConnectOptions, Mib, Setup, Transmit};

@@ -136,50 +136,6 @@ impl Tcb {
         }
     }
 
-    /// How many segments the next packet can have, of `most`: where a packet takes more than a frame holds, new segments of full
-    /// size that follow each other leave in one. One for all that is not that usual.
-    pub fn packs(&self, now: Instant, reserved: usize, most: usize) -> usize {
-        let most = most.min(self.packet_segments(reserved));
-        if most <= 1 || self.owes_sack() || self.path_mtu.probe().is_some() || self.probe.is_due() {
-            return 1;
-        }
-        let Some(Next::New(..)) = self.next(now) else { return 1 };
-        self.pack_of(self.payload_of(self.mss, reserved), most)
-    }
-
-    /// How many new segments of `len` bytes can leave together.
-    fn pack_of(&self, len: usize, most: usize) -> usize {
-        let room = self.window().saturating_sub(u64::from(self.pipe()));
-        let room = match self.config.window_owner {
-            WindowOwner::Connection => room,
-            WindowOwner::Subflow => room.min(self.usable_window().into()),
-        };
-        let most = most.min((room / len as u64) as usize);
-        // The end of what was written says so in its header.
-        self.send.new_alike(len, most, !self.more_behind).max(1)
-    }
-
-    /// The next so many segments, which [`Tcb::packs`] said could leave in one packet: the payload is that of the first, and those
-    /// of the others follow ([`Tcb::sent_last`]).
-    pub fn poll_pack(&mut self, now: Instant, segments: usize, reserved: usize) -> Option<Outgoing<'_>> {
-        self.now = now;
-        let index = self.send.next_new()?;
-        self.counters.segments_sent += segments as u64;
-        self.emit_segment(now, index, segments, usize::MAX, reserved)
-    }
-
-    /// The payloads of the next new segments.
-    pub fn sent_next(&self) -> impl Iterator<Item = &Chunk> {
-        let next = self.send.segments_in_flight();
-        (next..).map_while(|index| self.send.payload(index))
-    }
-
-    /// The payloads of the `count` segments that left last for the first time.
-    pub fn sent_last(&self, count: usize) -> impl Iterator<Item = &Chunk> {
-        let sent = self.send.segments_in_flight();
-        (sent.saturating_sub(count)..sent).filter_map(|index| self.send.payload(index))
-    }
-
     /// The next segment, if it is one of `len` new bytes that leaves as the last one did, a data segment that left just now,
     /// and nothing has arrived since; or so many `segments` in one packet, as those that left just now. `None` for whatever is
     /// not that usual: then [`Tcb::poll_transmit`] decides.
@@ -220,20 +176,6 @@ impl Tcb {
         let (seq, offset) = (departure.seq, self.send.offset(departure.seq));
         let (chunk, data_seq, _) = self.send.payload_mut(index)?;
         Some(Following { seq, chunk, data_seq, offset })
-    }
-
-    /// The others of a pack leave behind the one at `index`.
-    #[inline]
-    fn depart_behind(&mut self, now: Instant, index: usize, segments: usize) {
-        if segments <= 1 {
-            return;
-        }
-        for place in index + 1..index + segments {
-            let snapshot = self.delivery.snapshot(now, false);
-            let departure = self.send.depart(now, place, usize::MAX, snapshot);
-            self.on_segment_sent(now, &departure, false, None);
-        }
-        self.send.note_packed(index, segments);
     }
 
     /// Header, timestamps, tag and offset of the `segments` of `len` bytes each that left last, in one packet, as
@@ -285,6 +227,11 @@ impl Tcb {
             return Some(Next::Probe);
         }
         ack_due.then_some(Next::Ack)
+    }
+
+    /// Whether what leaves next is new data.
+    pub(super) fn is_new_next(&self, now: Instant) -> bool {
+        matches!(self.next(now), Some(Next::New(..)))
     }
 
     fn next_segment(&self, now: Instant) -> Option<Next> {
@@ -438,7 +385,7 @@ impl Tcb {
         })
     }
 
-    fn emit_segment(
+    pub(super) fn emit_segment(
         &mut self,
         now: Instant,
         index: usize,
@@ -528,7 +475,7 @@ impl Tcb {
         !is_new
     }
 
-    fn on_segment_sent(
+    pub(super) fn on_segment_sent(
         &mut self,
         now: Instant,
         departure: &Departure,
