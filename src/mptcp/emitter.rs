@@ -107,7 +107,7 @@ impl Emitter {
     /// What is to leave next, before anything else: the next part of the packet that was written last.
     #[inline]
     pub fn take_tail(&mut self) -> Option<(PortId, TxFrame)> {
-        self.tails.pop_front()
+        if self.tails.is_empty() { None } else { self.tails.pop_front() }
     }
 
     /// The parts of the packet that was written last, behind its first.

@@ -250,6 +250,7 @@ impl Stack {
         }
     }
 
+    #[inline(always)]
     fn handle_packet(
         &mut self,
         now: Instant,

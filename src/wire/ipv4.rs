@@ -31,7 +31,7 @@ pub struct Ipv4Repr {
 ///
 /// # Errors
 /// The reason to drop it.
-#[inline]
+#[inline(always)]
 pub fn parse(packet: &[u8], behind: usize) -> Result<IpHeader, Malformed> {
     let Some(header) = packet.first_chunk::<HEADER_LEN>() else {
         return Err(Malformed::Truncated);

@@ -34,7 +34,7 @@ pub struct Ipv6Repr {
 ///
 /// # Errors
 /// The reason to drop it.
-#[inline]
+#[inline(always)]
 pub fn parse(packet: &[u8], behind: usize) -> Result<IpHeader, Malformed> {
     let Some((header, body)) = packet.split_first_chunk::<HEADER_LEN>() else {
         return Err(Malformed::Truncated);

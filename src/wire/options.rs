@@ -98,7 +98,7 @@ impl TcpOptions {
     ///
     /// RFC 9293 §3.1 (MUST-6, MUST-7): options that we don't know are ignored; a list with a length that can't be is
     /// read up to there. An option that we know, with a length that it doesn't have, is skipped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(&mut self, mut list: &[u8], flags: TcpFlags) {
         let syn = flags.contains(TcpFlags::SYN);
         loop {

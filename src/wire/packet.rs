@@ -108,6 +108,7 @@ pub fn parse(frame: &[u8], checksum: ChecksumMode) -> Result<Parsed, Malformed> 
 ///
 /// # Errors
 /// A [`Malformed`] reason to count; [`Malformed::NotOurs`] also for an ICMP error, which is never so long.
+#[cold]
 pub fn parse_scattered(
     head: &[u8],
     tails: &[&[u8]],
@@ -161,7 +162,7 @@ impl Rest {
 
 /// Checks the fixed part of the TCP header and the checksum; gives the length of the header with its options, and the
 /// sum of the payload if it had to be made.
-#[inline]
+#[inline(always)]
 fn check_tcp(
     ip: &IpHeader,
     segment: &[u8],
@@ -185,7 +186,7 @@ fn check_tcp(
 }
 
 /// Reads a segment that [`check_tcp`] found good.
-#[inline]
+#[inline(always)]
 fn read_tcp(
     link: LinkHeader,
     ip: &IpHeader,

@@ -88,17 +88,32 @@ impl Connection {
     ) -> Transmit {
         self.activity.sent = Some(now);
         let port = self.subflows[index].path.port;
-        let frames = self.subflows[index].packet_segments(self.is_multipath()).min(room_at(port));
-        for _ in 1..frames {
-            if self.go_on(now, &room_at, cache).is_none() {
-                break;
-            }
+        let mut frames = self.subflows[index].packet_segments(self.is_multipath());
+        if frames > 1 {
+            frames = frames.min(room_at(port));
+            self.fill_packet(now, frames, &room_at, cache);
         }
         let packet = match self.emit_following(now, index, emitter, cache) {
             None => self.emit(now, index, frames, emitter, cache),
             packet => packet,
         };
         packet.map_or(Transmit::Blocked, |packet| Transmit::Packet(port, packet))
+    }
+
+    /// What else its packet has room for is put onto the subflow of the run.
+    #[cold]
+    fn fill_packet(
+        &mut self,
+        now: Instant,
+        frames: usize,
+        room_at: &dyn Fn(PortId) -> usize,
+        cache: &mut PoolCache,
+    ) {
+        for _ in 1..frames {
+            if self.go_on(now, room_at, cache).is_none() {
+                return;
+            }
+        }
     }
 
     /// Whether a subflow has a segment to send by itself. After the end those are resets, and what tells of the end.

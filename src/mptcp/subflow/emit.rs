@@ -50,7 +50,10 @@ impl Subflow {
         // what was lost is sent again in parts.
         let frames = if signalling.maps_freely() { frames } else { 1 };
         let segments = self.tcb.packs(now, signalling.data_len(), frames);
-        let rest = self.rest_of(segments, emitter.checksum(&self.path), cache.pool());
+        let rest = match segments {
+            1 => Rest::NONE,
+            _ => self.rest_of(segments, emitter.checksum(&self.path), cache.pool()),
+        };
         let segment = match segments {
             1 => self.tcb.poll_transmit(now, ack_len, signalling.data_len())?,
             _ => self.tcb.poll_pack(now, segments, signalling.data_len())?,
@@ -90,17 +93,17 @@ impl Subflow {
         let lens = (head_len, head_len + rest.len);
         let pattern =
             if keep { emitter.keep(&segment, &self.path, &packet, lens, cache.pool()) } else { None };
-        packet.more = segments > 1;
-        self.emit_tails(segments, emitter, cache.pool());
+        if segments > 1 {
+            packet.more = true;
+            self.emit_tails(segments, emitter, cache.pool());
+        }
         self.handle_signal_timer(now);
         Some(Emitted { kind, packet, segments, pattern })
     }
 
     /// What the next packet has behind the first of its `segments`.
+    #[cold]
     fn rest_of(&self, segments: usize, checksum: ChecksumMode, pool: &FramePool) -> Rest {
-        if segments == 1 {
-            return Rest::NONE;
-        }
         self.tcb.sent_next().take(segments).skip(1).fold(Rest::NONE, |rest, chunk| {
             let sum = match (checksum, chunk.sum()) {
                 (ChecksumMode::Off, _) => 0,
@@ -112,6 +115,7 @@ impl Subflow {
     }
 
     /// The segments of a packet behind its first, which left just now.
+    #[cold]
     fn emit_tails(&self, segments: usize, emitter: &mut Emitter, pool: &FramePool) {
         let tails = segments - 1;
         for (place, chunk) in self.tcb.sent_last(tails).enumerate() {
@@ -133,14 +137,19 @@ impl Subflow {
         if !emitter.keeps(pattern, len * segments) || !emitter.prepare(cache) {
             return None;
         }
-        let rest = self.rest_of(segments, emitter.checksum(&self.path), cache.pool());
+        let rest = match segments {
+            1 => Rest::NONE,
+            _ => self.rest_of(segments, emitter.checksum(&self.path), cache.pool()),
+        };
         let Following { seq, chunk, data_seq, offset } =
             self.tcb.poll_following(now, len, segments, reserved)?;
         // RFC 8684 §3.3.1: relative to the SYN, which has number 0.
         let numbers = Numbers { seq, data_seq, subflow_seq: (offset as u32).wrapping_add(1) };
         let mut packet = emitter.follow(numbers, chunk, rest, cache);
-        packet.more = segments > 1;
-        self.emit_tails(segments, emitter, cache.pool());
+        if segments > 1 {
+            packet.more = true;
+            self.emit_tails(segments, emitter, cache.pool());
+        }
         self.signals.on_data_sent();
         self.handle_signal_timer(now);
         Some(packet)

@@ -52,7 +52,8 @@ impl Gathering {
 }
 
 impl Stack {
-    /// A frame has arrived that is a part of a packet.
+    /// A frame has arrived that is a part of a packet. Kept out of the way of packets that are whole.
+    #[cold]
     pub(super) fn handle_part(
         &mut self,
         now: Instant,
@@ -76,6 +77,7 @@ impl Stack {
         }
     }
 
+    #[cold]
     fn handle_parts(
         &mut self,
         now: Instant,

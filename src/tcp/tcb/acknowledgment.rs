@@ -84,7 +84,7 @@ impl Tcb {
             marked: self.ecn.is_echo(tcp.flags),
         };
         let (arrived, alone) = news.packs;
-        if self.packs.on_acknowledged(arrived, alone) {
+        if (arrived || alone > 0) && self.packs.on_acknowledged(arrived, alone) {
             self.give_up_packs(now);
         }
         if news.advanced {

@@ -14,15 +14,19 @@ impl Tcb {
     pub(super) fn payload_of(&self, mss: Mss, reserved_options: usize) -> usize {
         let options = self.agreed.options_len() + reserved_options;
         let packet = mss.get().saturating_sub(options).max(1);
-        match frames_of(packet) {
-            1 => packet,
-            // Even, so that checksums of pieces add up; no longer than fits.
-            frames => (packet / frames).min(TX_PAYLOAD_MAX) & !1,
+        if packet <= TX_PAYLOAD_MAX {
+            return packet;
         }
+        // Even, so that checksums of pieces add up; no longer than fits.
+        (packet / frames_of(packet)).min(TX_PAYLOAD_MAX) & !1
     }
 
     /// Segments that one packet takes at most.
+    #[inline]
     pub fn packet_segments(&self, reserved_options: usize) -> usize {
+        if self.mss.get() <= TX_PAYLOAD_MAX {
+            return 1;
+        }
         let options = self.agreed.options_len() + reserved_options;
         frames_of(self.mss.get().saturating_sub(options))
     }
