@@ -279,7 +279,7 @@ impl Connection {
     fn subflow_config(&self, path: &Path, tuple: FourTuple, window_owner: WindowOwner) -> TcpConfig {
         let headers = if tuple.remote.addr.is_ipv4() { 40 } else { 60 };
         // What a port takes in one frame it says by the path's MTU; no packet is longer than this.
-        let most = crate::base::pool::PACKET_MAX - 18 - headers;
+        let most = crate::base::pool::PACKET_MAX - crate::wire::ethernet::HEADER_MAX - headers;
         let mss = usize::from(path.mtu).saturating_sub(headers).min(most);
         // RFC 9293 §3.7.1: and no more than the application wants.
         let mss = self.options.max_segment.map_or(mss, |most| mss.min(most.get()));

@@ -7,6 +7,8 @@ use crate::wire::{LinkHeader, MacAddr, Malformed};
 pub const HEADER_LEN: usize = 14;
 /// What a tag adds.
 pub const TAG_LEN: usize = 4;
+/// The longest header: with a tag.
+pub const HEADER_MAX: usize = HEADER_LEN + TAG_LEN;
 
 /// The EtherType of an 802.1Q tag.
 const VLAN: u16 = 0x8100;

@@ -236,7 +236,7 @@ fn verify(
 
 /// The most bytes of headers: Ethernet with a tag, IPv6, TCP with all of its options.
 pub(super) const HEADERS_MAX: usize =
-    ethernet::HEADER_LEN + ethernet::TAG_LEN + ipv6::HEADER_LEN + tcp::HEADER_LEN + tcp::OPTIONS_MAX;
+    ethernet::HEADER_MAX + ipv6::HEADER_LEN + tcp::HEADER_LEN + tcp::OPTIONS_MAX;
 
 /// Writes the headers of a segment so that they end where its payload begins: `frame[payload]`. Returns where the
 /// Ethernet header begins. An empty payload is a range of no bytes at the place where headers should end.

@@ -3,6 +3,7 @@
 use crate::base::pool::{PACKET_MAX, RX_PACKET_MAX};
 use crate::base::{PortId, WorkerId};
 use crate::stack::owner::home;
+use crate::wire::ethernet::HEADER_MAX;
 use crate::xdp::ethtool::{Nic, nic_names};
 use crate::xdp::program::{Constants, Hook, PORTS_MAX, Program};
 use crate::xdp::socket::{BindError, Place, QueueSocket};
@@ -21,9 +22,6 @@ const FRAMES_MAX: usize = 1 << 24;
 /// How many frames wait in each fill ring, given a large pool: enough for a few milliseconds in which a worker does
 /// not run, few enough that the frames in turn stay in the processor's cache.
 const FILL_TARGET: usize = 1024;
-
-/// Ethernet with a VLAN tag.
-const LINK_MAX: usize = 18;
 
 pub(crate) fn open(config: &XdpConfig) -> Result<Xdp, XdpError> {
     check(config)?;
@@ -83,7 +81,7 @@ fn look_up(id: PortId, name: &str, config: &XdpConfig) -> Result<PortInfo, XdpEr
         ifindex: nic.ifindex().map_err(failed)?,
         mac: nic.mac().map_err(failed)?,
         mtu: nic.mtu().map_err(failed)?,
-        mtu_most: RX_PACKET_MAX - LINK_MAX,
+        mtu_most: RX_PACKET_MAX - HEADER_MAX,
         driver: nic.driver().unwrap_or_else(|_| "unknown".to_owned()),
         mode: Mode::Copy(Refusal::switched_off()),
         native: false,
@@ -134,11 +132,11 @@ fn bind_in_mode(
 ) -> Result<Result<(SharedUmem, Sockets), NotBound>, XdpError> {
     let limit = |ports: &mut [PortInfo], packet: usize| {
         for port in ports {
-            port.mtu_most = packet - LINK_MAX;
+            port.mtu_most = packet - HEADER_MAX;
             port.mtu = port.mtu.min(port.mtu_most);
         }
     };
-    if ports.iter().any(|port| port.mtu > RX_PACKET_MAX - LINK_MAX) {
+    if ports.iter().any(|port| port.mtu > RX_PACKET_MAX - HEADER_MAX) {
         let umem = SharedUmem::new(config.frames)?;
         match bind_all(config, ports, &umem, (zero_copy, true)) {
             Ok(sockets) => {

@@ -12,6 +12,7 @@ use crate::sim::lab::line::LineConfig;
 use crate::sim::lab::wheel::Wheel;
 use crate::sim::pipe::DownTime;
 use crate::sim::trace::Trace;
+use crate::wire::ethernet::HEADER_MAX;
 use crate::worker::Taken;
 use std::fmt;
 use std::sync::Arc;
@@ -174,7 +175,7 @@ struct Waiting {
 
 /// Bytes of the frames of hosts with this MTU: headroom, and all that can be behind the link header, in whole cache lines.
 fn frame_size(mtu: u16) -> usize {
-    assert!(usize::from(mtu) <= RX_PACKET_MAX - 18, "the laboratory's packets are of one frame");
+    assert!(usize::from(mtu) <= RX_PACKET_MAX - HEADER_MAX, "the laboratory's packets are of one frame");
     (TX_HEADROOM + usize::from(mtu)).next_multiple_of(64).min(FRAME_SIZE)
 }
 
