@@ -30,13 +30,17 @@ impl Autotune {
         self.grown.max(LIMIT_MIN)
     }
 
-    /// The application has read `bytes`; `round_trip` is the longest of all subflows, without
-    /// their queues.
-    pub fn on_read(&mut self, now: Instant, bytes: u64, round_trip: Duration) {
+    /// The application has read `bytes`; `round_trip` gives the longest of all subflows, without
+    /// their queues. It is not asked for while too little time has passed for any.
+    pub fn on_read(&mut self, now: Instant, bytes: u64, round_trip: impl FnOnce() -> Duration) {
         self.bytes += bytes;
         let since = *self.since.get_or_insert(now);
         let elapsed = now.since(since);
-        if elapsed < round_trip.max(INTERVAL_MIN) {
+        if elapsed < INTERVAL_MIN {
+            return;
+        }
+        let round_trip = round_trip();
+        if elapsed < round_trip {
             return;
         }
         let product = u128::from(self.bytes) * u128::from(round_trip.as_nanos())
@@ -56,11 +60,9 @@ mod tests {
     fn after_a_second(tuner: &mut Autotune, rate: u64, round_trip_ms: u64) -> u64 {
         for ms in 0..1000 {
             let by_window = tuner.limit() / round_trip_ms;
-            tuner.on_read(
-                Instant::from_millis(ms),
-                (rate / 1000).min(by_window),
-                Duration::from_millis(round_trip_ms),
-            );
+            tuner.on_read(Instant::from_millis(ms), (rate / 1000).min(by_window), || {
+                Duration::from_millis(round_trip_ms)
+            });
         }
         tuner.limit()
     }

@@ -22,6 +22,7 @@ use crate::mptcp::sched::ActiveScheduler;
 use crate::mptcp::signalling::{Signalling, Signals};
 use crate::mptcp::subflow::{Role, Subflow};
 use crate::mptcp::subflow_set::SubflowSet;
+use crate::mptcp::subflows::Subflows;
 use crate::mptcp::{
     ConnectOptions, ConnectionEvent, FallbackReason, Misbehaviour, Path, Setup, SubflowFigures, SubflowId,
 };
@@ -113,7 +114,7 @@ pub struct Connection {
     fail_answers: u8,
     local: KeyMaterial,
     remote: Option<KeyMaterial>,
-    subflows: Vec<Subflow>,
+    subflows: Subflows,
     next_subflow: u32,
     /// Subflows were joined at some time: the connection can't fall back any more.
     ever_joined: bool,
@@ -220,7 +221,7 @@ impl Connection {
             fail_answers: 0,
             local: setup.key,
             remote: None,
-            subflows: Vec::new(),
+            subflows: Subflows::default(),
             next_subflow: 0,
             ever_joined: false,
             first_tuple: setup.tuple,
@@ -299,7 +300,7 @@ impl Connection {
     }
 
     fn index(&self, id: SubflowId) -> Option<usize> {
-        self.subflows.iter().position(|subflow| subflow.id == id)
+        self.subflows.place(id)
     }
 
     fn keys(&self) -> Option<Keys> {

@@ -23,6 +23,7 @@ pub mod signalling;
 pub mod signals;
 pub mod subflow;
 pub mod subflow_set;
+pub mod subflows;
 pub mod tuning;
 
 pub use connection::{AbortBy, Connection, Tally, Transmit};

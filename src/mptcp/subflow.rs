@@ -433,6 +433,17 @@ impl Subflow {
         }
     }
 
+    /// When something is due on it, but for what its connection knows of bytes without a mapping.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let repeat = match self.phase {
+            Phase::Confirming { repeat_at, .. } => Some(repeat_at),
+            Phase::Handshake | Phase::Ready => None,
+        };
+        let own =
+            [repeat, self.removal_at(), self.signal_at(), self.probe_at(), self.doubt_at(), self.settles_at];
+        own.into_iter().flatten().chain(self.tcb.poll_timeout()).min()
+    }
+
     /// SYNs sent so far.
     pub fn syns(&self) -> u32 {
         self.syns

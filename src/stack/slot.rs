@@ -108,7 +108,7 @@ impl Slot {
     }
 
     /// When it has to be looked at again.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
         [self.connection.poll_timeout(), self.linger_until, self.publish_at].into_iter().flatten().min()
     }
 
@@ -117,9 +117,10 @@ impl Slot {
         self.idle_since = Some(now);
     }
 
-    /// When it has to be looked at again, be it that it may sleep.
-    pub fn look_at(&self) -> Option<Instant> {
-        let sleepy = self.idle_since.filter(|_| self.is_at_rest()).map(|since| since + SLEEP_AFTER);
+    /// When it has to be looked at again, be it that it may sleep. Whether it may is found out then, as it takes a look at
+    /// each of its subflows.
+    pub fn look_at(&mut self) -> Option<Instant> {
+        let sleepy = self.idle_since.filter(|_| self.is_out_of_use()).map(|since| since + SLEEP_AFTER);
         self.poll_timeout().into_iter().chain(sleepy).min()
     }
 
@@ -135,12 +136,17 @@ impl Slot {
 
     /// It is open, holds no data, and waits in no list of the worker's.
     pub fn is_at_rest(&self) -> bool {
+        self.is_out_of_use() && self.connection.is_at_rest()
+    }
+
+    /// The same, but for what its subflows hold.
+    fn is_out_of_use(&self) -> bool {
         let Self { connection, stream, listener, queued, sending, closed, burst, fast_open, .. } = self;
         stream.is_some()
             && listener.is_none()
             && !(*queued || *sending)
             && (*closed, *burst, *fast_open) == (None, 0, FastOpenStage::Over)
-            && connection.is_at_rest()
+            && connection.is_drained()
     }
 
     /// It is over, has sent its last resets, and its application has all the data that came.

@@ -35,6 +35,12 @@ impl Events {
         }
     }
 
+    /// Whether there is one.
+    pub(super) fn has_some(&self) -> bool {
+        let Self { established, timeout, peer_finished, closed } = self;
+        *established || *timeout || *peer_finished || closed.is_some()
+    }
+
     /// Takes the next.
     pub(super) fn poll(&mut self) -> Option<TcpEvent> {
         if std::mem::take(&mut self.established) {

@@ -260,6 +260,11 @@ impl Tcb {
         self.update_persist();
     }
 
+    /// Whether [`Tcb::poll_event`] would give one.
+    pub fn has_event(&self) -> bool {
+        self.events.has_some()
+    }
+
     /// The next event.
     pub fn poll_event(&mut self) -> Option<TcpEvent> {
         self.events.poll()

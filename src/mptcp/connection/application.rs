@@ -101,9 +101,10 @@ impl Connection {
         debug_assert!(bytes <= self.unread);
         // The window of what leaves next.
         self.forget_pattern();
-        let round_trip =
-            self.subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default();
-        self.autotune.on_read(now, bytes, round_trip);
+        let subflows = &self.subflows;
+        self.autotune.on_read(now, bytes, || {
+            subflows.iter().filter_map(|subflow| subflow.tcb.min_rtt()).max().unwrap_or_default()
+        });
         self.unread -= bytes;
         if let Mode::Plain(_) = self.mode {
             // The window is the subflow's, and so is the decision what is worth telling of.
@@ -112,11 +113,14 @@ impl Connection {
         }
         let gain = self.receive.window_gain(self.receive_free());
         let left = self.receive.window_left();
+        // With plenty left, the ACKs of arriving data tell of it soon enough.
+        if left >= self.receive_limit / 4 {
+            return;
+        }
+        // RFC 9293 §3.8.6.2.2: move the edge by at least a segment or half the buffer.
         let segment = self.chunk_len() as u64;
-        // RFC 9293 §3.8.6.2.2: move the edge by at least a segment or half the buffer. With plenty left, the ACKs of
-        // arriving data tell of it soon enough.
         let step = (2 * segment).min(self.receive_limit / 2).max(1);
-        if gain >= step && left < self.receive_limit / 4 {
+        if gain >= step {
             self.acknowledge_now();
         }
     }

@@ -348,10 +348,15 @@ impl Connection {
     /// The time-out of the slowest subflow, of those that live: one that does not backs off, and what it holds is looked
     /// after by its own timer. It doubles from the second time on: the first is a question where the peer may have fallen
     /// back ([`Connection::repeat_oldest`]).
-    fn data_timeout(&self) -> Duration {
-        let rto = |subflow: &Subflow| subflow.tcb.rto();
-        let alive = self.subflows.iter().filter(|subflow| subflow.is_usable()).map(rto).max();
-        let slowest = alive.or_else(|| self.subflows.iter().map(rto).max()).unwrap_or(DATA_TIMEOUT_MIN);
+    fn data_timeout(&mut self) -> Duration {
+        let slowest = match &*self.subflows {
+            [only] => only.tcb.rto(),
+            _ => {
+                let standings = self.subflows.standings();
+                let alive = standings.clone().filter(|standing| standing.usable).map(|it| it.rto).max();
+                alive.or_else(|| standings.map(|it| it.rto).max()).unwrap_or(DATA_TIMEOUT_MIN)
+            }
+        };
         // A DATA_FIN that is alone has no subflow that repeats it: nothing has to be waited for first.
         let least = if self.send.is_empty() { DATA_TIMEOUT_MIN / 2 } else { DATA_TIMEOUT_MIN };
         let doublings = self.data_backoff.saturating_sub(1).min(10);

@@ -79,10 +79,15 @@ impl Connection {
         self.subflows.iter_mut().for_each(|subflow| subflow.tcb.prepare_rest());
     }
 
+    /// Neither queue of its own holds data.
+    pub fn is_drained(&self) -> bool {
+        self.send.is_empty() && self.receive.is_empty()
+    }
+
     /// It holds no data, in no queue: it can be written down as it is, and be read back.
     pub fn is_at_rest(&self) -> bool {
         let quiet = |subflow: &Subflow| subflow.tcb.holds_nothing() && subflow.inbound.is_empty();
-        self.send.is_empty() && self.receive.is_empty() && self.subflows.iter().all(quiet)
+        self.is_drained() && self.subflows.iter().all(quiet)
     }
 
     /// Whether mappings have checksums.

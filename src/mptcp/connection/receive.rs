@@ -102,6 +102,7 @@ impl Connection {
         cache: &mut PoolCache,
     ) {
         while let Some(index) = self.index(id)
+            && self.subflows[index].tcb.has_event()
             && let Some(event) = self.subflows[index].tcb.poll_event()
         {
             match event {

@@ -7,6 +7,7 @@ use crate::mptcp::data_send::Piece;
 use crate::mptcp::sched::{Candidate, Scheduler, Work};
 use crate::mptcp::subflow::{Phase, Subflow};
 use crate::mptcp::subflow_set::{SubflowSet, SubflowSlot};
+use crate::mptcp::subflows::Standing;
 use arrayvec::ArrayVec;
 
 /// What the scheduler came to.
@@ -113,7 +114,10 @@ impl Connection {
         room_at: impl Fn(PortId) -> usize,
         cache: &mut PoolCache,
     ) -> Scheduled {
-        let again = self.send.next_reinjection(self.usable());
+        let again = match self.send.has_reinjections() {
+            true => self.send.next_reinjection(self.usable()),
+            false => None,
+        };
         let window = self.window_left();
         let held = self.holds_back(now);
         let new = self.send.unsent_len().filter(|_| window > 0 && !held);
@@ -167,13 +171,16 @@ impl Connection {
     }
 
     /// Gives a seat to each that may carry data. In place: there is room for many, and to give them back would move all of it.
-    fn fill(&self, seats: &mut Seats, room_at: impl Fn(PortId) -> usize) {
+    fn fill(&mut self, seats: &mut Seats, room_at: impl Fn(PortId) -> usize) {
         // Pitfall 31: a primary subflow that has no room at this moment is still usable.
-        let usable = || self.subflows.iter().enumerate().filter(|(_, subflow)| subflow.is_usable());
-        let backups = usable().all(|(_, subflow)| subflow.is_backup());
-        let seated =
-            usable().filter(|(_, subflow)| subflow.is_backup() == backups && subflow.settles_at().is_none());
-        seats.extend(seated.map(|(index, subflow)| seat(index, subflow, room_at(subflow.path.port) == 0)));
+        let standings = self.subflows.standings();
+        let usable = standings.enumerate().filter(|(_, standing)| standing.usable);
+        let backups = usable.clone().all(|(_, standing)| standing.backup);
+        let seated = usable.filter(|(_, standing)| standing.backup == backups && !standing.settles);
+        seats.extend(seated.map(|(index, standing)| {
+            let Standing { candidate, open, idle, port, .. } = *standing;
+            Seat { candidate, index, open, idle, port_full: room_at(port) == 0 }
+        }));
     }
 
     /// Has the scheduler mark who takes a piece of `len` bytes within `window`. The marked subflows, and how many bytes of
@@ -359,27 +366,6 @@ impl Connection {
         self.subflows[first].tcb.enqueue(chunk, data_seq);
         first
     }
-}
-
-fn seat(index: usize, subflow: &Subflow, port_full: bool) -> Seat {
-    let Subflow { tcb, slot, id, .. } = subflow;
-    let shown = subflow.window_left();
-    let idle = subflow.is_idle();
-    let segment = subflow.payload_max(true);
-    let candidate = Candidate {
-        slot: *slot,
-        id: *id,
-        room: 0,
-        expected_rtt: tcb.expected_rtt().unwrap_or_default(),
-        srtt: tcb.srtt().unwrap_or_default(),
-        rttvar: tcb.rttvar().unwrap_or_default(),
-        cwnd: tcb.congestion_window(),
-        in_flight: subflow.queued() as u64,
-        segment,
-    };
-    // A window of 0 that was shown here, while another subflow has shown one since, is found out by a segment.
-    let shown = if idle { shown.max(segment) } else { shown };
-    Seat { candidate, index, open: tcb.send_room().min(shown), idle, port_full }
 }
 
 /// How many bytes of a segment's `wanted` ones go into an `open` window; `None` for not now.

@@ -16,11 +16,10 @@ const UNMAPPED_WAIT_AGAIN: Duration = Duration::from_millis(20);
 
 impl Connection {
     /// When [`Connection::handle_timeout`] is due.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&mut self) -> Option<Instant> {
         if self.closed {
             return self.fast_close_at();
         }
-        let subflows = self.subflows.iter().flat_map(|subflow| self.subflow_deadlines(subflow)).flatten();
         let failure = self.failure.map(|failure| failure.repeat_at);
         let own = [
             self.data_timer,
@@ -30,13 +29,23 @@ impl Connection {
             self.batching.poll_timeout(),
             self.awaited_until(),
         ];
-        subflows.chain(own.into_iter().flatten()).min()
+        let mut first = own.into_iter().flatten().min();
+        let mut unmapped = false;
+        for (_, deadline) in self.subflows.deadlines() {
+            unmapped |= deadline.unmapped;
+            first = first.into_iter().chain(deadline.at).min();
+        }
+        match unmapped {
+            true => {
+                self.subflows.iter().filter_map(|subflow| self.unmapped_until(subflow)).chain(first).min()
+            }
+            false => first,
+        }
     }
 
     fn announce_at(&self) -> Option<Instant> {
         // Only a subflow that lives can carry an announcement, and on plain TCP there is nothing to announce.
-        self.best_subflow().filter(|_| self.is_multipath())?;
-        self.addresses.poll_timeout()
+        self.addresses.poll_timeout().filter(|_| self.is_multipath() && self.best_subflow().is_some())
     }
 
     /// Does what is due.
@@ -44,8 +53,9 @@ impl Connection {
         if self.closed {
             return self.handle_fast_close_timer(now);
         }
-        let is_due =
-            |subflow: &&Subflow| self.subflow_deadlines(subflow).into_iter().flatten().any(|at| at <= now);
+        let is_due = |subflow: &&Subflow| {
+            subflow.poll_timeout().into_iter().chain(self.unmapped_until(subflow)).any(|at| at <= now)
+        };
         let ids: Vec<SubflowId> = self.subflows.iter().filter(is_due).map(|subflow| subflow.id).collect();
         for id in ids {
             let Some(index) = self.index(id) else { continue };
@@ -115,24 +125,6 @@ impl Connection {
         while let Some(announcement) = self.addresses.poll_announcement(now, &keys) {
             self.subflows[index].signal(now, MptcpOption::AddAddr(announcement));
         }
-    }
-
-    /// Everything that a subflow waits for.
-    fn subflow_deadlines(&self, subflow: &Subflow) -> [Option<Instant>; 8] {
-        let repeat = match subflow.phase {
-            Phase::Confirming { repeat_at, .. } => Some(repeat_at),
-            Phase::Handshake | Phase::Ready => None,
-        };
-        [
-            subflow.tcb.poll_timeout(),
-            repeat,
-            subflow.removal_at(),
-            subflow.signal_at(),
-            subflow.probe_at(),
-            subflow.doubt_at(),
-            subflow.settles_at(),
-            self.unmapped_until(subflow),
-        ]
     }
 
     /// How long bytes without a mapping are held: a mapping that comes late comes within a few segments (RFC 8684 §3.3.1),

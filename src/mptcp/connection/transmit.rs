@@ -42,9 +42,12 @@ impl Connection {
         }
         self.feed_loss_probe(now, cache);
         let mut blocked = false;
-        let count = self.subflows.len();
-        for step in 0..count {
-            let index = (self.turn + step) % count;
+        let mut places = match self.fast_close {
+            None => self.subflows.not_silent(now),
+            Some(_) => self.subflows.places(),
+        };
+        let turn = self.turn;
+        while let Some(index) = places.take_from(turn) {
             if !self.has_segment(now, index) {
                 continue;
             }
@@ -71,7 +74,7 @@ impl Connection {
                     // The end brought something to send.
                     return self.poll_transmit(now, rooms, emitter, cache);
                 }
-                self.subflows.iter_mut().for_each(|subflow| subflow.tcb.note_nothing_to_queue());
+                self.subflows.note_nothing_to_queue();
                 Transmit::Idle
             }
         }
@@ -119,7 +122,7 @@ impl Connection {
     /// Whether a subflow has a segment to send by itself. After the end those are resets, and what tells of the end.
     fn has_segment(&mut self, now: Instant, index: usize) -> bool {
         let waits = self.fast_close.is_some() && self.subflows[index].tcb.state() != State::Closed;
-        if waits { self.take_fast_close(index) } else { self.subflows[index].tcb.has_to_send(now) }
+        if waits { self.take_fast_close(index) } else { self.subflows.has_to_send(now, index) }
     }
 
     fn emit(

@@ -99,6 +99,11 @@ impl Tcb {
         self.next(now).is_some()
     }
 
+    /// Pacing lets no data leave now, and will later.
+    pub fn is_paced_now(&self, now: Instant) -> bool {
+        !self.pacing.allows(now)
+    }
+
     /// The next segment to send; it counts as sent. The caller writes the headers and adds its own options: at most
     /// `reserved_options` bytes on a pure ACK (or FIN, or probe), `reserved_options_data` with payload. A SYN, SYN/ACK
     /// and RST leave 20 bytes at least.
