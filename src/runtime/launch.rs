@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// How long a worker spins before it sleeps, where it has a core of its own.
+/// How long a worker spins before it sleeps: longer than a packet takes to a host nearby and back. So an exchange of small
+/// messages finds it awake, and costs neither end a sleep and what ends it: a write to an eventfd or an interrupt for the
+/// other core, and that core's way out of its halt.
 const IDLE_SPELL: Duration = Duration::from_micros(50);
 
 /// A running Braid: attached NICs, workers, control. Any thread may use it; dropping it shuts it down.
@@ -258,11 +260,8 @@ fn make_worker(
         control: Arc::clone(control),
         clock,
         spin: config.spin,
-        idle_spell: config.idle_spell.unwrap_or(if has_cores_to_spare(config) {
-            IDLE_SPELL
-        } else {
-            Duration::ZERO
-        }),
+        idle_spell: config.idle_spell.unwrap_or(IDLE_SPELL),
+        shares_core: !has_cores_to_spare(config),
         stop: Arc::clone(stop),
     })
 }

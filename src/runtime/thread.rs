@@ -39,6 +39,8 @@ pub(super) struct WorkerThread {
     pub(super) spin: bool,
     /// How long to spin without work before sleeping.
     pub(super) idle_spell: Duration,
+    /// Others need the core, too: whoever is ready to run goes before a worker that spins.
+    pub(super) shares_core: bool,
     /// Set when it is time to end.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -63,14 +65,20 @@ impl WorkerThread {
                 idle_since = None;
                 continue;
             }
-            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell {
-                std::hint::spin_loop();
+            let is_bulk = bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL);
+            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell && !(is_bulk && self.shares_core) {
+                if self.shares_core {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
                 continue;
             }
-            if bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL) {
-                std::thread::sleep(turn.next.map_or(NAP, |next| next.since(now).min(NAP)).into());
+            let next = turn.next;
+            if is_bulk {
+                std::thread::sleep(next.map_or(NAP, |next| next.since(now).min(NAP)).into());
             } else {
-                self.rest(turn.next);
+                self.rest(next);
             }
             idle_since = None;
         }
@@ -88,8 +96,13 @@ impl WorkerThread {
                 sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             fds.push(readable(&self.wake));
             sleep(&mut fds, timeout);
+            let rung = fds.last().is_some_and(|wake| !wake.revents().is_empty());
+            self.handle.doorbell.awake();
+            if rung {
+                self.wake.drain();
+            }
+        } else {
+            self.handle.doorbell.awake();
         }
-        self.handle.doorbell.awake();
-        self.wake.drain();
     }
 }
