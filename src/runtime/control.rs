@@ -436,6 +436,7 @@ impl Control {
                         self.handle_health(now, port, change);
                     }
                     Report::JoinsAllowed { .. }
+                    | Report::Finished { .. }
                     | Report::PriorityChanged { .. }
                     | Report::SubflowEstablished { .. }
                     | Report::AddressAnnounced { .. }

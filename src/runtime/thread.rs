@@ -22,6 +22,11 @@ const NAP: Duration = Duration::from_micros(60);
 const NAP_PACKETS: usize = 4;
 /// How long naps go on after such a turn.
 const NAP_SPELL: Duration = Duration::from_millis(1);
+/// How long reports that nobody waits for may wait for others: where connections are many and short each would wake
+/// control several times, which costs more than all the rest that control does for them.
+const REPORT_DELAY: Duration = Duration::from_millis(1);
+/// So many of them do not wait: a quarter of what the ring holds.
+const REPORTS_WAITING: usize = 1024;
 /// How exactly the kernel ends a nap, in nanoseconds; its default is as long as the nap.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
@@ -50,14 +55,13 @@ impl WorkerThread {
     pub(super) fn run(mut self) {
         let mut idle_since: Option<Instant> = None;
         let mut bulk_at: Option<Instant> = None;
+        let mut reported_since: Option<Instant> = None;
         // Naps get longer where the kernel refuses.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS));
         while !self.stop.load(Ordering::SeqCst) {
             let now = self.clock.now();
             let turn = self.worker.turn(now);
-            if !self.handle.reports.is_empty() {
-                self.control.nudge();
-            }
+            reported_since = self.tell_control(now, reported_since);
             if turn.data_packets >= NAP_PACKETS {
                 bulk_at = Some(now);
             }
@@ -74,7 +78,8 @@ impl WorkerThread {
                 }
                 continue;
             }
-            let next = turn.next;
+            let due = reported_since.map(|since| since + REPORT_DELAY);
+            let next = turn.next.into_iter().chain(due).min();
             if is_bulk {
                 std::thread::sleep(next.map_or(NAP, |next| next.since(now).min(NAP)).into());
             } else {
@@ -83,6 +88,22 @@ impl WorkerThread {
             idle_since = None;
         }
         self.worker.clear(self.clock.now());
+    }
+
+    /// Wakes control for reports: at once for one that it is waited for, and otherwise for all of a while together. Takes and
+    /// gives since when some wait.
+    fn tell_control(&mut self, now: Instant, since: Option<Instant>) -> Option<Instant> {
+        let urgent = self.worker.take_urgent();
+        let waiting = self.handle.reports.len();
+        if waiting == 0 {
+            return None;
+        }
+        let since = since.unwrap_or(now);
+        if urgent || now.since(since) >= REPORT_DELAY || waiting >= REPORTS_WAITING {
+            self.control.nudge();
+            return None;
+        }
+        Some(since)
     }
 
     /// Sleeps until a packet, a command, the application or the next timer.

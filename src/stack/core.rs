@@ -644,6 +644,7 @@ impl Stack {
         slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
         if !slot.waits && slot.connection.is_in_time_wait() {
             slot.waits = true;
+            self.reports.push_back(Report::Finished { connection: id });
             self.begin_waiting(now, id, cache);
         }
     }
