@@ -56,8 +56,12 @@
 //! - In copy mode no more than two system calls' worth of packets waits in a transmit ring: only our own next call takes
 //!   them out, and nobody's congestion control would hear of that queue. And the headroom of frames is such that the kernel's
 //!   copy is fast ([`base::pool::TX_HEADROOM`]).
-//! - Where there is no core to spare a worker does not spin but sleeps at once, and naps while data arrives in bulk: on a
-//!   small machine a spinning worker keeps the kernel's softirqs, its own other half, from running.
+//! - Where there is no core to spare a worker that has nothing to do spins, too, but yields the core to whoever wants it; and it
+//!   naps while data arrives in bulk: on a small machine a spinning worker keeps the kernel's softirqs, its own other half, from
+//!   running.
+//! - Short connections hardly concern control. Applications open them themselves, with what control left for them
+//!   (`runtime/departures.rs`), and it hears of them a millisecond later, of many at once ([`stack::Report::can_wait`]). One that
+//!   is over by then gets no further subflow: RFC 8684 §3.9.2 has hosts delay them, for that reason.
 //! - Receive windows start at 1 MB and follow what the paths carry ([`mptcp::autotune`]); little waits unsent. What is
 //!   more only makes queues, and falls out of the caches.
 //! - Coupling is in [`cc`], not in [`pm`], and a connection couples its subflows itself, once in the shortest round trip, with

@@ -124,6 +124,8 @@ pub struct Worker<P, S> {
     watches: Vec<Watch>,
     /// Packets that were lost at ports that had stalled.
     lost: u64,
+    /// A report is in the ring that should not wait there.
+    urgent: bool,
 }
 
 impl<P: Port, S: Steering> Worker<P, S> {
@@ -149,6 +151,7 @@ impl<P: Port, S: Steering> Worker<P, S> {
             sent: vec![false; ports.len()],
             watches: ports.iter().map(|_| Watch::default()).collect(),
             lost: 0,
+            urgent: false,
             ports,
             steering,
             cache,
@@ -313,11 +316,17 @@ impl<P: Port, S: Steering> Worker<P, S> {
 
     fn report(&mut self) {
         while let Some(report) = self.stack.poll_report() {
+            self.urgent |= !report.can_wait();
             if let Err(report) = self.handle.reports.push(report) {
                 self.stack.return_report(report);
                 return;
             }
         }
+    }
+
+    /// Whether control has been told something since the last call that it should hear at once.
+    pub fn take_urgent(&mut self) -> bool {
+        std::mem::take(&mut self.urgent)
     }
 
     /// A packet of this flow is about to be received: the memory of its connection may come into the cache meanwhile.

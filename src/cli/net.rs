@@ -75,8 +75,8 @@ pub(super) struct NetArguments {
     /// Pin worker threads to these cores, in turn (0,2). Default: from core 1 on where there are cores enough.
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
     cores: Vec<usize>,
-    /// How many microseconds a worker without work spins before it sleeps. Default: 50 where the machine has cores to
-    /// spare, else 0.
+    /// How many microseconds a worker without work spins before it sleeps; where the machine has no cores to spare it
+    /// lets others run meanwhile. Default: 50.
     #[arg(long, value_name = "US", conflicts_with = "spin")]
     idle_spell: Option<u64>,
     /// Let workers spin and never sleep: lowest latency, one processor each.

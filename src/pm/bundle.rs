@@ -54,6 +54,7 @@ impl Bundles {
             | Report::AddressAnnounced { .. }
             | Report::AddressWithdrawn { .. }
             | Report::PortStalled { .. }
+            | Report::Finished { .. }
             | Report::Described { .. }
             | Report::Counted { .. } => None,
         }

@@ -124,6 +124,8 @@ pub(super) struct Connection {
     token: Token,
     initiator: bool,
     joins_allowed: bool,
+    /// Both directions have ended: no path is of use any more.
+    finished: bool,
     /// Flag C of the peer.
     no_join_remote: bool,
     /// Its application has bound it to one address.
@@ -166,6 +168,7 @@ impl Connection {
             token,
             initiator,
             joins_allowed: false,
+            finished: false,
             no_join_remote,
             bound: false,
             first,
@@ -193,6 +196,14 @@ impl Connection {
 
     pub(super) fn allow_joins(&mut self) {
         self.joins_allowed = true;
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
     }
 
     pub(super) fn no_join_remote(&self) -> bool {

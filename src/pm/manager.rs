@@ -236,7 +236,14 @@ impl Manager {
             Report::Paths { .. } => {}
             // For those who look on.
             Report::PriorityChanged { .. } | Report::Described { .. } | Report::Counted { .. } => {}
+            Report::Finished { connection } => {
+                if let Some(state) = self.connections.get_mut(&(worker, connection)) {
+                    state.finish();
+                    self.drop_commands((worker, connection));
+                }
+            }
             Report::Closed { connection, reason: _ } => {
+                self.drop_commands((worker, connection));
                 let state = self.connections.remove(&(worker, connection));
                 if let Some(at) = state.and_then(|state| state.timer) {
                     self.timers.remove(&(at, (worker, connection)));
@@ -324,6 +331,12 @@ impl Manager {
         &self.usable
     }
 
+    /// What was to be done for a connection, and nobody has taken yet: it is over. One that was short may be over when it is
+    /// first heard of.
+    fn drop_commands(&mut self, key: Key) {
+        self.commands.retain(|command| command.key() != key);
+    }
+
     pub(super) fn evaluate_all(&mut self, now: Instant) {
         let keys: Vec<Key> = self.connections.keys().copied().collect();
         for key in keys {
@@ -339,7 +352,10 @@ impl Manager {
     /// Does what the plan says for one connection.
     pub(super) fn evaluate(&mut self, now: Instant, key: Key) {
         let Self { config, endpoints, usable, routes, connections, commands, timers, .. } = self;
-        let Some(connection) = connections.get_mut(&key) else { return };
+        let Some(connection) = connections.get_mut(&key).filter(|connection| !connection.is_finished())
+        else {
+            return;
+        };
         let ground = ground(config, endpoints, usable, routes);
         // RFC 8684 §3.2: no subflow before MPTCP is confirmed. But a responder has both keys from the handshake, as its peer
         // has: it tells at once of the addresses that the user wants announced.

@@ -157,5 +157,18 @@ pub enum PmCommand {
     },
 }
 
+impl PmCommand {
+    /// The connection that it is about.
+    fn key(&self) -> (WorkerId, ConnectionId) {
+        match *self {
+            PmCommand::OpenSubflow { worker, connection, .. }
+            | PmCommand::CloseSubflow { worker, connection, .. }
+            | PmCommand::SetBackup { worker, connection, .. }
+            | PmCommand::Announce { worker, connection, .. }
+            | PmCommand::Withdraw { worker, connection, .. } => (worker, connection),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

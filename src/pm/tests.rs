@@ -704,3 +704,24 @@ fn pitfall_23_an_address_that_does_not_answer_takes_no_place_of_one_that_does() 
     host.announced(1, SECOND.1);
     assert_eq!(host.opened(), [], "and what is established counts");
 }
+
+#[test]
+fn a_connection_that_is_over_gets_no_subflow() {
+    let finished = Report::Finished { connection: connection(1) };
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(7, "10.0.1.2");
+    host.report(finished.clone());
+    assert_eq!(host.opened(), [], "it was over before its commands were taken");
+    host.announced(8, "10.0.2.2");
+    assert_eq!(host.opened(), [], "what the peer announced came too late");
+    let mut host = Host::new(Limits::default());
+    host.initiate();
+    host.announced(7, "10.0.1.2");
+    assert!(!host.opened().is_empty());
+    host.report(finished);
+    host.closed("10.0.1.1", "10.0.1.2", CloseReason::TimedOut);
+    host.link(B, false);
+    host.link(B, true);
+    assert_eq!(host.opened(), [], "nor does a NIC that comes back change it");
+}

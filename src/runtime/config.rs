@@ -19,8 +19,9 @@ pub struct RuntimeConfig {
     pub cores: Vec<usize>,
     /// Workers never sleep: lowest latency, one core each.
     pub spin: bool,
-    /// How long a worker without work spins before it sleeps, unless it always spins. `None`: 50 µs where the machine
-    /// has cores enough to give one to each worker; else not at all, for the kernel's part of the work needs the core.
+    /// How long a worker without work spins before it sleeps, unless it always spins; `None`: 50 µs. Where the machine
+    /// has not cores enough to give one to each worker, it lets others run meanwhile, and sleeps at once while data
+    /// arrives in bulk, for the kernel's part of the work needs the core.
     pub idle_spell: Option<Duration>,
     /// Frames of 4096 bytes, for all connections and NICs together.
     pub frames: usize,

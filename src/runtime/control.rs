@@ -1,25 +1,23 @@
 //! The control thread: hears of requests, of the network and of the workers; asks the path manager what to do; and
-//! turns that into commands with a path and a reserved local port. What users ask about connections and paths is in
-//! `manage.rs`, what is told to those who look on in `observe.rs`.
+//! turns that into commands with a path and a reserved local port. How flows are opened is in `opening.rs`, what users ask about
+//! connections and paths in `manage.rs`, what is told to those who look on in `observe.rs`.
 
 use super::asks::Asks;
 use super::clock::Clock;
 use super::ctl::events::{EventQueue, PathEvent};
-use super::error::{ConnectError, ListenError, StartError};
-use super::handle::{Bound, Opening, Request};
+use super::departures::Departures;
+use super::error::{ListenError, StartError};
+use super::handle::{Bound, Request};
 use super::local_ports::{Key, LocalPorts};
-use super::network::{Change, Network, NoWay};
+use super::network::{Change, Network};
 use super::openings::{RESOLVE_TIMEOUT, WAITING_MAX, Waiting, Wanted};
 use super::paths::EndpointConfig;
 use super::stalls::Stalls;
 use super::wake::{WakeFd, readable, sleep};
 use crate::base::time::Duration;
 use crate::base::{Instant, PortId, WorkerId};
-use crate::mptcp::Path;
 use crate::pm::{Bundles, LinkEvent, Manager, PmCommand, PortHealth};
-use crate::stack::{
-    AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, Report, StreamShared,
-};
+use crate::stack::{AcceptQueue, Command, Doorbell, ListenOptions, ListenerId, Report};
 use crate::wire::mptcp::{AddressId, Token};
 use crate::wire::{Endpoint, FourTuple};
 use crate::worker::WorkerHandle;
@@ -32,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 mod manage;
 mod observe;
+mod opening;
 
 /// How often ports that nobody uses are looked for, while connections are being opened.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -62,9 +61,10 @@ impl WorkerLink {
         self.flush();
     }
 
-    /// Commands that the worker has taken. What it did before them it has reported.
+    /// Commands that the worker has taken, or fewer: applications put theirs into the same ring. What it did before them it
+    /// has reported.
     fn taken(&self) -> u64 {
-        self.given - (self.backlog.len() + self.handle.commands.len()) as u64
+        self.given.saturating_sub((self.backlog.len() + self.handle.commands.len()) as u64)
     }
 
     fn flush(&mut self) {
@@ -118,6 +118,9 @@ pub(super) struct Control {
     workers: Vec<WorkerLink>,
     next_worker: usize,
     ports: LocalPorts<Xdp>,
+    departures: Arc<Departures>,
+    /// The kernel may have told something.
+    network_due: bool,
     waiting: Vec<Waiting>,
     unlistening: Vec<Unlistening>,
     connections: HashMap<Key, Known>,
@@ -145,6 +148,7 @@ pub(super) struct ControlParts {
     pub(super) manager: Manager,
     pub(super) stalls: Stalls,
     pub(super) workers: Vec<WorkerHandle>,
+    pub(super) departures: Arc<Departures>,
     pub(super) xdp: Arc<Xdp>,
     pub(super) accept_backlog: usize,
     /// Where events go, if there is a control socket.
@@ -168,6 +172,8 @@ impl Control {
             workers: workers.map(WorkerLink::new).collect(),
             next_worker: 0,
             ports: LocalPorts::new(Arc::clone(&parts.xdp)),
+            departures: parts.departures,
+            network_due: true,
             waiting: Vec::new(),
             unlistening: Vec::new(),
             connections: HashMap::new(),
@@ -201,7 +207,11 @@ impl Control {
             self.doorbell.prepare_sleep();
             if self.is_quiet() {
                 let timeout = self.next_deadline().map(|at| at.since(self.clock.now()));
-                sleep(&mut [readable(&self.wake), readable(&self.network)], timeout);
+                let mut fds = [readable(&self.wake), readable(&self.network)];
+                sleep(&mut fds, timeout);
+                self.network_due = !fds[1].revents().is_empty();
+            } else {
+                self.network_due = true;
             }
             self.doorbell.awake();
             self.wake.drain();
@@ -211,22 +221,35 @@ impl Control {
     }
 
     fn turn(&mut self, now: Instant) {
+        // First what the workers have taken, then what they have reported up to then.
+        let taken: Vec<u64> = self.workers.iter().map(WorkerLink::taken).collect();
+        // A worker whose ring is full may have more to report.
+        let complete = !self.workers.iter().any(|worker| worker.handle.reports.is_full());
+        let reported: Vec<usize> = self.workers.iter().map(|worker| worker.handle.reports.len()).collect();
+        // Then what was asked for. Of what applications opened themselves nothing is reported before it is in the channel; all
+        // else may be about what is reported.
+        let mut asked = Vec::new();
         loop {
             match self.requests.try_recv() {
-                Ok(request) => self.handle_request(now, request),
+                Ok(Request::Opened { tuple, reservation, stream }) => {
+                    self.ports.adopt(tuple, reservation, stream);
+                }
+                Ok(request) => asked.push(request),
                 Err(TryRecvError::Empty) => break,
                 // Nobody is left who could ask for the end.
                 Err(TryRecvError::Disconnected) => break self.end(now),
             }
         }
-        // An error is heard of again: the next event reads everything anew.
-        let changes = self.network.poll_changes().unwrap_or_default();
-        self.handle_changes(now, changes);
-        // First what the workers have taken, then what they have reported up to then.
-        let taken: Vec<u64> = self.workers.iter().map(WorkerLink::taken).collect();
-        // A worker whose ring is full may have more to report.
-        let complete = !self.workers.iter().any(|worker| worker.handle.reports.is_full());
-        self.handle_reports(now);
+        if self.network_due {
+            // An error is heard of again: the next event reads everything anew.
+            let changes = self.network.poll_changes().unwrap_or_default();
+            if self.network.take_news() {
+                self.departures.forget_ways();
+            }
+            self.handle_changes(now, changes);
+        }
+        self.handle_reports(now, &reported);
+        asked.into_iter().for_each(|request| self.handle_request(now, request));
         if complete {
             self.progress_unlistening(&taken);
         }
@@ -241,7 +264,9 @@ impl Control {
         if self.sweep_at <= now {
             self.sweep_at = now + SWEEP_INTERVAL;
             self.ports.sweep();
+            self.departures.sweep().into_iter().for_each(|port| self.ports.release(port));
         }
+        self.stock_departures();
         self.workers.iter_mut().for_each(WorkerLink::flush);
     }
 
@@ -252,7 +277,7 @@ impl Control {
     fn next_deadline(&self) -> Option<Instant> {
         let now = self.clock.now();
         let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
-        let sweep = self.ports.has_openings().then_some(self.sweep_at);
+        let sweep = (self.ports.has_openings() || self.departures.has_spare()).then_some(self.sweep_at);
         let full = self.workers.iter().any(|worker| !worker.backlog.is_empty());
         let watching = full || self.ending.is_some() || !self.unlistening.is_empty();
         let retry = watching.then_some(now + RETRY_INTERVAL);
@@ -272,6 +297,7 @@ impl Control {
     fn end(&mut self, now: Instant) {
         if self.ending.is_none() {
             self.ending = Some(now);
+            self.departures.close();
             self.waiting.clear();
             self.workers.iter_mut().for_each(|worker| worker.push(Command::Shutdown));
         }
@@ -293,6 +319,8 @@ impl Control {
                     let _ = reply.send(Err(error));
                 }
             }
+            Request::Opened { tuple, reservation, stream } => self.ports.adopt(tuple, reservation, stream),
+            Request::Forward { worker, command } => self.command(worker, command),
             Request::Listen { local, options, reply } => {
                 let _ = reply.send(self.listen(local, options));
             }
@@ -310,34 +338,6 @@ impl Control {
                 self.unlistening.push(Unlistening { id, taken, _done: done });
             }
         }
-    }
-
-    fn begin_connect(
-        &mut self,
-        now: Instant,
-        remote: SocketAddr,
-        options: ConnectOptions,
-        timeout: Duration,
-        reply: &Sender<Result<Opening, ConnectError>>,
-    ) -> Result<(), ConnectError> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(ConnectError::Busy);
-        }
-        let addr = remote.ip().to_canonical();
-        let way = self.network.way_to(addr, None).map_err(|reason| match reason {
-            NoWay::NoRoute => ConnectError::NoRoute { addr },
-            NoWay::Local => ConnectError::LocalAddress { addr },
-            NoWay::OtherNic(nic) => ConnectError::OtherNic { addr, nic },
-        })?;
-        if self.health.is_stalled(way.port) {
-            return Err(ConnectError::NicStalled { remote, nic: self.network.name(way.port) });
-        }
-        let remote = SocketAddr::new(addr, remote.port());
-        let deadline = now + timeout.min(RESOLVE_TIMEOUT);
-        let wanted = Wanted::Connect { remote, options, reply: reply.clone() };
-        self.network.use_next_hop(&way);
-        self.waiting.push(Waiting { way, deadline, wanted });
-        Ok(())
     }
 
     fn listen(&mut self, local: SocketAddr, options: ListenOptions) -> Result<Bound, ListenError> {
@@ -386,6 +386,7 @@ impl Control {
     /// What is known of a NIC may have changed: whoever needs it is told.
     fn handle_health(&mut self, now: Instant, port: PortId, change: Option<LinkEvent>) {
         self.stalls.set(port, self.health.is_stalled(port));
+        self.departures.forget_ways();
         let Some(event) = change else { return };
         for worker in &mut self.workers {
             worker.push(Command::PortState { port: event.port, up: event.up });
@@ -393,14 +394,15 @@ impl Control {
         self.manager.handle_link(now, event);
     }
 
-    fn handle_reports(&mut self, now: Instant) {
-        for place in 0..self.workers.len() {
+    /// Handles so many reports of each worker: as many as there were. One that reports without end doesn't keep the others
+    /// waiting.
+    fn handle_reports(&mut self, now: Instant, reported: &[usize]) {
+        for (place, count) in reported.iter().enumerate() {
             let worker = WorkerId(place as u16);
             let reports = Arc::clone(&self.workers[place].handle.reports);
             // A worker that had no room for a report may have gone to sleep with it.
             let full = reports.is_full();
-            // As many as there are now: a worker that reports without end doesn't keep the others waiting.
-            for _ in 0..reports.len() {
+            for _ in 0..*count {
                 let Some(report) = reports.pop() else { break };
                 self.observe(worker, &report);
                 self.manager.handle_report(now, worker, &report);
@@ -436,6 +438,7 @@ impl Control {
                         self.handle_health(now, port, change);
                     }
                     Report::JoinsAllowed { .. }
+                    | Report::Finished { .. }
                     | Report::PriorityChanged { .. }
                     | Report::SubflowEstablished { .. }
                     | Report::AddressAnnounced { .. }
@@ -515,65 +518,5 @@ impl Control {
             }
             !heard
         });
-    }
-
-    /// Opens what waited for its next hop, and gives up what waited too long.
-    fn progress(&mut self, now: Instant) {
-        let waiting = std::mem::take(&mut self.waiting);
-        for waiting in waiting {
-            match self.network.path(&waiting.way) {
-                Some(path) => self.open(now, waiting, path),
-                None if waiting.deadline <= now => self.give_up(now, waiting),
-                None => self.waiting.push(waiting),
-            }
-        }
-    }
-
-    fn open(&mut self, now: Instant, waiting: Waiting, path: Path) {
-        let local = waiting.way.source;
-        match waiting.wanted {
-            Wanted::Connect { remote, options, reply } => {
-                let worker = self.next_worker;
-                self.next_worker = (worker + 1) % self.workers.len();
-                let doorbell = Arc::clone(&self.workers[worker].handle.doorbell);
-                let stream = StreamShared::with_tuning(doorbell, options.tuning);
-                let opened = self.ports.open(local, Endpoint::from(remote), &stream);
-                let opened =
-                    opened.map_err(|source| ConnectError::LocalPort { remote, source }).map(|tuple| {
-                        let command = Command::Connect { tuple, path, options, stream: Arc::clone(&stream) };
-                        self.workers[worker].push(command);
-                        Opening { stream, tuple }
-                    });
-                if let Err(unsent) = reply.send(opened) {
-                    // Whoever asked has given up: the connection is closed as soon as it is open.
-                    if let Ok(opening) = unsent.into_inner() {
-                        opening.stream.abandon();
-                    }
-                }
-            }
-            Wanted::Join { connection: (worker, connection), remote, local_id, remote_id, backup } => {
-                match self.ports.join(local, remote, (worker, connection)) {
-                    Ok(tuple) => self.command(
-                        worker,
-                        Command::OpenSubflow { connection, tuple, path, local_id, remote_id, backup },
-                    ),
-                    Err(_) => self.manager.handle_open_failed(now, worker, connection, (local, remote)),
-                }
-            }
-        }
-    }
-
-    fn give_up(&mut self, now: Instant, waiting: Waiting) {
-        match waiting.wanted {
-            Wanted::Connect { remote, reply, .. } => {
-                let nic = self.network.name(waiting.way.port);
-                let next_hop = waiting.way.next_hop;
-                let _ = reply.send(Err(ConnectError::NoNeighbour { remote, next_hop, nic }));
-            }
-            Wanted::Join { connection: (worker, connection), remote, .. } => {
-                let pair = (waiting.way.source, remote);
-                self.manager.handle_open_failed(now, worker, connection, pair);
-            }
-        }
     }
 }

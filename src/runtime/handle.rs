@@ -1,16 +1,20 @@
 //! What application threads hold of the control thread: a channel of requests and the means to wake it.
 
 use super::asks::AskError;
+use super::clock::Clock;
 use super::ctl::protocol::{Answer, CtlRequest, Refusal};
+use super::departures::{Departure, Departures};
 use super::error::{ConnectError, ListenError};
 use super::info::ConnectionStatus;
+use super::reserve::Reservation;
+use crate::base::WorkerId;
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::mptcp::{SchedulerKind, SubflowId};
 use crate::pm::SubflowRequest;
-use crate::stack::{AcceptQueue, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
+use crate::stack::{AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
 use crate::wire::FourTuple;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -30,6 +34,10 @@ pub(super) enum Request {
         timeout: Duration,
         reply: Sender<Result<Opening, ConnectError>>,
     },
+    /// A connection was opened without control: from now on the port is its.
+    Opened { tuple: FourTuple, reservation: Reservation, stream: Arc<StreamShared> },
+    /// Give a worker a command that its ring had no room for.
+    Forward { worker: WorkerId, command: Command },
     /// Listen.
     Listen { local: SocketAddr, options: ListenOptions, reply: Sender<Result<Bound, ListenError>> },
     /// Listen no more; `done` is dropped once that is so.
@@ -86,15 +94,21 @@ pub struct Bound {
 /// The way to the control thread. Cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct ControlHandle {
+    clock: Clock,
     requests: Sender<Request>,
     doorbell: Arc<Doorbell>,
+    departures: Arc<Departures>,
 }
 
 impl ControlHandle {
     /// A handle, and the control thread's end of it.
-    pub(super) fn new(doorbell: Arc<Doorbell>) -> (Self, Receiver<Request>) {
+    pub(super) fn new(
+        clock: Clock,
+        doorbell: Arc<Doorbell>,
+        departures: Arc<Departures>,
+    ) -> (Self, Receiver<Request>) {
         let (requests, receiver) = bounded(REQUESTS_MAX);
-        (Self { requests, doorbell }, receiver)
+        (Self { clock, requests, doorbell, departures }, receiver)
     }
 
     /// Prepares a connection: route, neighbour, local port. The worker then sends the SYN.
@@ -107,9 +121,32 @@ impl ControlHandle {
         options: ConnectOptions,
         timeout: Duration,
     ) -> Result<Opening, ConnectError> {
+        if let Some(departure) = self.departures.prepare(self.clock.now(), remote, options) {
+            return self.depart(departure).ok_or(ConnectError::ShutDown);
+        }
         let (reply, answer) = bounded(1);
         self.send(Request::Connect { remote, options, timeout, reply }).ok_or(ConnectError::ShutDown)?;
         answer.recv().unwrap_or(Err(ConnectError::ShutDown))
+    }
+
+    /// Opens a connection without waiting for control, which is told of it first but not woken: it need not know before it
+    /// hears of the connection from its worker.
+    fn depart(&self, departure: Departure) -> Option<Opening> {
+        let Departure { worker, command, reservation, opening } = departure;
+        let Opening { tuple, stream } = &opening;
+        let opened = Request::Opened { tuple: *tuple, reservation, stream: Arc::clone(stream) };
+        match self.requests.try_send(opened) {
+            Ok(()) => {}
+            Err(TrySendError::Full(opened)) => {
+                self.doorbell.nudge();
+                self.send(opened)?;
+            }
+            Err(TrySendError::Disconnected(_)) => return None,
+        }
+        if let Err(command) = self.departures.launch(worker, command) {
+            self.send(Request::Forward { worker: WorkerId(worker as u16), command })?;
+        }
+        Some(opening)
     }
 
     /// Makes a listener.
@@ -162,7 +199,8 @@ impl ControlHandle {
     /// A handle that leads nowhere.
     #[cfg(test)]
     pub(crate) fn detached() -> Self {
-        Self::new(Arc::new(Doorbell::new(1, Box::new(crate::stack::stream::NobodySleeps)))).0
+        let doorbell = Arc::new(Doorbell::new(1, Box::new(crate::stack::stream::NobodySleeps)));
+        Self::new(Clock::start(), doorbell, Arc::new(Departures::new(Vec::new()))).0
     }
 
     /// Asks the control thread to end everything.

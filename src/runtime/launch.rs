@@ -4,6 +4,7 @@ use super::clock::Clock;
 use super::config::RuntimeConfig;
 use super::control::{Control, ControlParts};
 use super::ctl::{CtlError, CtlPath, CtlSocket, CtlThread};
+use super::departures::Departures;
 use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
@@ -24,7 +25,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-/// How long a worker spins before it sleeps, where it has a core of its own.
+/// How long a worker spins before it sleeps: longer than a packet takes to a host nearby and back. So an exchange of small
+/// messages finds it awake, and costs neither end a sleep and what ends it: a write to an eventfd or an interrupt for the
+/// other core, and that core's way out of its halt.
 const IDLE_SPELL: Duration = Duration::from_micros(50);
 
 /// A running Braid: attached NICs, workers, control. Any thread may use it; dropping it shuts it down.
@@ -73,11 +76,13 @@ impl Runtime {
         let stop = Arc::new(AtomicBool::new(false));
         let wake = WakeFd::new().map_err(StartError::Thread)?;
         let doorbell = Arc::new(Doorbell::new(1, Box::new(wake.clone())));
-        let (control, requests) = ControlHandle::new(Arc::clone(&doorbell));
         let mut workers = Vec::new();
         for place in 0..config.workers {
             workers.push(make_worker(&config, place, seed, &mut xdp, clock, &doorbell, &stop)?);
         }
+        let handles: Vec<WorkerHandle> = workers.iter().map(|thread| thread.handle.clone()).collect();
+        let departures = Arc::new(Departures::new(handles.clone()));
+        let (control, requests) = ControlHandle::new(clock, Arc::clone(&doorbell), Arc::clone(&departures));
         let xdp = Arc::new(xdp);
         let limits = Limits {
             subflows: config.paths.subflows,
@@ -93,7 +98,8 @@ impl Runtime {
             network,
             manager: Manager::new(manager_config(&config, limits, xdp.ports())?, seed),
             stalls: stalls.clone(),
-            workers: workers.iter().map(|thread| thread.handle.clone()).collect(),
+            workers: handles,
+            departures,
             xdp: Arc::clone(&xdp),
             accept_backlog: config.backlog,
             events: ctl.as_ref().ok().and_then(Option::as_ref).map(|ctl| Arc::clone(&ctl.events)),
@@ -258,11 +264,8 @@ fn make_worker(
         control: Arc::clone(control),
         clock,
         spin: config.spin,
-        idle_spell: config.idle_spell.unwrap_or(if has_cores_to_spare(config) {
-            IDLE_SPELL
-        } else {
-            Duration::ZERO
-        }),
+        idle_spell: config.idle_spell.unwrap_or(IDLE_SPELL),
+        shares_core: !has_cores_to_spare(config),
         stop: Arc::clone(stop),
     })
 }

@@ -98,8 +98,9 @@ impl<S: Steer> LocalPorts<S> {
         remote: Endpoint,
         stream: &Arc<StreamShared>,
     ) -> Result<FourTuple, PortError> {
-        let tuple = self.take(local, remote, None)?;
-        self.openings.insert(tuple, Arc::clone(stream));
+        let reservation = self.spare(local)?;
+        let tuple = FourTuple { local: reservation.local(), remote };
+        self.adopt(tuple, reservation, Arc::clone(stream));
         Ok(tuple)
     }
 
@@ -110,20 +111,31 @@ impl<S: Steer> LocalPorts<S> {
         remote: Endpoint,
         connection: Key,
     ) -> Result<FourTuple, PortError> {
-        let tuple = self.take(local, remote, Some(connection))?;
+        let reservation = self.spare(local)?;
+        let tuple = FourTuple { local: reservation.local(), remote };
+        self.flows.insert(tuple, Flow { reservation, holder: Some(connection) });
         *self.held.entry(connection).or_default() += 1;
         Ok(tuple)
     }
 
-    fn take(&mut self, local: IpAddr, remote: Endpoint, holder: Option<Key>) -> Result<FourTuple, PortError> {
+    /// A port at `local` for a flow to come: [`LocalPorts::adopt`], or [`LocalPorts::release`].
+    pub(super) fn spare(&self, local: IpAddr) -> Result<Reservation, PortError> {
         let asked = Endpoint::new(local, 0);
         let reservation =
             Reservation::new(asked).map_err(|error| PortError::from_bind(asked.into(), error))?;
-        let local = reservation.local();
-        self.steering.steer(local)?;
-        let tuple = FourTuple { local, remote };
-        self.flows.insert(tuple, Flow { reservation, holder });
-        Ok(tuple)
+        self.steering.steer(reservation.local())?;
+        Ok(reservation)
+    }
+
+    /// A spare port has become that of the first subflow of a connection.
+    pub(super) fn adopt(&mut self, tuple: FourTuple, reservation: Reservation, stream: Arc<StreamShared>) {
+        self.flows.insert(tuple, Flow { reservation, holder: None });
+        self.openings.insert(tuple, stream);
+    }
+
+    /// A spare port is not needed.
+    pub(super) fn release(&self, reservation: Reservation) {
+        self.steering.unsteer(reservation.local());
     }
 
     /// A connection is established: one of ours, or one that a listener accepted. True if that listener is bound to one

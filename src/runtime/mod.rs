@@ -7,6 +7,7 @@ pub mod clock;
 mod config;
 mod control;
 pub mod ctl;
+mod departures;
 mod error;
 mod handle;
 mod info;

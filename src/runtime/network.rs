@@ -75,6 +75,8 @@ pub(super) struct Network {
     routes: Routes,
     /// Neighbours of attached NICs, as many as the kernel keeps, and what it knew of those that it forgot.
     neighbours: HashMap<(u32, IpAddr), Known>,
+    /// The kernel has told something: ways may be others.
+    has_news: bool,
 }
 
 impl Network {
@@ -89,6 +91,7 @@ impl Network {
             addresses: BTreeSet::new(),
             routes: Routes::default(),
             neighbours: HashMap::new(),
+            has_news: false,
         };
         network.links = network.read_links()?;
         network.addresses = network.read_addresses()?;
@@ -139,6 +142,7 @@ impl Network {
         let mut changes = Vec::new();
         let (mut stale, mut lost) = (false, false);
         for event in self.monitor.poll_events() {
+            self.has_news = true;
             match event {
                 Event::Neighbour(neighbour) => changes.extend(self.handle_neighbour(neighbour)),
                 Event::NeighbourGone(gone) => {
@@ -159,6 +163,11 @@ impl Network {
             changes.extend(self.refresh(lost)?);
         }
         Ok(changes)
+    }
+
+    /// Whether the kernel has told anything since the last call, be it a change or not: what [`Network::path`] said may not hold.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// The way that a packet to `remote` takes; from an address of ours out of its NIC, where those are given.

@@ -22,6 +22,11 @@ const NAP: Duration = Duration::from_micros(60);
 const NAP_PACKETS: usize = 4;
 /// How long naps go on after such a turn.
 const NAP_SPELL: Duration = Duration::from_millis(1);
+/// How long reports that nobody waits for may wait for others: where connections are many and short each would wake
+/// control several times, which costs more than all the rest that control does for them.
+const REPORT_DELAY: Duration = Duration::from_millis(1);
+/// So many of them do not wait: a quarter of what the ring holds.
+const REPORTS_WAITING: usize = 1024;
 /// How exactly the kernel ends a nap, in nanoseconds; its default is as long as the nap.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::new(1_000).expect("not zero");
 
@@ -39,6 +44,8 @@ pub(super) struct WorkerThread {
     pub(super) spin: bool,
     /// How long to spin without work before sleeping.
     pub(super) idle_spell: Duration,
+    /// Others need the core, too: whoever is ready to run goes before a worker that spins.
+    pub(super) shares_core: bool,
     /// Set when it is time to end.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -48,14 +55,13 @@ impl WorkerThread {
     pub(super) fn run(mut self) {
         let mut idle_since: Option<Instant> = None;
         let mut bulk_at: Option<Instant> = None;
+        let mut reported_since: Option<Instant> = None;
         // Naps get longer where the kernel refuses.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS));
         while !self.stop.load(Ordering::SeqCst) {
             let now = self.clock.now();
             let turn = self.worker.turn(now);
-            if !self.handle.reports.is_empty() {
-                self.control.nudge();
-            }
+            reported_since = self.tell_control(now, reported_since);
             if turn.data_packets >= NAP_PACKETS {
                 bulk_at = Some(now);
             }
@@ -63,18 +69,41 @@ impl WorkerThread {
                 idle_since = None;
                 continue;
             }
-            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell {
-                std::hint::spin_loop();
+            let is_bulk = bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL);
+            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell && !(is_bulk && self.shares_core) {
+                if self.shares_core {
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
                 continue;
             }
-            if bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL) {
-                std::thread::sleep(turn.next.map_or(NAP, |next| next.since(now).min(NAP)).into());
+            let due = reported_since.map(|since| since + REPORT_DELAY);
+            let next = turn.next.into_iter().chain(due).min();
+            if is_bulk {
+                std::thread::sleep(next.map_or(NAP, |next| next.since(now).min(NAP)).into());
             } else {
-                self.rest(turn.next);
+                self.rest(next);
             }
             idle_since = None;
         }
         self.worker.clear(self.clock.now());
+    }
+
+    /// Wakes control for reports: at once for one that it is waited for, and otherwise for all of a while together. Takes and
+    /// gives since when some wait.
+    fn tell_control(&mut self, now: Instant, since: Option<Instant>) -> Option<Instant> {
+        let urgent = self.worker.take_urgent();
+        let waiting = self.handle.reports.len();
+        if waiting == 0 {
+            return None;
+        }
+        let since = since.unwrap_or(now);
+        if urgent || now.since(since) >= REPORT_DELAY || waiting >= REPORTS_WAITING {
+            self.control.nudge();
+            return None;
+        }
+        Some(since)
     }
 
     /// Sleeps until a packet, a command, the application or the next timer.
@@ -88,8 +117,13 @@ impl WorkerThread {
                 sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             fds.push(readable(&self.wake));
             sleep(&mut fds, timeout);
+            let rung = fds.last().is_some_and(|wake| !wake.revents().is_empty());
+            self.handle.doorbell.awake();
+            if rung {
+                self.wake.drain();
+            }
+        } else {
+            self.handle.doorbell.awake();
         }
-        self.handle.doorbell.awake();
-        self.wake.drain();
     }
 }

@@ -131,6 +131,7 @@ impl SimControl {
             }
             Report::PriorityChanged { .. } => self.counters.priorities += 1,
             Report::JoinsAllowed { .. }
+            | Report::Finished { .. }
             | Report::Described { .. }
             | Report::Counted { .. }
             | Report::Paths { .. }

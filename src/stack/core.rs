@@ -641,10 +641,17 @@ impl Stack {
             return self.retire(now, id, cache);
         }
         slot.begin_idling(now);
-        slot.timer = self.timers.schedule(id, slot.look_at(), slot.timer);
+        let sleeps = slot.is_left_waiting(now);
+        let look_at = if sleeps { slot.poll_timeout() } else { slot.look_at() };
+        slot.timer = self.timers.schedule(id, look_at, slot.timer);
         if !slot.waits && slot.connection.is_in_time_wait() {
             slot.waits = true;
+            self.reports.push_back(Report::Finished { connection: id });
             self.begin_waiting(now, id, cache);
+        }
+        if sleeps {
+            // What it consists of is in the processor's caches now, and will not be when its second is over.
+            self.connections.put_to_sleep(id);
         }
     }
 

@@ -272,6 +272,12 @@ pub enum Report {
         /// Whether nothing does.
         stalled: bool,
     },
+    /// Both directions of a connection have ended, and it only waits for old duplicates (TIME-WAIT): no path is of use to it any
+    /// more.
+    Finished {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// A connection has ended; its id is void. Every subflow was reported closed before.
     Closed {
         /// The connection.
@@ -279,4 +285,27 @@ pub enum Report {
         /// Why.
         reason: CloseReason,
     },
+}
+
+impl Report {
+    /// Whether control may hear of it a little later, together with others: nobody waits for what it does then. What it does
+    /// of its own accord, further subflows above all, is of no use to a connection that is over so soon (RFC 8684 §3.9.2).
+    pub fn can_wait(&self) -> bool {
+        match self {
+            Report::Established { .. }
+            | Report::JoinsAllowed { .. }
+            | Report::SubflowEstablished { .. }
+            | Report::SubflowClosed { reason: CloseReason::Finished, .. }
+            | Report::Finished { .. }
+            | Report::Closed { .. } => true,
+            Report::SubflowClosed { .. }
+            | Report::PriorityChanged { .. }
+            | Report::Paths { .. }
+            | Report::AddressAnnounced { .. }
+            | Report::AddressWithdrawn { .. }
+            | Report::Described { .. }
+            | Report::Counted { .. }
+            | Report::PortStalled { .. } => false,
+        }
+    }
 }

@@ -134,6 +134,14 @@ impl Slot {
         sleepy
     }
 
+    /// Its application has left, and it waits for old duplicates and nothing else: it may sleep at once.
+    pub fn is_left_waiting(&self, now: Instant) -> bool {
+        self.connection.is_in_time_wait()
+            && self.stream.as_ref().is_some_and(|stream| stream.is_abandoned())
+            && self.is_at_rest()
+            && self.poll_timeout().is_none_or(|due| due >= now + SLEEP_AFTER)
+    }
+
     /// It is open, holds no data, and waits in no list of the worker's.
     pub fn is_at_rest(&self) -> bool {
         self.is_out_of_use() && self.connection.is_at_rest()
@@ -162,7 +170,8 @@ impl Slot {
         let Some(stream) = self.stream.take() else { return };
         stream.attend();
         self.pump_knobs(now, &stream);
-        if stream.is_abandoned() {
+        let is_abandoned = stream.is_abandoned();
+        if is_abandoned {
             self.pump_abandoned(now, &stream, cache);
         }
         self.pump_to_connection(&stream, cache);
@@ -172,6 +181,8 @@ impl Slot {
         }
         self.stream = Some(stream);
         match self.published_at.map(|at| at + PUBLISH_INTERVAL) {
+            // Nobody is left to look at it.
+            Some(_) if is_abandoned && !self.connection.is_closed() => self.publish_at = None,
             Some(due) if due > now && !self.connection.is_closed() => self.publish_at = Some(due),
             Some(_) | None => self.publish(now),
         }

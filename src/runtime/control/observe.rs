@@ -71,6 +71,7 @@ impl Control {
                 Some(PathEvent::Closed { token: self.token_of(worker, connection)?, reason })
             }
             Report::PortStalled { .. }
+            | Report::Finished { .. }
             | Report::Described { .. }
             | Report::Counted { .. }
             | Report::Paths { .. } => None,

@@ -231,3 +231,22 @@ fn the_listener_of_a_connection_says_whether_it_is_bound_to_an_address() {
         assert_eq!(ports.handle_established(key(1), tuple, false), bound, "{addr}");
     }
 }
+
+#[test]
+fn a_spare_port_is_steered_and_becomes_a_flows() {
+    let (mut ports, list) = ports();
+    let (used, unused) = (ports.spare(LOOPBACK).expect("a port"), ports.spare(LOOPBACK).expect("a port"));
+    let (local, left) = (used.local(), unused.local());
+    assert_eq!(steered(&list), [local, left]);
+    let tuple = FourTuple { local, remote: REMOTE };
+    ports.adopt(tuple, used, stream());
+    assert!(ports.has_openings());
+    ports.handle_established(key(1), tuple, true);
+    ports.release(unused);
+    assert_eq!(steered(&list), [local]);
+    assert!(is_reserved(local) && becomes_free(left));
+    ports.handle_flow_closed(tuple);
+    ports.handle_closed(key(1));
+    assert_eq!(steered(&list), []);
+    assert!(becomes_free(local));
+}

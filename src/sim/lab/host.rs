@@ -463,7 +463,8 @@ impl LabHost {
             | Report::Described { .. }
             | Report::Counted { .. }
             | Report::Paths { .. }
-            | Report::PortStalled { .. } => {}
+            | Report::PortStalled { .. }
+            | Report::Finished { .. } => {}
         }
     }
 

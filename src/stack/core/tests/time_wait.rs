@@ -124,3 +124,29 @@ fn a_join_that_is_under_way_when_all_ends_holds_nothing() {
     pair.client.finish();
     pair.server.finish();
 }
+
+#[test]
+fn one_whose_application_has_left_rests_at_once() {
+    let options = ConnectOptions::default();
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect(options, options);
+    pair.client.write(&client, b"hello");
+    pair.run_clean();
+    pair.server.read(&server);
+    client.close_send();
+    pair.run_clean();
+    server.abandon();
+    pair.run_clean();
+    let finished = |pair: &mut Pair| {
+        let reports = Pair::reports(&mut pair.client).into_iter();
+        reports.filter(|report| matches!(report, Report::Finished { .. })).count()
+    };
+    assert_eq!(finished(&mut pair), 1, "control hears that it only waits");
+    assert_eq!(pair.client.stack.asleep_count(), 0, "its application may look at it");
+    client.abandon();
+    pair.run_clean();
+    assert_eq!((pair.client.stack.asleep_count(), pair.client.stack.connection_count()), (1, 1));
+    assert_eq!(finished(&mut pair), 0, "it has heard");
+    pair.client.finish();
+    pair.server.finish();
+}
