@@ -76,11 +76,15 @@ impl Pacing {
     }
 }
 
-/// How fast a window is sent out: cwnd / SRTT, and faster than that, so that pacing never is the limit. Twice in slow
+/// How fast a window is sent out: once in a round trip, and faster than that, so that pacing never is the limit. Twice in slow
 /// start, where the window doubles in a round trip, and 1.2 times in congestion avoidance (as Linux does it).
-pub(super) fn window_rate(window: u64, ssthresh: u64, srtt: Duration) -> u64 {
+///
+/// The round trip is that of now and not the smoothed one: when all who share a queue halve their windows it drains, and who
+/// goes on at a rate from before does not fill its window, does not enlarge it either for that (RFC 7661 §4.4), and leaves the
+/// path to the others.
+pub(super) fn window_rate(window: u64, ssthresh: u64, round_trip: Duration) -> u64 {
     let tenths = if window < ssthresh / 2 { 20 } else { 12 };
-    let nanos = srtt.as_nanos().max(1);
+    let nanos = round_trip.as_nanos().max(1);
     // The window is below 2^31: the product fits.
     window * tenths * 100_000_000 / nanos
 }

@@ -35,6 +35,8 @@ pub(super) struct RttEstimator {
     shortest: Option<RecentMin>,
     /// The smoothed round trip by those samples alone that no delayed ACK made longer, in fractions.
     prompt: Option<u64>,
+    /// The last round trip that was measured, of whichever kind, in nanoseconds.
+    latest: u64,
     initial_rto: Duration,
     min_rto: Duration,
     max_rto: Duration,
@@ -52,6 +54,7 @@ impl RttEstimator {
             smoothed: None,
             shortest: None,
             prompt: None,
+            latest: u64::MAX,
             initial_rto,
             min_rto,
             max_rto,
@@ -92,6 +95,7 @@ impl RttEstimator {
     }
 
     fn shorten(&mut self, now: Instant, rtt: u64) {
+        self.latest = rtt;
         let recent =
             self.shortest.get_or_insert(RecentMin { since: now, current: u64::MAX, previous: u64::MAX });
         if now.since(recent.since) >= SHORTEST_WINDOW / 2 {
@@ -149,6 +153,12 @@ impl RttEstimator {
     /// The smoothed round trip.
     pub(super) fn srtt(&self) -> Option<Duration> {
         self.smoothed.map(|smoothed| coarse(smoothed.srtt))
+    }
+
+    /// What a window is paced by: the smoothed round trip, or the last one where that was shorter. The smoothed one stays behind
+    /// a queue that drains by as many round trips as it smooths over, eight (RFC 6298 §2.3).
+    pub(super) fn pacing_round_trip(&self) -> Option<Duration> {
+        self.srtt().map(|srtt| srtt.min(Duration::from_nanos(self.latest)))
     }
 
     /// The smoothed round trip without delayed ACKs; before the first such sample, the shortest one.

@@ -454,7 +454,7 @@ impl Tcb {
         }
         // What is in the network already counts, too: recovery does not slow down what follows it.
         let window = self.congestion.window().max(u64::from(self.pipe()));
-        Some(pacing::window_rate(window, self.congestion.ssthresh(), self.rtt.srtt()?))
+        Some(pacing::window_rate(window, self.congestion.ssthresh(), self.rtt.pacing_round_trip()?))
     }
 
     /// RFC 6675 §4: bytes in the network. Without SACK each duplicate acknowledgment stands for one segment that

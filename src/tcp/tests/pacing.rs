@@ -3,6 +3,7 @@
 use super::script::{ACK, Script, arriving, plain};
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
+use crate::tcp::recovery::Phase;
 use crate::tcp::{TcpConfig, WindowOwner};
 
 fn paced() -> TcpConfig {
@@ -62,6 +63,43 @@ fn pacing_costs_no_throughput_and_makes_no_bursts() {
     let acked = script.tcb.acked_bytes() / 1460;
     assert!(acked >= 490, "{acked} segments in 2 s, where 495 fit");
     assert!(longest <= 4, "{longest} segments at once");
+}
+
+#[test]
+fn a_window_is_filled_at_once_when_the_queue_on_its_path_has_drained() {
+    // Of round trips of 40 ms 30 are a queue. It overflows; all whose segments it loses send half as much then, and it is gone.
+    const LEN: u32 = 1460;
+    let mut script = Script::established(paced());
+    script.queue(400, LEN as usize);
+    let mut acks = std::collections::VecDeque::new();
+    let (mut hole, mut highest, mut drained) = (None, 1, false);
+    let mut flights = Vec::new();
+    while flights.len() < 10 {
+        for (seq, _) in script.sent_data() {
+            if !drained && script.tcb.congestion_window() > 40 * u64::from(LEN) {
+                (hole, drained) = (Some(seq), true);
+                continue;
+            }
+            highest = highest.max(seq + LEN);
+            hole.take_if(|hole| *hole == seq);
+            let round_trip = Duration::from_millis(if drained { 10 } else { 40 });
+            acks.push_back((script.now + round_trip, hole, highest));
+        }
+        let info = script.tcb.info();
+        let is_over = info.counters.fast_recoveries > 0 && info.recovery == Phase::Open;
+        if is_over {
+            flights.push(script.tcb.in_flight() as u64);
+        }
+        script.pass(1);
+        while let Some((_, hole, highest)) = acks.pop_front_if(|(at, ..)| *at <= script.now) {
+            script.arrive(match hole {
+                Some(hole) => arriving(ACK, 1, hole).sack(&[(hole + LEN, highest)]),
+                None => arriving(ACK, 1, highest),
+            });
+        }
+    }
+    let window = script.tcb.congestion_window();
+    assert!(flights.iter().all(|flight| flight * 10 >= window * 8), "{flights:?} of {window}");
 }
 
 #[test]
