@@ -135,7 +135,7 @@ impl Slot {
     }
 
     /// Its application has left, and it waits for old duplicates and nothing else: it may sleep at once.
-    pub fn is_left_waiting(&self, now: Instant) -> bool {
+    pub fn is_left_waiting(&mut self, now: Instant) -> bool {
         self.connection.is_in_time_wait()
             && self.stream.as_ref().is_some_and(|stream| stream.is_abandoned())
             && self.is_at_rest()
