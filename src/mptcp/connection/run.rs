@@ -44,7 +44,9 @@ impl Connection {
             1 => self.send.unsent_bytes(),
             _ => waiting.min(subflow.tcb.congestion_window() / RUN_PART),
         };
-        let left = (part / segment).min(RUN_MAX) as u32;
+        let more = (part / segment).min(RUN_MAX) as usize;
+        // Its last packet is a full one, too: one of several frames costs the kernel hardly more than one of a single frame.
+        let left = (1 + more).next_multiple_of(subflow.packet_segments(multipath)) as u32 - 1;
         let runs = left > 0 && (!multipath || self.scheduler.runs()) && self.send_side == SendSide::Open;
         self.run =
             runs.then_some(Run { index, slot: subflow.slot, at: now, left, pattern: None, segment: 0 });

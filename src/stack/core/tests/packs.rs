@@ -144,3 +144,25 @@ fn a_packet_of_too_many_frames_is_dropped_and_counted_and_what_follows_is_taken(
     pair.server.deliver_part(pair.now, PortId(0), &[7; 100], true);
     finish(ends);
 }
+
+#[test]
+fn on_several_paths_packets_are_as_full_as_on_one() {
+    let mut pair = Pair::with_mtu(MTU);
+    let (client, server) = pair.connect_joined(1, ConnectOptions::default());
+    let mut lens = [Vec::new(), Vec::new()];
+    for part in pattern(6_000_000).chunks(400_000) {
+        pair.client.write_in(client.chunk_len(), &client, part);
+        pair.run(Duration::from_secs(2), &mut |up, packet| {
+            if up && packet.len() > 1000 {
+                lens[usize::from(path_of(&packet) != 1)].push(packet.len());
+            }
+            Some(packet)
+        });
+        assert!(pair.server.read(&server) == part);
+    }
+    for (path, lens) in lens.iter().enumerate() {
+        let full = lens.iter().filter(|len| (FULL - 8..=FULL).contains(*len)).count();
+        assert!(4 * full > 3 * lens.len() && full > 100, "path {path}: {full} of {}", lens.len());
+    }
+    finish((pair, client, server));
+}
