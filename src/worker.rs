@@ -97,6 +97,8 @@ pub struct Turn {
     pub busy: bool,
     /// Packets that had arrived and were longer than an ACK.
     pub data_packets: usize,
+    /// Packets longer than an ACK left, or wait in a port that takes more when it is told again.
+    pub sends: bool,
     /// When the next timer is due.
     pub next: Option<Instant>,
 }
@@ -106,6 +108,15 @@ pub struct Turn {
 pub struct Taken {
     busy: bool,
     data_packets: usize,
+}
+
+/// What was transmitted in a turn.
+#[derive(Debug, Clone, Copy, Default)]
+struct Given {
+    /// Anything.
+    any: bool,
+    /// [`Turn::sends`].
+    sends: bool,
 }
 
 /// A worker.
@@ -186,11 +197,12 @@ impl<P: Port, S: Steering> Worker<P, S> {
     /// The last part: packets and reports leave.
     pub fn give_out(&mut self, now: Instant, taken: Taken) -> Turn {
         let Taken { mut busy, data_packets } = taken;
-        busy |= self.transmit(now);
+        let Given { any, sends } = self.transmit(now);
+        busy |= any;
         self.watch(now);
         self.report();
         let watches = self.watches.iter().filter_map(Watch::poll_timeout);
-        Turn { busy, data_packets, next: watches.chain(self.stack.poll_timeout()).min() }
+        Turn { busy, data_packets, sends, next: watches.chain(self.stack.poll_timeout()).min() }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {
@@ -253,7 +265,7 @@ impl<P: Port, S: Steering> Worker<P, S> {
         }
     }
 
-    fn transmit(&mut self, now: Instant) -> bool {
+    fn transmit(&mut self, now: Instant) -> Given {
         let cache = &mut self.cache;
         for (index, (room, port)) in self.rooms.iter_mut().zip(&mut self.ports).enumerate() {
             *room = port.transmit_room(cache);
@@ -261,14 +273,15 @@ impl<P: Port, S: Steering> Worker<P, S> {
                 *room = TRANSMIT_BUDGET;
             }
         }
-        let (mut any, mut left, mut is_open) = (false, TRANSMIT_BUDGET, false);
+        let (mut given, mut left, mut is_open) = (Given::default(), TRANSMIT_BUDGET, false);
         while left > 0 || is_open {
             let Some((port, packet)) = self.stack.poll_transmit(now, &self.rooms, cache) else { break };
             let index = port.index();
             left = left.saturating_sub(1);
             is_open = packet.more;
             self.rooms[index] -= 1;
-            any = true;
+            given.any = true;
+            given.sends |= packet.len > ACK_LEN_MAX;
             if self.watches[index].is_stalled() {
                 // A dead path loses what it is given; and a frame that goes in there does not come out.
                 self.lost += 1;
@@ -283,10 +296,12 @@ impl<P: Port, S: Steering> Worker<P, S> {
             // Also without new packets: a NIC may not have taken all of the last ones yet.
             let is_wanted = self.sent[index] || port.pending() > 0;
             if is_wanted && (!watch.is_stalled() || watch.take_kick(now)) {
-                any |= port.flush(now);
+                let goes_on = port.flush(now);
+                given.any |= goes_on;
+                given.sends |= goes_on;
             }
         }
-        any
+        given
     }
 
     /// Whether ports give back what they are given.

@@ -8,6 +8,7 @@ use super::departures::Departures;
 use super::error::StartError;
 use super::handle::ControlHandle;
 use super::network::Network;
+use super::pace::Pace;
 use super::paths::PathConfig;
 use super::reserve;
 use super::stalls::Stalls;
@@ -257,15 +258,14 @@ fn make_worker(
     let mtu = |port: &PortInfo| u16::try_from(port.mtu).unwrap_or(u16::MAX);
     worker_config.mtus = xdp.ports().iter().map(mtu).collect();
     let worker = Worker::new(worker_config, io.ports, io.steering, cache, handle.clone());
+    let idle_spell = config.idle_spell.unwrap_or(IDLE_SPELL);
     Ok(WorkerThread {
         worker,
         handle,
         wake,
         control: Arc::clone(control),
         clock,
-        spin: config.spin,
-        idle_spell: config.idle_spell.unwrap_or(IDLE_SPELL),
-        shares_core: !has_cores_to_spare(config),
+        pace: Pace::new(config.spin, idle_spell, !has_cores_to_spare(config)),
         stop: Arc::clone(stop),
     })
 }

@@ -18,6 +18,7 @@ mod netlink;
 pub(crate) mod netns;
 mod network;
 mod openings;
+mod pace;
 mod paths;
 mod reserve;
 mod stalls;

@@ -1,11 +1,12 @@
 //! A worker's thread: turns while there is work, and sleeps in poll(2) when there has been none for a while.
 
 use super::clock::Clock;
+use super::pace::{Next, Pace};
 use super::wake::{WakeFd, readable, sleep};
 use crate::base::Instant;
 use crate::base::time::Duration;
 use crate::stack::Doorbell;
-use crate::worker::{Worker, WorkerHandle};
+use crate::worker::{Turn, Worker, WorkerHandle};
 use crate::xdp::{XdpPort, XdpSteering};
 use rustix::event::{PollFd, PollFlags};
 use std::num::NonZeroU64;
@@ -15,13 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// How soon to look at transmissions that have not completed: their completion wakes nobody.
 const RECLAIM: Duration = Duration::from_millis(1);
 
-/// A nap: a sleep that packets don't end. Where many arrive, waking up for each would cost their sender's core more than
-/// the packet (the kernel wakes us from its softirq), and every batch of one would get an ACK of its own.
-const NAP: Duration = Duration::from_micros(60);
-/// Data packets in one turn that make the next sleep a nap.
-const NAP_PACKETS: usize = 4;
-/// How long naps go on after such a turn.
-const NAP_SPELL: Duration = Duration::from_millis(1);
 /// How long reports that nobody waits for may wait for others: where connections are many and short each would wake
 /// control several times, which costs more than all the rest that control does for them.
 const REPORT_DELAY: Duration = Duration::from_millis(1);
@@ -40,12 +34,8 @@ pub(super) struct WorkerThread {
     /// The control thread's doorbell, rung after reports.
     pub(super) control: Arc<Doorbell>,
     pub(super) clock: Clock,
-    /// Never sleep.
-    pub(super) spin: bool,
-    /// How long to spin without work before sleeping.
-    pub(super) idle_spell: Duration,
-    /// Others need the core, too: whoever is ready to run goes before a worker that spins.
-    pub(super) shares_core: bool,
+    /// What it does between turns.
+    pub(super) pace: Pace,
     /// Set when it is time to end.
     pub(super) stop: Arc<AtomicBool>,
 }
@@ -53,8 +43,6 @@ pub(super) struct WorkerThread {
 impl WorkerThread {
     /// Runs until told to stop.
     pub(super) fn run(mut self) {
-        let mut idle_since: Option<Instant> = None;
-        let mut bulk_at: Option<Instant> = None;
         let mut reported_since: Option<Instant> = None;
         // Naps get longer where the kernel refuses.
         let _ = rustix::thread::set_current_timer_slack(Some(TIMER_SLACK_NS));
@@ -62,30 +50,15 @@ impl WorkerThread {
             let now = self.clock.now();
             let turn = self.worker.turn(now);
             reported_since = self.tell_control(now, reported_since);
-            if turn.data_packets >= NAP_PACKETS {
-                bulk_at = Some(now);
-            }
-            if turn.busy || self.spin {
-                idle_since = None;
-                continue;
-            }
-            let is_bulk = bulk_at.is_some_and(|at| now.since(at) < NAP_SPELL);
-            if now.since(*idle_since.get_or_insert(now)) < self.idle_spell && !(is_bulk && self.shares_core) {
-                if self.shares_core {
-                    std::thread::yield_now();
-                } else {
-                    std::hint::spin_loop();
-                }
-                continue;
-            }
             let due = reported_since.map(|since| since + REPORT_DELAY);
-            let next = turn.next.into_iter().chain(due).min();
-            if is_bulk {
-                std::thread::sleep(next.map_or(NAP, |next| next.since(now).min(NAP)).into());
-            } else {
-                self.rest(next);
+            let turn = Turn { next: turn.next.into_iter().chain(due).min(), ..turn };
+            match self.pace.after(now, &turn) {
+                Next::Turn => {}
+                Next::Spin => std::hint::spin_loop(),
+                Next::Yield => std::thread::yield_now(),
+                Next::Nap(time) => std::thread::sleep(time.into()),
+                Next::Rest => self.rest(turn.next),
             }
-            idle_since = None;
         }
         self.worker.clear(self.clock.now());
     }
