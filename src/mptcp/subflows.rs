@@ -12,6 +12,7 @@ use crate::mptcp::connection::SUBFLOWS_MAX;
 use crate::mptcp::sched::Candidate;
 use crate::mptcp::subflow::Subflow;
 use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
 use std::ops::{Deref, Index, IndexMut};
 
 /// What a scheduler goes by.
@@ -59,7 +60,7 @@ pub struct Places(u32);
 const _: () = assert!(SUBFLOWS_MAX <= u32::BITS as usize, "a bit for each");
 
 /// The subflows, in the order in which they came.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(from = "Vec<Subflow>")]
 pub struct Subflows {
     all: Vec<Subflow>,
@@ -273,7 +274,14 @@ impl From<Vec<Subflow>> for Subflows {
     }
 }
 
-/// What was found out is not kept.
+/// What was found out is no state: it says nothing that the subflows do not.
+impl fmt::Debug for Subflows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.all.fmt(f)
+    }
+}
+
+/// Nor is it kept.
 impl Serialize for Subflows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.all.serialize(serializer)
