@@ -7,6 +7,7 @@ use crate::base::pool::prefetch;
 use crate::base::time::Duration;
 use crate::base::{FramePool, Instant, PoolCache, Prng, RxFrame, TxFrame};
 use crate::sim::lab::graph::{Graph, mix};
+use crate::sim::lab::host::FIRST_PORT;
 use crate::sim::lab::line::{Fate, Line, LineConfig};
 use crate::wire::{ethernet, ipv4};
 use foldhash::fast::FixedState;
@@ -111,7 +112,14 @@ impl Router {
         }
     }
 
-    fn route(&mut self, from: NicId, to: NicId, hash: u64) -> Option<Vec<LineId>> {
+    /// The way of a flow. `is_answer`: it is from where a connection was opened to.
+    fn route(&mut self, from: NicId, to: NicId, hash: u64, is_answer: bool) -> Option<Vec<LineId>> {
+        if is_answer
+            && let Router::Graph(graph) = self
+            && let Some(line) = graph.answer_line(from)
+        {
+            return Some(vec![line]);
+        }
         match self {
             Router::Paths(paths) => {
                 let ways = paths.get(&(from, to))?;
@@ -266,7 +274,9 @@ impl Fabric {
         }
         let to = NicId::from_addr(Ipv4Addr::from_bits((key >> 32) as u32));
         let hash = mix(key ^ mix(self.seed ^ u64::from(from.0)));
-        let route = match self.router.route(from, to, hash) {
+        let from_port = (key >> 16) as u16;
+        let is_answer = from_port < FIRST_PORT;
+        let route = match self.router.route(from, to, hash, is_answer) {
             Some(lines) => self.push_route(&lines, ARRIVAL | to.0),
             None => NOWHERE,
         };

@@ -59,6 +59,8 @@ pub struct Graph {
     /// The same the other way.
     into: Vec<Vec<NodeId>>,
     plugs: Vec<Plug>,
+    /// For each NIC the line of its answers, where those go by themselves.
+    answers: Vec<LineId>,
     /// Each switch's own seed of the hash.
     seeds: Vec<u64>,
     prng: Prng,
@@ -79,6 +81,7 @@ impl Graph {
             out: vec![Vec::new(); nodes],
             into: vec![Vec::new(); nodes],
             plugs: Vec::new(),
+            answers: Vec::new(),
             seeds: (0..nodes).map(|_| prng.next_u64()).collect(),
             prng,
             ways: HashMap::new(),
@@ -106,9 +109,20 @@ impl Graph {
         self.plugs.push(Plug { host, out: (up, switch), into: (down, switch) });
     }
 
-    /// The line out of each NIC.
+    /// What a NIC sends as an answer goes over a line of its own, one for each NIC, straight to where it is for: data meets
+    /// no acknowledgments then, and these wait for nothing.
+    pub fn answer_over(&mut self, lines: Vec<LineId>) {
+        self.answers = lines;
+    }
+
+    /// The line that answers of a NIC take, where they go by themselves.
+    pub fn answer_line(&self, from: NicId) -> Option<LineId> {
+        self.answers.get(from.0 as usize).copied()
+    }
+
+    /// The lines out of each NIC.
     pub fn up_lines(&self) -> impl Iterator<Item = LineId> + '_ {
-        self.plugs.iter().map(|plug| plug.out.0)
+        self.plugs.iter().map(|plug| plug.out.0).chain(self.answers.iter().copied())
     }
 
     /// The lines from one NIC to another, for the flow of a hash. None: there is no way.

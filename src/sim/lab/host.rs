@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 /// Hosts listen here for flows of the first group, at the next port for those of the second, and so on.
 const SERVER_PORT: u16 = 1_000;
-/// The first local port of a host's connections and subflows.
-const FIRST_PORT: u16 = 10_000;
+/// The first local port of a host's connections and subflows: from lower ones come answers.
+pub(super) const FIRST_PORT: u16 = 10_000;
 /// Connections that wait to be accepted, at most: nobody is slow here.
 const BACKLOG: usize = 4_096;
 /// A worker that is busy for so many turns at one point in time will be so for ever.

@@ -1,4 +1,5 @@
-//! One direction of a link of the laboratory: a drop-tail queue, a line with a rate, a delay, and what can go wrong.
+//! One direction of a link of the laboratory: a queue that drops its tail, or before it is full a few by lot; a line with a
+//! rate, a delay, and what can go wrong.
 //!
 //! A first-in first-out queue in front of a line needs no events of its own: when a packet arrives it is known already
 //! when its last bit will leave, since whatever comes later goes behind it. So a hop costs one event, the arrival at the
@@ -14,6 +15,16 @@ pub const FULL_PACKET: usize = 1514;
 /// Bytes of the shortest packet: headers without options.
 const SHORTEST_PACKET: u64 = 54;
 
+/// Drops by lot before a queue is full. At a drop-tail queue a few flows may lose again and again, because their packets
+/// happen to come when it is full; by lot, everybody loses in proportion to what it sends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EarlyDrop {
+    /// What would make the queue longer than this draws a lot, the packet on the line included.
+    pub above: QueueLimit,
+    /// Probability that it is dropped.
+    pub probability: f64,
+}
+
 /// What a line is like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineConfig {
@@ -24,6 +35,8 @@ pub struct LineConfig {
     /// What the queue holds, the packet on the line included: what does not fit is dropped. In bytes it costs less than in
     /// packets.
     pub queue: QueueLimit,
+    /// Whether some packets are dropped before that.
+    pub early_drop: Option<EarlyDrop>,
     /// What finds more than so much in front of it is marked, if it can be: the threshold K of RFC 8257 §3.1.
     pub mark_above: Option<QueueLimit>,
     /// Probability that a packet is lost on the line.
@@ -39,6 +52,7 @@ impl Default for LineConfig {
             rate_bps: 100_000_000,
             delay: Duration::ZERO,
             queue: QueueLimit::Bytes(100 * FULL_PACKET),
+            early_drop: None,
             mark_above: None,
             loss: 0.0,
             down: Vec::new(),
@@ -53,7 +67,7 @@ pub struct LineCounters {
     pub sent: u64,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// Dropped by the full queue.
+    /// Dropped by the queue that was full, or nearly so.
     pub queue_drops: u64,
     /// Lost by chance.
     pub lost: u64,
@@ -137,6 +151,10 @@ struct Rest {
     /// Bits times 10^9 modulo the rate that earlier packets left over, so that no rounding changes the rate.
     rounding: u64,
     queue: QueueLimit,
+    early_drop: Option<EarlyDrop>,
+    /// What the line may be behind when a packet has come, in nanoseconds, before that draws a lot; and its odds.
+    early_backlog: u64,
+    early_odds: u64,
     mark_above: Option<QueueLimit>,
     /// When each packet of a queue that is limited in packets will have left; those that have are taken off when the next
     /// one comes.
@@ -155,7 +173,7 @@ impl Line {
     /// # Panics
     /// When the rate is 0.
     pub fn new(config: &LineConfig, prng: Prng) -> Self {
-        let LineConfig { rate_bps, delay, queue, mark_above, loss, ref down } = *config;
+        let LineConfig { rate_bps, delay, queue, early_drop, mark_above, loss, ref down } = *config;
         let mut line = Self {
             free_at: 0,
             backlog_max: 0,
@@ -170,6 +188,9 @@ impl Line {
                 rate_bps,
                 rounding: 0,
                 queue,
+                early_drop,
+                early_backlog: u64::MAX,
+                early_odds: early_drop.map_or(0, |drop| threshold(drop.probability)),
                 mark_above,
                 leaving: Ring::default(),
                 loss: threshold(loss),
@@ -186,14 +207,18 @@ impl Line {
 
     /// Works out what follows from the rate and the rest.
     fn settle(&mut self) {
-        let Rest { rate_bps, queue, mark_above, loss, ref down, .. } = *self.rest;
+        let Rest { rate_bps, queue, early_drop, mark_above, loss, ref down, .. } = *self.rest;
         assert!(rate_bps > 0, "a line has a rate");
         self.nanos_a_byte = whole_nanos(rate_bps).unwrap_or(0);
         self.backlog_max = backlog_of(queue, rate_bps);
         self.mark_above = mark_above.map_or(u64::MAX, |limit| backlog_of(limit, rate_bps));
         let in_packets = |limit| matches!(limit, QueueLimit::Packets(_));
-        self.is_special =
-            in_packets(queue) || mark_above.is_some_and(in_packets) || loss > 0 || !down.is_empty();
+        self.is_special = in_packets(queue)
+            || early_drop.is_some()
+            || mark_above.is_some_and(in_packets)
+            || loss > 0
+            || !down.is_empty();
+        self.rest.early_backlog = early_drop.map_or(u64::MAX, |drop| backlog_of(drop.above, rate_bps));
     }
 
     /// A packet of `len` bytes arrives at the queue.
@@ -310,6 +335,9 @@ impl Rest {
         {
             return Special::Full;
         }
+        if self.is_nearly_full(waiting, leaves - now) && self.prng.next_u64() < self.early_odds {
+            return Special::Full;
+        }
         self.leaving.push(leaves);
         if self.down.iter().any(|down| down.contains(Instant::from_nanos(leaves))) {
             self.lost_down += 1;
@@ -321,6 +349,15 @@ impl Rest {
         }
         let mark = matches!(self.mark_above, Some(QueueLimit::Packets(limit)) if waiting > limit);
         Special::Passes { mark }
+    }
+
+    /// Whether a packet draws a lot that finds so many in front of it, and with which the line is so far behind.
+    fn is_nearly_full(&self, waiting: usize, behind: u64) -> bool {
+        match self.early_drop.map(|drop| drop.above) {
+            Some(QueueLimit::Packets(above)) => waiting >= above,
+            Some(QueueLimit::Bytes(_)) => behind > self.early_backlog,
+            None => false,
+        }
     }
 }
 
@@ -464,6 +501,34 @@ mod tests {
         assert_eq!(arrivals(&mut line, 100, &[100]), [Some(350)]);
         line.set_rate(4_000_000_000);
         assert_eq!(arrivals(&mut line, 350, &[250, 1]), [Some(850), None], "the same queue at half the rate");
+    }
+
+    #[test]
+    fn the_last_places_of_a_queue_drop_by_lot() {
+        let places = |seed, above, probability| {
+            let early_drop = Some(EarlyDrop { above, probability });
+            let queue = QueueLimit::Bytes(10_000);
+            let config = LineConfig { rate_bps: 8_000_000_000, queue, early_drop, ..LineConfig::default() };
+            let mut line = Line::new(&config, Prng::new(seed));
+            // A thousand queues, each filled by thirteen packets of which ten fit.
+            let mut dropped = [0; 13];
+            for round in 0..1000 {
+                for (place, arrival) in arrivals(&mut line, round * 20_000, &[1000; 13]).iter().enumerate() {
+                    dropped[place] += u32::from(arrival.is_none());
+                }
+            }
+            assert_eq!(line.counters().queue_drops, u64::from(dropped.iter().sum::<u32>()));
+            dropped
+        };
+        for above in [QueueLimit::Bytes(7000), QueueLimit::Packets(7)] {
+            assert_eq!(places(1, above, 1.0), [0, 0, 0, 0, 0, 0, 0, 1000, 1000, 1000, 1000, 1000, 1000]);
+            assert_eq!(places(1, above, 0.0)[7..], [0, 0, 0, 1000, 1000, 1000], "no lot, and the tail");
+            let dropped = places(1, above, 0.1);
+            assert_eq!(dropped[..7], [0; 7], "the lot is for the last places only");
+            assert!(dropped[7..10].iter().all(|count| (70..130).contains(count)), "{dropped:?}");
+            assert_eq!(dropped, places(1, above, 0.1), "a seed fixes it");
+            assert_ne!(dropped, places(2, above, 0.1));
+        }
     }
 
     #[test]

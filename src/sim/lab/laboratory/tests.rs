@@ -18,7 +18,7 @@ fn ms(millis: u64) -> Instant {
 
 fn tree(choice: Choice, loss: f64) -> FatTree {
     let link = LineConfig { delay: Duration::from_micros(5), loss, ..LineConfig::default() };
-    FatTree { k: 4, link, oversubscription: 1, choice }
+    FatTree { k: 4, link, oversubscription: 1, choice, answers_aside: false }
 }
 
 fn permutation(seed: u64, subflows: usize, choice: Choice) -> Setup {

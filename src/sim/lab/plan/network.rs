@@ -2,7 +2,7 @@
 
 use super::values::{Millis, Percent, Ports, Positive, Quantity, Small, Ways};
 use crate::base::time::Duration;
-use crate::sim::lab::line::{FULL_PACKET, LineConfig};
+use crate::sim::lab::line::{EarlyDrop, FULL_PACKET, LineConfig};
 use crate::sim::lab::topology::bcube::BCube;
 use crate::sim::lab::topology::tree::FatTree;
 use crate::sim::pipe::QueueLimit;
@@ -20,6 +20,9 @@ pub struct TreePlan {
     /// How ways are chosen: ecmp, random or distinct.
     #[serde(default)]
     pub ways: Ways,
+    /// What answers the data takes lines that limit nobody, as in simulators that model one direction only.
+    #[serde(default)]
+    pub acknowledgments_aside: bool,
     /// Its links.
     pub link: LinePlan,
 }
@@ -49,20 +52,24 @@ struct RawLine {
     delay_ms: Millis,
     queue_packets: Option<Positive>,
     queue_ms: Option<Quantity>,
+    early_drop_packets: Option<Positive>,
+    early_drop_percent: Option<Percent>,
     mark_above_packets: Option<Positive>,
     #[serde(default)]
     loss_percent: Percent,
 }
 
 /// One direction of a link: how fast it is (`rate-mbps`, or `rate-packets`: full packets a second), how long it is (`delay-ms`),
-/// how long its queue may get (`queue-packets`, full ones, or `queue-ms`), from where on it marks (`mark-above-packets`), and
-/// how much it loses (`loss-percent`).
+/// how long its queue may get (`queue-packets`, full ones, or `queue-ms`), how many of its last places drop by lot, and how many
+/// percent they drop (`early-drop-packets`, `early-drop-percent`), from where on it marks (`mark-above-packets`), and how much it
+/// loses (`loss-percent`).
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 #[serde(try_from = "RawLine")]
 pub struct LinePlan {
     rate_bps: u64,
     delay: Duration,
     queue_bytes: usize,
+    early_drop: Option<EarlyDrop>,
     mark_above_bytes: Option<usize>,
     loss: Percent,
 }
@@ -80,6 +87,8 @@ impl TryFrom<RawLine> for LinePlan {
             delay_ms,
             queue_packets,
             queue_ms,
+            early_drop_packets,
+            early_drop_percent,
             mark_above_packets,
             loss_percent,
         } = raw;
@@ -95,24 +104,42 @@ impl TryFrom<RawLine> for LinePlan {
             (None, Some(ms)) => (rate_bps / 8e3 * ms.get()).max(full_packet),
             (Some(_), Some(_)) => return Err("a line has queue-packets or queue-ms, not both".into()),
         };
+        let early_drop = match (early_drop_packets, early_drop_percent) {
+            (None, None) => None,
+            (Some(packets), Some(percent)) => Some(early_drop(queue_bytes, packets, percent)?),
+            _ => return Err("a queue that drops early has early-drop-packets and early-drop-percent".into()),
+        };
         Ok(Self {
             rate_bps: (rate_bps as u64).max(1),
             delay: delay_ms.get(),
             queue_bytes: queue_bytes as usize,
+            early_drop,
             mark_above_bytes: mark_above_packets.map(|packets| packets.get() as usize * FULL_PACKET),
             loss: loss_percent,
         })
     }
 }
 
+/// Drops by lot in the last places of a queue. The first place stays out of it: a packet that finds the line idle is never
+/// in anybody's way.
+fn early_drop(queue_bytes: f64, packets: Positive, percent: Percent) -> Result<EarlyDrop, String> {
+    let last_bytes = f64::from(packets.get()) * FULL_PACKET as f64;
+    let above_bytes = queue_bytes - last_bytes;
+    if above_bytes < FULL_PACKET as f64 {
+        return Err("early-drop-packets has to be less than what the queue holds".into());
+    }
+    Ok(EarlyDrop { above: QueueLimit::Bytes(above_bytes as usize), probability: percent.share() })
+}
+
 impl LinePlan {
     /// For the laboratory.
     pub fn config(&self) -> LineConfig {
-        let Self { rate_bps, delay, queue_bytes, mark_above_bytes, loss } = *self;
+        let Self { rate_bps, delay, queue_bytes, early_drop, mark_above_bytes, loss } = *self;
         LineConfig {
             rate_bps,
             delay,
             queue: QueueLimit::Bytes(queue_bytes),
+            early_drop,
             mark_above: mark_above_bytes.map(QueueLimit::Bytes),
             loss: loss.share(),
             ..LineConfig::default()
@@ -128,12 +155,13 @@ impl LinePlan {
 impl TreePlan {
     /// The network.
     pub fn tree(&self) -> FatTree {
-        let Self { k, oversubscription, ways, link } = self;
+        let Self { k, oversubscription, ways, acknowledgments_aside, link } = self;
         FatTree {
             k: k.0,
             link: link.config(),
             oversubscription: oversubscription.get() as usize,
             choice: ways.0,
+            answers_aside: *acknowledgments_aside,
         }
     }
 }

@@ -44,6 +44,23 @@ fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
         (E8, "rate-mbps = 100", "rate-mbps = -5", "above 0"),
         (E8, "rate-mbps = 100, ", "", "either rate-mbps or rate-packets"),
         (E8, "ways = \"distinct\"", "ways = \"shortest\"", "ecmp, random, distinct"),
+        (E8, "ways = \"distinct\"", "acknowledgments-aside = \"yes\"", "expected a boolean"),
+        (E8, "algorithm = \"lia\"", "acknowledge-every-packet = 1", "expected a boolean"),
+        (E2, "queue-ms = 100", "queue-ms = 100\nearly-drop-packets = 3", "and early-drop-percent"),
+        (E2, "queue-ms = 100", "queue-ms = 100\nearly-drop-percent = 3", "early-drop-packets and"),
+        (
+            E2,
+            "queue-ms = 100",
+            "early-drop-packets = 100\nearly-drop-percent = 1",
+            "less than what the queue holds",
+        ),
+        (
+            E2,
+            "queue-ms = 100",
+            "early-drop-packets = 3\nearly-drop-percent = 101",
+            "between 0 and 100 percent",
+        ),
+        (E2, "queue-ms = 100", "early-drop-packets = 0\nearly-drop-percent = 1", "between 1"),
         (E8, "pattern = \"permutation\"", "pattern = \"all\"", "permutation"),
         (E8, "algorithm = \"lia\"", "algorithm = \"vegas\"", "wvegas"),
         (E8, "seeds = 10", "seeds = -1", "between 1"),
@@ -95,4 +112,10 @@ fn rates_in_packets_and_queues_in_time_are_what_they_say() {
     let line = plan.settings[0].experiment.lines["a"].config();
     assert_eq!(line.rate_bps, 1000 * 1514 * 8);
     assert_eq!(line.queue, crate::sim::pipe::QueueLimit::Bytes(100 * 1514), "100 ms are 100 packets");
+    assert_eq!(line.early_drop, None, "only where a plan says so");
+    let text = E2.replacen("queue-ms = 100", "early-drop-packets = 3\nearly-drop-percent = 10", 1);
+    let early = Plan::parse(&text).expect("a plan").settings[0].experiment.lines["a"].config().early_drop;
+    let early = early.expect("the plan says so");
+    assert_eq!(early.above, crate::sim::pipe::QueueLimit::Bytes(97 * 1514), "the last three of a hundred");
+    assert_eq!(early.probability, 0.1);
 }

@@ -4,10 +4,25 @@ pub mod bcube;
 pub mod shared;
 pub mod tree;
 
+use crate::base::time::Duration;
 use crate::sim::lab::fabric::{LineId, Router};
 use crate::sim::lab::graph::{Graph, NodeId};
 use crate::sim::lab::laboratory::Network;
 use crate::sim::lab::line::LineConfig;
+use crate::sim::pipe::QueueLimit;
+
+/// The rate of lines that limit nobody, in bits a second.
+const ACCESS_BPS: u64 = 100_000_000_000;
+
+/// A line that limits nobody.
+fn access(delay: Duration) -> LineConfig {
+    LineConfig {
+        rate_bps: ACCESS_BPS,
+        delay,
+        queue: QueueLimit::Bytes(usize::MAX / 2),
+        ..LineConfig::default()
+    }
+}
 
 /// A graph with its lines, while it is built.
 #[derive(Debug)]
@@ -40,6 +55,13 @@ impl Builder {
         let down = self.line(names[1], config);
         self.nics[host] += 1;
         self.graph.plug(host, switch, up, down);
+    }
+
+    /// Answers go over a line of each NIC's own that limits nobody.
+    fn answer_aside(&mut self, delay: Duration) {
+        let nics: u16 = self.nics.iter().sum();
+        let lines = (0..nics).map(|_| self.line("", &access(delay))).collect();
+        self.graph.answer_over(lines);
     }
 
     fn build(self) -> Network {

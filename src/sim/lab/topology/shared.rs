@@ -8,11 +8,8 @@ use crate::sim::lab::fabric::{LineId, NicId, Router};
 use crate::sim::lab::flow::{Ends, FlowSpec};
 use crate::sim::lab::laboratory::Network;
 use crate::sim::lab::line::LineConfig;
-use crate::sim::pipe::QueueLimit;
+use crate::sim::lab::topology::access;
 use std::collections::HashMap;
-
-/// The rate of lines that limit nobody, in bits a second.
-const ACCESS_BPS: u64 = 100_000_000_000;
 
 /// A path of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,16 +104,6 @@ impl SharedLines {
             next_nic += 2 * count;
         }
         Network { lines, nics, router: Router::Paths(paths) }
-    }
-}
-
-/// A line that limits nobody.
-fn access(delay: Duration) -> LineConfig {
-    LineConfig {
-        rate_bps: ACCESS_BPS,
-        delay,
-        queue: QueueLimit::Bytes(usize::MAX / 2),
-        ..LineConfig::default()
     }
 }
 

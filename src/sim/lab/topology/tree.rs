@@ -18,7 +18,12 @@ pub struct FatTree {
     pub oversubscription: usize,
     /// How ways are chosen.
     pub choice: Choice,
+    /// Answers take lines of their own that limit nobody, see [`Graph::answer_over`].
+    pub answers_aside: bool,
 }
+
+/// Lines of the longest way: up to a core switch, and down again.
+const LONGEST_WAY: u32 = 6;
 
 impl FatTree {
     /// The names of its lines.
@@ -34,7 +39,7 @@ impl FatTree {
     /// # Panics
     /// When `k` is odd or 0.
     pub fn build(&self, seed: u64) -> Network {
-        let Self { k, ref link, oversubscription, choice } = *self;
+        let Self { k, ref link, oversubscription, choice, answers_aside } = *self;
         assert!(k >= 2 && k.is_multiple_of(2), "a FatTree's switches have an even number of ports");
         let half = k / 2;
         let (edges, hosts) = (k * half, self.hosts());
@@ -62,6 +67,9 @@ impl FatTree {
                 }
             }
         }
+        if answers_aside {
+            builder.answer_aside(LONGEST_WAY * link.delay);
+        }
         builder.build()
     }
 }
@@ -73,7 +81,21 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn tree(k: usize, choice: Choice) -> FatTree {
-        FatTree { k, link: LineConfig::default(), oversubscription: 1, choice }
+        FatTree { k, link: LineConfig::default(), oversubscription: 1, choice, answers_aside: false }
+    }
+
+    #[test]
+    fn answers_go_aside_over_a_line_of_each_host_and_data_takes_the_ways_that_it_took() {
+        let plain = tree(4, Choice::Random).build(1);
+        let aside = FatTree { answers_aside: true, ..tree(4, Choice::Random) }.build(1);
+        let (Router::Graph(mut graph), Router::Graph(mut other)) = (aside.router, plain.router) else {
+            panic!("graphs")
+        };
+        let count = plain.lines.len();
+        assert_eq!((aside.lines[..count].to_vec(), aside.lines.len()), (plain.lines, count + 16));
+        assert_eq!(other.answer_line(NicId(3)), None);
+        assert_eq!(graph.answer_line(NicId(3)).map(|line| line.index()), Some(count + 3));
+        assert_eq!(graph.route(NicId(0), NicId(15), 7), other.route(NicId(0), NicId(15), 7));
     }
 
     #[test]
