@@ -43,7 +43,7 @@ pub struct TcpConfig {
     pub syn_retries: u32,
     /// How many retransmission time-outs (or window probes) in a row may pass in vain before it times out.
     pub retries: u32,
-    /// How long an ACK may be delayed (RFC 9293 §3.8.6.3: less than 0.5 s). 0: it is not, and every segment has its own.
+    /// How long an ACK may be delayed (RFC 9293 §3.8.6.3: less than 0.5 s).
     pub delayed_ack: Duration,
     /// Ask a silent peer whether it is still there (RFC 9293 §3.8.4), until [`crate::tcp::Tcb::tune`] changes it.
     pub keep_alive: Option<KeepAlive>,

@@ -1,7 +1,6 @@
 //! What arrives: segments (RFC 9293 §3.10.7) and ICMP errors.
 
 use super::{PendingReset, Tcb};
-use crate::base::time::Duration;
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
 use crate::tcp::ecn::CONGESTION_EXPERIENCED;
 use crate::tcp::handshake::Handshake;
@@ -79,11 +78,7 @@ impl Tcb {
             cache.free_chunk(left);
         }
         if self.acks.is_delayed() && !self.timers.is_running(Timer::DelayedAck) {
-            // A timer of no time would still wait for the next turn of timers.
-            match self.config.delayed_ack {
-                Duration::ZERO => self.acks.immediately(),
-                delay => self.timers.set(Timer::DelayedAck, now + delay),
-            }
+            self.timers.set(Timer::DelayedAck, now + self.config.delayed_ack);
         }
         self.update_persist();
         accepted

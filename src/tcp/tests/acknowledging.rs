@@ -17,16 +17,6 @@ fn a_single_segment_is_acknowledged_by_the_timer() {
 }
 
 #[test]
-fn every_segment_is_acknowledged_at_once_where_no_delay_is_allowed() {
-    let (mut script, seq) = Script::seasoned(TcpConfig { delayed_ack: Duration::ZERO, ..plain() });
-    for segment in 1..4 {
-        script.arrive(arriving(ACK, seq + 1000 * (segment - 1), 1).payload(1000));
-        assert_eq!(script.sent_one().ack, seq + 1000 * segment);
-    }
-    assert_eq!(script.tcb.poll_timeout(), None);
-}
-
-#[test]
 fn one_ack_answers_a_whole_batch() {
     let (mut script, seq) = Script::seasoned(plain());
     for segment in 0..10 {

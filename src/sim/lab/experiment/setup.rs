@@ -61,9 +61,6 @@ pub(super) fn setup(experiment: &Experiment, seed: u64) -> (Setup, Layout) {
     if let Some(least) = experiment.min_rto_ms {
         host.tcp.min_rto = least.get();
     }
-    if experiment.acknowledge_every_packet {
-        host.tcp.delayed_ack = Duration::ZERO;
-    }
     host.pattern = experiment.check_payload.then_some(seed);
     let mut setup = Setup { groups, flows, host, ..Setup::new(seed, network, frames) };
     let line = |name: &String| LineId(place_of(experiment, name) as u32);

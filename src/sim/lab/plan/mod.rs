@@ -86,9 +86,6 @@ pub struct Experiment {
     pub check_payload: bool,
     /// The least retransmission time-out.
     pub min_rto_ms: Option<Millis>,
-    /// Receivers acknowledge every packet, and delay nothing.
-    #[serde(default)]
-    pub acknowledge_every_packet: bool,
     /// The network, if it is a FatTree.
     pub fat_tree: Option<TreePlan>,
     /// The network, if it is a BCube.

@@ -43,9 +43,8 @@ fn what_is_wrong_is_told_with_its_line_and_what_would_be_right() {
         (E8, "rate-mbps = 100", "rate-mbps = 0", "above 0"),
         (E8, "rate-mbps = 100", "rate-mbps = -5", "above 0"),
         (E8, "rate-mbps = 100, ", "", "either rate-mbps or rate-packets"),
-        (E8, "ways = \"distinct\"", "ways = \"shortest\"", "ecmp, random, distinct"),
-        (E8, "ways = \"distinct\"", "acknowledgments-aside = \"yes\"", "expected a boolean"),
-        (E8, "algorithm = \"lia\"", "acknowledge-every-packet = 1", "expected a boolean"),
+        (E8, "ways = \"random\"", "ways = \"shortest\"", "ecmp, random, distinct"),
+        (E8, "acknowledgments-aside = true", "acknowledgments-aside = \"yes\"", "expected a boolean"),
         (E2, "queue-ms = 100", "queue-ms = 100\nearly-drop-packets = 3", "and early-drop-percent"),
         (E2, "queue-ms = 100", "queue-ms = 100\nearly-drop-percent = 3", "early-drop-packets and"),
         (
