@@ -70,7 +70,7 @@ fn run(settings: &Settings, subflows: usize) -> Result<(), Box<dyn Error>> {
     let Settings { k, millis, seed, .. } = *settings;
     let link = LineConfig { delay: Duration::from_micros(1), ..LineConfig::default() };
     let link_mbps = link.rate_bps as f64 / 1e6;
-    let tree = FatTree { k, link, oversubscription: 1, choice: Choice::Distinct };
+    let tree = FatTree { k, link, oversubscription: 1, choice: Choice::Distinct, answers_aside: false };
     let hosts = tree.hosts();
     let options = ConnectOptions { receive_buffer: BUFFER, send_buffer: BUFFER, ..ConnectOptions::default() };
     let mut lab = Laboratory::new(Setup {
