@@ -53,12 +53,14 @@
 //! - A decision of that scheduler holds for a run of segments where windows are wide: to decide on each costs as much as to
 //!   write it. The others are asked for each. What leaves in such a run is alike but for its numbers, and written from a
 //!   pattern ([`wire::pattern`]); debug builds write each header in the usual way, too, and compare.
+//! - What a connection asks all of its subflows with every packet (something to send? room? a timer?) it keeps until one is
+//!   touched ([`mptcp::subflows`]): most of them are in no cache. Debug builds ask anew, and compare.
 //! - In copy mode no more than two system calls' worth of packets waits in a transmit ring: only our own next call takes
 //!   them out, and nobody's congestion control would hear of that queue. And the headroom of frames is such that the kernel's
 //!   copy is fast ([`base::pool::TX_HEADROOM`]).
 //! - Where there is no core to spare a worker that has nothing to do spins, too, but yields the core to whoever wants it; and it
-//!   naps while data arrives in bulk: on a small machine a spinning worker keeps the kernel's softirqs, its own other half, from
-//!   running.
+//!   naps while data arrives in bulk, even between small batches (`runtime/pace.rs`): on a small machine a spinning worker keeps the
+//!   kernel's softirqs, its own other half, from running, and every batch has an ACK of its own.
 //! - Short connections hardly concern control. Applications open them themselves, with what control left for them
 //!   (`runtime/departures.rs`), and it hears of them a millisecond later, of many at once ([`stack::Report::can_wait`]). One that
 //!   is over by then gets no further subflow: RFC 8684 §3.9.2 has hosts delay them, for that reason.

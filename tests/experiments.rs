@@ -1,4 +1,4 @@
-//! The laboratory as its users have it: some of the plans that come with Braid, with a seed each, have to give what they
+//! The laboratory as its users have it: some of the plans that come with Braid, with a seed each or ten, have to give what they
 //! expect; and the golden table (`bench/plans/golden.toml`) of what every scheduler makes of two unequal paths, with every
 //! kind of window and with small and large buffers, so that a change that costs anything is seen in review.
 //!
@@ -53,10 +53,13 @@ fn what_schedulers_make_of_unequal_paths_is_as_it_was() {
 
 #[test]
 fn plans_give_what_they_expect() {
-    let plans = ["bbr", "dctcp", "e5", "e13", "e16"];
-    let mut command = Command::new(BRAID);
-    command.args(["sim", "run", "--seeds", "1"]).args(plans);
-    let outcome = run(&mut command, Duration::from_secs(600)).expect_success("braid sim run");
-    let verdicts = outcome.stdout.lines().filter(|line| line.ends_with("as expected")).count();
-    assert!(verdicts >= 18, "{}", outcome.stdout);
+    // One seed says enough but of E5, whose expectation of the near TCP lies within the spread of a few.
+    let runs: [(&str, &[&str], usize); 2] = [("1", &["bbr", "dctcp", "e13", "e16"], 15), ("10", &["e5"], 3)];
+    for (seeds, plans, least) in runs {
+        let mut command = Command::new(BRAID);
+        command.args(["sim", "run", "--seeds", seeds]).args(plans);
+        let outcome = run(&mut command, Duration::from_secs(600)).expect_success("braid sim run");
+        let verdicts = outcome.stdout.lines().filter(|line| line.ends_with("as expected")).count();
+        assert!(verdicts >= least, "{}", outcome.stdout);
+    }
 }

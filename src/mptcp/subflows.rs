@@ -114,6 +114,8 @@ impl Subflows {
     /// Appends a subflow. There are fewer than [`SUBFLOWS_MAX`].
     pub fn push(&mut self, subflow: Subflow) {
         debug_assert!(self.all.len() < SUBFLOWS_MAX);
+        // Room for one: most connections have no more, and are many.
+        self.found.reserve_exact(1);
         self.found.push(Found::nothing(&subflow));
         self.all.push(subflow);
         self.touched.insert(self.all.len() - 1);
