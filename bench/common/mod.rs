@@ -30,7 +30,8 @@ impl Spread {
     pub fn of(figures: &[f64]) -> Spread {
         let mut sorted = figures.to_vec();
         sorted.sort_by(f64::total_cmp);
-        Spread { median: sorted[sorted.len() / 2], least: sorted[0], most: sorted[sorted.len() - 1] }
+        let (below, above) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        Spread { median: (below + above) / 2.0, least: sorted[0], most: sorted[sorted.len() - 1] }
     }
 }
 
