@@ -116,7 +116,7 @@ impl Subflows {
         debug_assert!(self.all.len() < SUBFLOWS_MAX);
         // Room for one: most connections have no more, and are many.
         self.found.reserve_exact(1);
-        self.found.push(Found::nothing(&subflow));
+        self.found.push(Found::of(&subflow));
         self.all.push(subflow);
         self.touched.insert(self.all.len() - 1);
     }
@@ -199,7 +199,7 @@ impl Subflows {
     }
 
     /// When something is due, on each.
-    pub fn deadlines(&mut self) -> impl Iterator<Item = (&Subflow, Deadline)> {
+    pub fn deadlines(&mut self) -> impl Iterator<Item = Deadline> {
         self.note_touched();
         for index in self.places().without(self.with_deadline).iter() {
             self.found[index].deadline = Deadline::of(&self.all[index]);
@@ -207,7 +207,7 @@ impl Subflows {
         self.with_deadline = self.places();
         let mut pairs = self.found.iter().zip(&self.all);
         debug_assert!(pairs.all(|(found, it)| found.deadline == Deadline::of(it)), "it was touched unseen");
-        self.all.iter().zip(&self.found).map(|(subflow, found)| (subflow, found.deadline))
+        self.found.iter().map(|found| found.deadline)
     }
 
     fn touch_all(&mut self) {
@@ -263,15 +263,15 @@ impl Deadline {
 }
 
 impl Found {
-    /// Nothing is known yet but its name.
-    fn nothing(subflow: &Subflow) -> Self {
+    /// What there is to find out now. It is no answer yet, as no bit of its place is set.
+    fn of(subflow: &Subflow) -> Self {
         Self { id: subflow.id, standing: Standing::of(subflow), deadline: Deadline::of(subflow) }
     }
 }
 
 impl From<Vec<Subflow>> for Subflows {
     fn from(all: Vec<Subflow>) -> Self {
-        let found = all.iter().map(Found::nothing).collect();
+        let found = all.iter().map(Found::of).collect();
         Self { all, found, ..Self::default() }
     }
 }
@@ -381,7 +381,7 @@ mod tests {
         let backups: Vec<bool> = subflows.standings().map(|standing| standing.backup).collect();
         assert_eq!(backups, [true, true, false]);
         subflows[0].begin_settling(NOW);
-        let first = subflows.deadlines().filter_map(|(_, deadline)| deadline.at).min();
+        let first = subflows.deadlines().filter_map(|deadline| deadline.at).min();
         assert_eq!(first, subflows[0].settles_at());
     }
 

@@ -231,9 +231,7 @@ impl Control {
         let mut asked = Vec::new();
         loop {
             match self.requests.try_recv() {
-                Ok(Request::Opened { tuple, reservation, stream }) => {
-                    self.ports.adopt(tuple, reservation, stream);
-                }
+                Ok(opened @ Request::Opened { .. }) => self.handle_request(now, opened),
                 Ok(request) => asked.push(request),
                 Err(TryRecvError::Empty) => break,
                 // Nobody is left who could ask for the end.

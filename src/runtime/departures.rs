@@ -106,8 +106,9 @@ impl Departures {
         let remote = Endpoint::from(SocketAddr::new(addr, remote.port()));
         let tuple = FourTuple { local: reservation.local(), remote };
         let stream = StreamShared::with_tuning(Arc::clone(&handle.doorbell), options.tuning);
-        let command = Command::Connect { tuple, path: way.path, options, stream: Arc::clone(&stream) };
-        Some(Departure { worker, command, reservation, opening: Opening { stream, tuple } })
+        let opening = Opening { stream, tuple };
+        let command = opening.command(way.path, options);
+        Some(Departure { worker, command, reservation, opening })
     }
 
     /// Gives a worker the command.

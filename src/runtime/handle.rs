@@ -10,7 +10,7 @@ use super::reserve::Reservation;
 use crate::base::WorkerId;
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
-use crate::mptcp::{SchedulerKind, SubflowId};
+use crate::mptcp::{Path, SchedulerKind, SubflowId};
 use crate::pm::SubflowRequest;
 use crate::stack::{AcceptQueue, Command, ConnectOptions, Doorbell, ListenOptions, ListenerId, StreamShared};
 use crate::wire::FourTuple;
@@ -78,6 +78,13 @@ pub struct Opening {
     pub stream: Arc<StreamShared>,
     /// The ends of the first subflow.
     pub tuple: FourTuple,
+}
+
+impl Opening {
+    /// What its worker is told: the SYN leaves over `path`.
+    pub(super) fn command(&self, path: Path, options: ConnectOptions) -> Command {
+        Command::Connect { tuple: self.tuple, path, options, stream: Arc::clone(&self.stream) }
+    }
 }
 
 /// A listener.

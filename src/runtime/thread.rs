@@ -81,6 +81,7 @@ impl WorkerThread {
 
     /// Sleeps until a packet, a command, the application or the next timer.
     fn rest(&mut self, next: Option<Instant>) {
+        let mut rung = false;
         self.handle.doorbell.prepare_sleep();
         if self.worker.is_quiet() && !self.stop.load(Ordering::SeqCst) {
             let next = next.map(|at| at.since(self.clock.now()));
@@ -90,13 +91,11 @@ impl WorkerThread {
                 sockets.map(|socket| PollFd::from_borrowed_fd(socket, PollFlags::IN)).collect();
             fds.push(readable(&self.wake));
             sleep(&mut fds, timeout);
-            let rung = fds.last().is_some_and(|wake| !wake.revents().is_empty());
-            self.handle.doorbell.awake();
-            if rung {
-                self.wake.drain();
-            }
-        } else {
-            self.handle.doorbell.awake();
+            rung = fds.last().is_some_and(|wake| !wake.revents().is_empty());
+        }
+        self.handle.doorbell.awake();
+        if rung {
+            self.wake.drain();
         }
     }
 }

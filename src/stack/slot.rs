@@ -129,7 +129,7 @@ impl Slot {
         if self.idle_since.is_none_or(|since| since + SLEEP_AFTER > now) {
             return false;
         }
-        let sleepy = self.is_at_rest() && self.poll_timeout().is_none_or(|due| due >= now + SLEEP_AFTER);
+        let sleepy = self.can_sleep(now);
         self.idle_since = (!sleepy).then_some(now);
         sleepy
     }
@@ -138,8 +138,12 @@ impl Slot {
     pub fn is_left_waiting(&mut self, now: Instant) -> bool {
         self.connection.is_in_time_wait()
             && self.stream.as_ref().is_some_and(|stream| stream.is_abandoned())
-            && self.is_at_rest()
-            && self.poll_timeout().is_none_or(|due| due >= now + SLEEP_AFTER)
+            && self.can_sleep(now)
+    }
+
+    /// It is at rest, and nothing is due soon.
+    fn can_sleep(&mut self, now: Instant) -> bool {
+        self.is_at_rest() && self.poll_timeout().is_none_or(|due| due >= now + SLEEP_AFTER)
     }
 
     /// It is open, holds no data, and waits in no list of the worker's.

@@ -31,7 +31,7 @@ impl Connection {
         ];
         let mut first = own.into_iter().flatten().min();
         let mut unmapped = false;
-        for (_, deadline) in self.subflows.deadlines() {
+        for deadline in self.subflows.deadlines() {
             unmapped |= deadline.unmapped;
             first = first.into_iter().chain(deadline.at).min();
         }

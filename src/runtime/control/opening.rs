@@ -68,9 +68,9 @@ impl Control {
                 let opened = self.ports.open(local, Endpoint::from(remote), &stream);
                 let opened =
                     opened.map_err(|source| ConnectError::LocalPort { remote, source }).map(|tuple| {
-                        let command = Command::Connect { tuple, path, options, stream: Arc::clone(&stream) };
-                        self.workers[worker].push(command);
-                        Opening { stream, tuple }
+                        let opening = Opening { stream, tuple };
+                        self.workers[worker].push(opening.command(path, options));
+                        opening
                     });
                 if let Err(unsent) = reply.send(opened) {
                     // Whoever asked has given up: the connection is closed as soon as it is open.

@@ -87,14 +87,20 @@ fn those_that_are_in_use_do_not() {
     pair.server.finish();
 }
 
-#[test]
-fn a_join_that_is_under_way_when_all_ends_holds_nothing() {
+/// A connection on which something was said.
+fn in_use() -> (Pair, Arc<StreamShared>, Arc<StreamShared>) {
     let options = ConnectOptions::default();
     let mut pair = Pair::new();
     let (client, server) = pair.connect(options, options);
     pair.client.write(&client, b"hello");
     pair.run_clean();
     pair.server.read(&server);
+    (pair, client, server)
+}
+
+#[test]
+fn a_join_that_is_under_way_when_all_ends_holds_nothing() {
+    let (mut pair, client, server) = in_use();
     pair.join(&client, 1, false);
     client.abandon();
     server.abandon();
@@ -127,12 +133,7 @@ fn a_join_that_is_under_way_when_all_ends_holds_nothing() {
 
 #[test]
 fn one_whose_application_has_left_rests_at_once() {
-    let options = ConnectOptions::default();
-    let mut pair = Pair::new();
-    let (client, server) = pair.connect(options, options);
-    pair.client.write(&client, b"hello");
-    pair.run_clean();
-    pair.server.read(&server);
+    let (mut pair, client, server) = in_use();
     client.close_send();
     pair.run_clean();
     server.abandon();
