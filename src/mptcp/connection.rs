@@ -39,6 +39,7 @@ mod coupling;
 mod describe;
 mod establish;
 mod falling;
+mod following;
 mod inspect;
 mod opening;
 mod paths;

@@ -73,6 +73,20 @@ impl Inbound {
         self.held.push_back(Held { offset, chunk });
     }
 
+    /// Whether the next bytes are all that is waited for: nothing is held, and nothing was said of them before.
+    pub fn is_plain(&self) -> bool {
+        self.held.is_empty() && !self.damaged && self.mappings.ends_by(self.delivered)
+    }
+
+    /// The next `len` bytes have come with a mapping of their own, without a checksum, and go to the connection at once.
+    ///
+    /// # Panics
+    /// Where others come first: our own bug.
+    pub fn pass(&mut self, len: usize) {
+        assert!(self.is_plain(), "what waits comes first");
+        self.delivered += len as u64;
+    }
+
     /// The next bytes whose place in the data stream is known.
     pub fn poll(&mut self, now: Instant, pool: &FramePool) -> Delivery {
         if self.damaged {

@@ -126,6 +126,11 @@ impl MappingTable {
         self.place(place, mapping)
     }
 
+    /// Whether nothing is said of the byte at `offset`, and of those behind it.
+    pub fn ends_by(&self, offset: u64) -> bool {
+        self.table.back().is_none_or(|last| last.end() <= offset)
+    }
+
     fn place(&mut self, place: usize, mapping: Mapping) -> Result<(), MappingError> {
         if self.table.len() >= MAPPINGS_MAX {
             return Err(MappingError::Full);

@@ -10,6 +10,7 @@ use crate::mptcp::{AbortBy, Connection, ConnectionEvent, Mib, Path, Setup, Subfl
 use crate::stack::connections::{Connections, View};
 use crate::stack::core::cookies::Returned;
 use crate::stack::core::joins::HalfOpenJoins;
+use crate::stack::core::runs::{Arrival, Run};
 use crate::stack::core::scattered::Gathering;
 use crate::stack::core::time_wait::Waiting;
 use crate::stack::counters::{Counters, WorkerCounters};
@@ -33,6 +34,7 @@ mod cookies;
 mod events;
 mod fast_open;
 mod joins;
+mod runs;
 mod scattered;
 mod strays;
 mod time_wait;
@@ -121,6 +123,8 @@ pub struct Stack {
     counted: WorkerCounters,
     /// The flow of the last packet, which is mostly that of the next one.
     last: Option<(FourTuple, ConnectionId, SubflowId)>,
+    /// What the next packet is expected to be.
+    run: Run,
     /// SYN cookies are out that may come back until then.
     cookies_until: Option<Instant>,
     half_open_joins: HalfOpenJoins,
@@ -157,6 +161,7 @@ impl Stack {
             counters: Counters::default(),
             counted: WorkerCounters::default(),
             last: None,
+            run: Run::default(),
             cookies_until: None,
             half_open_joins: HalfOpenJoins::default(),
             waiting: Waiting::default(),
@@ -217,14 +222,19 @@ impl Stack {
 
     // ---- packets in ----
 
+    /// Who checks the checksums of what arrives at `port`.
+    fn checksum_at(&self, port: PortId) -> ChecksumMode {
+        self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum)
+    }
+
     /// A frame has arrived at `port`: a packet, or a part of one.
     pub fn handle_frame(&mut self, now: Instant, port: PortId, received: RxFrame, cache: &mut PoolCache) {
         self.counters.received += 1;
-        let checksum =
-            self.config.ports.get(port.index()).map_or(ChecksumMode::Software, |port| port.checksum);
+        let checksum = self.checksum_at(port);
         if received.more || self.gatherings.get(port.index()).is_some_and(Gathering::is_open) {
             return self.handle_part(now, port, received, checksum, cache);
         }
+        let Some(received) = self.follow(now, port, received, cache) else { return };
         let parsed = parse(cache.pool().rx_bytes(&received), checksum);
         let RxFrame { frame, offset, .. } = received;
         // By reference: a packet with its options is large, and would be moved.
@@ -240,11 +250,13 @@ impl Stack {
                 self.handle_packet(now, port, packet, chunk, cache);
             }
             Ok(Parsed::Icmp(error)) => {
+                self.run.end();
                 cache.free(frame);
                 self.handle_icmp(now, error, cache);
             }
             Err(reason) => {
                 self.counters.malformed[*reason as usize] += 1;
+                self.run.end();
                 cache.free(frame);
             }
         }
@@ -260,6 +272,8 @@ impl Stack {
         cache: &mut PoolCache,
     ) {
         if let Some((connection, subflow)) = self.find_flow(&packet.tuple) {
+            let arrival = Arrival { now, port, connection, subflow };
+            self.run.note(arrival, packet, chunk.as_ref(), self.checksum_at(port), cache.pool());
             if let Some(slot) = self.connections.get_mut(connection) {
                 self.counted.mptcp.count_received(&packet.options.mptcp);
                 slot.connection.handle_packet(now, subflow, packet, chunk, cache);
@@ -275,6 +289,7 @@ impl Stack {
             }
             return chunk.into_iter().for_each(|chunk| cache.free_chunk(chunk));
         }
+        self.run.end();
         if self.may_be_cookie(now, packet) {
             match self.take_cookie(now, port, packet, cache) {
                 Returned::Connection(id) => {

@@ -10,6 +10,8 @@ pub struct Counters {
     pub received: u64,
     /// Of those, the ones that came to a queue whose home is another worker, at this worker's own socket there.
     pub received_as_guest: u64,
+    /// And data segments that went on with a run, and took the short way ([`crate::wire::sequel`]).
+    pub received_in_runs: u64,
     /// Frames sent.
     pub sent: u64,
     /// Frames that [`crate::wire::parse`] refused, by reason; the order is that of [`crate::wire::Malformed`].
@@ -55,6 +57,7 @@ impl Counters {
         let Counters {
             received,
             received_as_guest,
+            received_in_runs,
             sent,
             malformed,
             stray,
@@ -77,6 +80,7 @@ impl Counters {
         } = other;
         self.received += received;
         self.received_as_guest += received_as_guest;
+        self.received_in_runs += received_in_runs;
         self.sent += sent;
         self.malformed.iter_mut().zip(malformed).for_each(|(own, more)| *own += more);
         self.stray += stray;

@@ -176,6 +176,22 @@ impl Receiver {
         self.nxt += len;
     }
 
+    /// Whether the next bytes are all that is waited for: nothing is held, and no FIN has come.
+    pub(super) fn is_plain(&self) -> bool {
+        self.is_empty() && self.fin.is_none()
+    }
+
+    /// The next `len` bytes have come, and go to the caller past the queue.
+    ///
+    /// # Panics
+    /// Where something else is held that comes first: our own bug.
+    pub(super) fn pass(&mut self, len: usize) {
+        assert!(self.is_plain(), "what waits comes first");
+        self.received += len as u64;
+        self.delivered = self.received;
+        self.nxt += len as u32;
+    }
+
     /// A segment came again whose payload is at `seq`.
     pub(super) fn note_duplicate(&mut self, seq: SeqNum, payload_len: u32) {
         if payload_len > 0 && seq.before(self.nxt) {

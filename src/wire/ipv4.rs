@@ -98,6 +98,12 @@ impl Ipv4Repr {
     }
 }
 
+/// Whether the checksum of a header without options, at the front of `packet`, is right.
+#[inline]
+pub fn is_intact(packet: &[u8]) -> bool {
+    packet.first_chunk().is_some_and(|header| header_sum(header) == 0xffff)
+}
+
 /// The sum over a header without options.
 #[inline]
 fn header_sum(header: &[u8; HEADER_LEN]) -> u16 {

@@ -15,6 +15,7 @@ pub mod mptcp;
 mod options;
 pub mod packet;
 pub mod pattern;
+pub mod sequel;
 pub mod tcp;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use packet::{
     Malformed, Packet, Parsed, Rest, SegmentRepr, emit, emit_scattered, emit_summed, parse, parse_scattered,
 };
 pub use pattern::{Numbers, Pattern};
+pub use sequel::Sequel;
 pub use tcp::{Mss, SackBlocks, TcpFlags, TcpOptions, TcpRepr, Timestamps};

@@ -31,9 +31,26 @@ pub struct Numbers {
 
 /// Where the 64 bits of data sequence number, the 32 of subflow sequence number, and perhaps the checksum of a mapping are.
 #[derive(Debug, Clone, Copy)]
-struct MappingPlace {
+pub(super) struct MappingPlace {
     at: usize,
     summed: bool,
+}
+
+impl MappingPlace {
+    /// The same place, counted from where the options begin `before` bytes behind.
+    pub(super) fn behind(self, before: usize) -> Self {
+        Self { at: before + self.at, ..self }
+    }
+
+    /// Where both sequence numbers are.
+    pub(super) fn numbers(self) -> Range<usize> {
+        self.at..self.at + 12
+    }
+
+    /// Whether the mapping has a checksum.
+    pub(super) fn is_summed(self) -> bool {
+        self.summed
+    }
 }
 
 /// The headers of a data segment, without its numbers.
@@ -69,8 +86,8 @@ impl Pattern {
         };
         let len = headers.len();
         let tcp_at = ethernet::header_len(segment.link) + ip_header_len;
-        let mapping = mapping_place(segment.options, payload_len)?
-            .map(|place| MappingPlace { at: tcp_at + tcp::HEADER_LEN + place.at, ..place });
+        let mapping =
+            mapping_place(segment.options, payload_len)?.map(|place| place.behind(tcp_at + tcp::HEADER_LEN));
         let mut image = [0; HEADERS_MAX];
         image[..len].copy_from_slice(headers);
         let mut pattern = Self { image, len, tcp_at, mapping, payload_len, checksum, sum: 0 };
@@ -142,7 +159,7 @@ impl Pattern {
 
 /// Where the numbers of the mapping are, from the first option on. `Some(None)` where there is no option of MPTCP, `None` where
 /// there is anything but timestamps and one mapping of all the payload.
-fn mapping_place(options: &TcpOptions, payload_len: usize) -> Option<Option<MappingPlace>> {
+pub(super) fn mapping_place(options: &TcpOptions, payload_len: usize) -> Option<Option<MappingPlace>> {
     let timestamps = if options.timestamps.is_some() { TIMESTAMPS_LEN } else { 0 };
     let (place, len) = match options.mptcp.as_slice() {
         [] => (None, 0),

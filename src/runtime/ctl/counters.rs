@@ -114,6 +114,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     let Counters {
         received,
         received_as_guest,
+        received_in_runs,
         sent,
         malformed,
         stray,
@@ -136,6 +137,7 @@ fn write_stack(stack: &Counters, own: &mut impl FnMut(&str, u64)) {
     } = stack;
     own("FramesReceived", *received);
     own("ReceivedAsGuest", *received_as_guest);
+    own("ReceivedInRuns", *received_in_runs);
     own("FramesSent", *sent);
     for (reason, count) in MALFORMED.iter().zip(malformed) {
         own(&format!("Malformed{reason:?}"), *count);

@@ -77,11 +77,37 @@ impl Tcb {
         if let Some(left) = payload {
             cache.free_chunk(left);
         }
-        if self.acks.is_delayed() && !self.timers.is_running(Timer::DelayedAck) {
-            self.timers.set(Timer::DelayedAck, now + self.config.delayed_ack);
-        }
+        self.delay_ack();
         self.update_persist();
         accepted
+    }
+
+    /// An ACK that may wait waits only so long.
+    fn delay_ack(&mut self) {
+        if self.acks.is_delayed() && !self.timers.is_running(Timer::DelayedAck) {
+            self.timers.set(Timer::DelayedAck, self.now + self.config.delayed_ack);
+        }
+    }
+
+    /// A segment has arrived right behind one that said the same, flags, acknowledgment, window and timestamps, and that was
+    /// accepted at this very time: for such a one all of [`Tcb::handle_segment`] comes to this. Its `len` bytes of payload are
+    /// the caller's at once; their offset is returned. `None`, and nothing is done, where there is more to look at.
+    pub fn follow(&mut self, now: Instant, tcp: &TcpRepr, len: usize) -> Option<u64> {
+        let offset = self.receive.received();
+        let is_next = self.state.receives_data() && tcp.seq == self.receive.nxt() && self.receive.is_plain();
+        let fits = offset + len as u64 <= self.window.accepted_to(offset);
+        // What is in flight may be acknowledged, lost or timed out.
+        if self.now != now || !is_next || !fits || self.send.flight() > 0 {
+            return None;
+        }
+        self.counters.segments_received += 1;
+        if self.peer_window.update(tcp.seq, tcp.ack, self.scaled_window(tcp)) {
+            self.update_persist();
+        }
+        self.receive.pass(len);
+        self.acks.on_in_order(len);
+        self.delay_ack();
+        Some(offset)
     }
 
     /// RFC 9293 §3.10.7.3.

@@ -4,6 +4,7 @@ mod icmp;
 mod pattern;
 mod refusals;
 mod roundtrip;
+mod sequel;
 mod vectors;
 
 /// The bytes that hexadecimal digits stand for; spaces don't count.

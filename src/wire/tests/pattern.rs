@@ -10,24 +10,24 @@ use crate::wire::{
 };
 use proptest::prelude::*;
 
-const HEADROOM: usize = 128;
+pub(super) const HEADROOM: usize = 128;
 const LEN_MAX: usize = 1460;
 
 /// What segments of a row have in common.
 #[derive(Debug, Clone)]
-struct Row {
+pub(super) struct Row {
     link: LinkHeader,
     tuple: FourTuple,
-    ecn: u8,
+    pub(super) ecn: u8,
     ack: u32,
     window: u16,
     timestamps: Option<(u32, u32)>,
     /// The DATA_ACK, and whether mappings are summed; none for plain TCP.
-    dss: Option<(Option<ShortOrLong>, bool)>,
-    checksum: ChecksumMode,
+    pub(super) dss: Option<(Option<ShortOrLong>, bool)>,
+    pub(super) checksum: ChecksumMode,
 }
 
-fn any_row() -> impl Strategy<Value = Row> {
+pub(super) fn any_row() -> impl Strategy<Value = Row> {
     let data_ack = prop_oneof![
         Just(None),
         any::<u32>().prop_map(|low| Some(ShortOrLong::Short(low))),
@@ -76,7 +76,7 @@ impl Row {
     }
 
     /// A whole frame, and where it begins.
-    fn frame(&self, numbers: Numbers, payload: &[u8]) -> (Vec<u8>, usize) {
+    pub(super) fn frame(&self, numbers: Numbers, payload: &[u8]) -> (Vec<u8>, usize) {
         let options = self.options(numbers, payload);
         let mut frame = [&[0xee; HEADROOM][..], payload].concat();
         let range = HEADROOM..HEADROOM + payload.len();
@@ -94,7 +94,7 @@ impl Row {
     }
 }
 
-fn any_numbers() -> impl Strategy<Value = Numbers> {
+pub(super) fn any_numbers() -> impl Strategy<Value = Numbers> {
     any::<(u32, u64, u32)>().prop_map(|(seq, data_seq, subflow_seq)| Numbers {
         seq: SeqNum::new(seq),
         data_seq: DataSeq::new(data_seq),
@@ -102,7 +102,7 @@ fn any_numbers() -> impl Strategy<Value = Numbers> {
     })
 }
 
-fn two_payloads() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+pub(super) fn two_payloads() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
     let bytes = |len| prop::collection::vec(any::<u8>(), len);
     (1..=LEN_MAX).prop_flat_map(move |len| (bytes(len), bytes(len)))
 }
