@@ -106,7 +106,7 @@ impl Tcb {
             self.update_persist();
         }
         self.receive.pass(len);
-        self.acks.on_in_order(len);
+        self.acks.on_in_order(len, false);
         self.delay_ack();
         Some(offset)
     }
