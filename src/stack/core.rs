@@ -526,6 +526,11 @@ impl Stack {
             if slot.timer == Some(at) {
                 slot.timer = None;
             }
+            if let Some(due) = self.connections.sleeps_until(id, at) {
+                let entry = self.timers.schedule(id, due, None);
+                self.connections.set_sleeper_entry(id, entry);
+                continue;
+            }
             if slot.poll_timeout().is_some_and(|due| due <= now) {
                 slot.connection.handle_timeout(now, cache);
                 self.touch(id);
