@@ -10,8 +10,10 @@ use crate::wire::mptcp::MpCapable;
 use crate::wire::{Endpoint, FourTuple, MptcpOption, TcpFlags};
 use std::sync::Arc;
 
+type Packets = Vec<(PortId, Vec<u8>)>;
+
 /// A connection whose client has just sent a byte; and the packets, which the server has not had.
-fn asked(mptcp: bool) -> (Pair, Arc<StreamShared>, Arc<StreamShared>, Vec<(PortId, Vec<u8>)>) {
+fn asked(mptcp: bool) -> (Pair, Arc<StreamShared>, Arc<StreamShared>, Packets) {
     let options = ConnectOptions { mptcp, ..ConnectOptions::default() };
     let mut pair = Pair::new();
     let (client, server) = pair.connect(options, options);
