@@ -99,6 +99,8 @@ pub struct Turn {
     pub data_packets: usize,
     /// Packets longer than an ACK left, or wait in a port that takes more when it is told again.
     pub sends: bool,
+    /// Applications have been woken that may have something to send at once.
+    pub awaits_answers: bool,
     /// When the next timer is due.
     pub next: Option<Instant>,
 }
@@ -202,7 +204,14 @@ impl<P: Port, S: Steering> Worker<P, S> {
         self.watch(now);
         self.report();
         let watches = self.watches.iter().filter_map(Watch::poll_timeout);
-        Turn { busy, data_packets, sends, next: watches.chain(self.stack.poll_timeout()).min() }
+        let awaits_answers = self.stack.awaits_answers();
+        Turn {
+            busy,
+            data_packets,
+            sends,
+            awaits_answers,
+            next: watches.chain(self.stack.poll_timeout()).min(),
+        }
     }
 
     fn take_commands(&mut self, now: Instant) -> bool {

@@ -177,6 +177,11 @@ impl Subflows {
         has
     }
 
+    /// Whether the one at `index` has an ACK to send that data would carry.
+    pub fn would_ride(&self, now: Instant, index: usize) -> bool {
+        self.all[index].tcb.would_ride(now)
+    }
+
     /// There is nothing to queue on any of them.
     pub fn note_nothing_to_queue(&mut self) {
         self.note_touched();

@@ -58,7 +58,12 @@ impl Pace {
         let nap = || Next::Nap(turn.next.map_or(NAP, |next| next.since(now).min(NAP)));
         if turn.busy || self.spin {
             self.idle_since = None;
-            return if in_bulk && self.waits_for_more(turn) { nap() } else { Next::Turn };
+            return match in_bulk && self.waits_for_more(turn) {
+                true => nap(),
+                // Before the next look at the rings, those who have been woken.
+                false if turn.awaits_answers && self.shares_core => Next::Yield,
+                false => Next::Turn,
+            };
         }
         let may_spin = now.since(*self.idle_since.get_or_insert(now)) < self.idle_spell;
         match self.shares_core {
@@ -84,7 +89,7 @@ mod tests {
 
     /// A turn that found `data_packets`, and acknowledged them.
     fn received(data_packets: usize) -> Turn {
-        Turn { busy: data_packets > 0, data_packets, sends: false, next: None }
+        Turn { busy: data_packets > 0, data_packets, sends: false, awaits_answers: false, next: None }
     }
 
     /// How long they spin.

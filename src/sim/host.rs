@@ -218,7 +218,7 @@ impl Host {
         for _ in 0..TURNS_MAX {
             self.push_commands(now);
             check.begin_turn();
-            let Turn { busy, next, data_packets: _, sends: _ } = self.worker.turn(now);
+            let Turn { busy, next, data_packets: _, sends: _, awaits_answers: _ } = self.worker.turn(now);
             self.transmit(now, network, check, events)?;
             self.run_control(now);
             let step = self.run_apps(now)?;

@@ -26,6 +26,8 @@ struct Sleeper {
     written: Box<[u8]>,
     stream: Option<Arc<StreamShared>>,
     timer: Option<Instant>,
+    /// When it has something to do, which may be later than its entry in the timers.
+    due: Option<Instant>,
 }
 
 impl Sleeper {
@@ -195,6 +197,23 @@ impl Connections {
         }
     }
 
+    /// Where one rests whose timer entry of this time has come up too early: when it has something to do.
+    pub fn sleeps_until(&self, id: ConnectionId, entry: Instant) -> Option<Option<Instant>> {
+        match self.places.get(id)? {
+            Place::Asleep(sleeper) if sleeper.timer == Some(entry) => {
+                Some(sleeper.due).filter(|due| due.is_none_or(|due| due > entry))
+            }
+            Place::Asleep(_) | Place::Awake(_) => None,
+        }
+    }
+
+    /// Its entry in the timers is another one.
+    pub fn set_sleeper_entry(&mut self, id: ConnectionId, entry: Option<Instant>) {
+        if let Some(Place::Asleep(sleeper)) = self.places.get_mut(id) {
+            sleeper.timer = entry;
+        }
+    }
+
     /// One whose timer entry of this time has come up. Nothing where it rests, and that entry does not count any more.
     pub fn get_due(&mut self, id: ConnectionId, entry: Instant) -> Option<&mut Slot> {
         if let Place::Asleep(sleeper) = self.places.get(id)?
@@ -221,8 +240,12 @@ impl Connections {
         debug_assert!(slot.is_at_rest());
         slot.connection.prepare_rest();
         let written = postcard::to_allocvec(&**slot).expect("a vector takes all that is written");
-        let sleeper =
-            Sleeper { written: written.into_boxed_slice(), stream: slot.stream.clone(), timer: slot.timer };
+        let sleeper = Sleeper {
+            written: written.into_boxed_slice(),
+            stream: slot.stream.clone(),
+            timer: slot.timer,
+            due: slot.poll_timeout(),
+        };
         debug_assert_eq!(format!("{:?}", sleeper.read()), format!("{slot:?}"), "nothing is lost");
         self.counted_asleep += Counted::of(&slot.connection);
         self.asleep += 1;

@@ -112,6 +112,8 @@ pub struct Stack {
     attended: Vec<ConnectionId>,
     /// Connections that may have something to send.
     senders: VecDeque<ConnectionId>,
+    /// Those whose ACKs wait for the answers of applications, and until when. Each has one entry that counts.
+    answering: VecDeque<(Instant, ConnectionId)>,
     strays: VecDeque<(PortId, TxFrame)>,
     /// What has come of a packet of several frames, at each port.
     gatherings: Vec<Gathering>,
@@ -153,6 +155,7 @@ impl Stack {
             dirty: VecDeque::new(),
             attended: Vec::new(),
             senders: VecDeque::new(),
+            answering: VecDeque::new(),
             strays: VecDeque::new(),
             gatherings: config.ports.iter().map(|_| Gathering::default()).collect(),
             actions: VecDeque::new(),
@@ -536,7 +539,13 @@ impl Stack {
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, cache: &mut PoolCache) {
+        self.end_waits_for_answers(now);
         while let Some((at, id)) = self.timers.pop(now) {
+            if let Some(due) = self.connections.sleeps_until(id, at) {
+                let entry = self.timers.schedule(id, due, None);
+                self.connections.set_sleeper_entry(id, entry);
+                continue;
+            }
             let Some(slot) = self.connections.get_due(id, at) else { continue };
             if slot.timer == Some(at) {
                 slot.timer = None;
@@ -555,7 +564,23 @@ impl Stack {
 
     /// When [`Stack::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let answer = self.answering.front().map(|(until, _)| *until);
+        answer.into_iter().chain(self.timers.next()).min()
+    }
+
+    /// Whether applications have been woken whose answers are waited for: it is their turn.
+    pub fn awaits_answers(&self) -> bool {
+        !self.answering.is_empty()
+    }
+
+    /// Applications that have not answered in time need not: what waited for them leaves.
+    fn end_waits_for_answers(&mut self, now: Instant) {
+        while let Some((until, id)) = self.answering.front().copied()
+            && until <= now
+        {
+            self.answering.pop_front();
+            self.let_send(id);
+        }
     }
 
     /// After packets, commands and timers: carries data between connections and applications, and passes events on.
@@ -622,6 +647,16 @@ impl Stack {
                 self.senders.pop_front();
                 continue;
             };
+            if let Some(until) = slot.answer_until
+                && slot.awaits_answer(now)
+            {
+                slot.sending = false;
+                self.senders.pop_front();
+                if self.answering.back().is_none_or(|entry| *entry != (until, id)) {
+                    self.answering.push_back((until, id));
+                }
+                continue;
+            }
             match slot.connection.poll_transmit(now, rooms, &mut self.emitter, cache) {
                 Transmit::Packet(port, packet) => {
                     self.counters.sent += 1;

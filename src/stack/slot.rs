@@ -19,6 +19,10 @@ const LINGER: Duration = Duration::from_secs(60);
 /// down once a second at most, however often a peer wakes it.
 const SLEEP_AFTER: Duration = Duration::from_secs(1);
 
+/// How long ACKs wait for an application that waited for what they acknowledge, and was woken: it may answer, and its answer
+/// carries them (RFC 9293 §3.8.6.3 allows half a second). About as long as it takes to wake a thread.
+const ANSWER_WITHIN: Duration = Duration::from_micros(50);
+
 /// What TCP Fast Open waits for (RFC 7413).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FastOpenStage {
@@ -63,6 +67,9 @@ pub struct Slot {
     /// Packets that it has sent in a row.
     #[serde(skip)]
     pub burst: usize,
+    /// Until then its ACKs wait for its application's answer.
+    #[serde(skip)]
+    pub answer_until: Option<Instant>,
     /// What Fast Open waits for.
     #[serde(skip)]
     pub fast_open: FastOpenStage,
@@ -95,6 +102,7 @@ impl Slot {
             timer: None,
             closed: None,
             burst: 0,
+            answer_until: None,
             fast_open: FastOpenStage::Over,
             idle_since: None,
             published_at: None,
@@ -157,6 +165,7 @@ impl Slot {
         stream.is_some()
             && listener.is_none()
             && !(*queued || *sending)
+            && self.answer_until.is_none()
             && (*closed, *burst, *fast_open) == (None, 0, FastOpenStage::Over)
             && connection.is_drained()
     }
@@ -166,6 +175,23 @@ impl Slot {
         let gone = self.stream.as_ref().is_none_or(|stream| stream.is_abandoned());
         let read = !self.connection.has_data() || gone || self.closed != Some(CloseReason::Finished);
         self.connection.is_closed() && !self.connection.has_last_words(now) && read
+    }
+
+    /// Its application has been woken from waiting for it.
+    pub fn expect_answer(&mut self, now: Instant) {
+        // Woken again before it has answered: what has waited does not wait longer.
+        self.answer_until.get_or_insert(now + ANSWER_WITHIN);
+    }
+
+    /// Whether what it has to send waits for its application's answer.
+    pub fn awaits_answer(&mut self, now: Instant) -> bool {
+        let awaits = self.answer_until.is_some_and(|until| now < until)
+            && !self.stream.as_ref().is_none_or(|stream| stream.is_abandoned() || stream.is_send_closed())
+            && self.connection.only_acknowledges(now);
+        if !awaits {
+            self.answer_until = None;
+        }
+        awaits
     }
 
     /// Carries data and ends between application and connection.
@@ -245,11 +271,16 @@ impl Slot {
             self.connection.consumed(now, read - self.consumed);
             self.consumed = read;
         }
+        let mut answers = false;
         if self.delivered > before {
-            stream.wake_reader();
+            // Whoever gets much does not answer piece by piece, and its ACKs let more come.
+            answers = stream.wake_reader() && self.delivered - before < self.connection.chunk_len() as u64;
         }
         if self.connection.is_read_finished() {
-            stream.set_receive_finished();
+            answers |= stream.set_receive_finished();
+        }
+        if answers {
+            self.expect_answer(now);
         }
     }
 

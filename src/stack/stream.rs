@@ -338,11 +338,11 @@ impl StreamShared {
         assert!(set.is_ok(), "a stream belongs to one connection");
     }
 
-    /// The handshake is over.
-    pub fn set_open(&self) {
+    /// The handshake is over. Whether an application has waited for that.
+    pub fn set_open(&self) -> bool {
         self.state.store(StreamState::Open as u8, Ordering::Release);
-        self.reader.wake();
-        self.writer.wake();
+        let (reads, writes) = (self.reader.wake(), self.writer.wake());
+        reads || writes
     }
 
     /// Whether the connection is MPTCP, or why it is not.
@@ -416,9 +416,9 @@ impl StreamShared {
         RING_CHUNKS - self.to_app.len()
     }
 
-    /// Wakes the reader, after a batch of [`StreamShared::deliver`].
-    pub fn wake_reader(&self) {
-        self.reader.wake();
+    /// Wakes the reader, after a batch of [`StreamShared::deliver`]. Whether there was one that waited.
+    pub fn wake_reader(&self) -> bool {
+        self.reader.wake()
     }
 
     /// Bytes that the application has read so far; it rings again once it has read `ring_at`.
@@ -433,10 +433,10 @@ impl StreamShared {
         self.bytes_read.load(Ordering::Acquire)
     }
 
-    /// The peer has finished: everything is in the ring.
-    pub fn set_receive_finished(&self) {
+    /// The peer has finished: everything is in the ring. Whether a reader has waited for that.
+    pub fn set_receive_finished(&self) -> bool {
         self.receive_finished.store(true, Ordering::Release);
-        self.reader.wake();
+        self.reader.wake()
     }
 
     /// Everything sent has been acknowledged.

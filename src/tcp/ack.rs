@@ -74,6 +74,11 @@ impl AckSchedule {
         self.immediate = true;
     }
 
+    /// What was asked for need not be without payload.
+    pub(super) fn let_payload_carry(&mut self) {
+        self.immediate |= std::mem::take(&mut self.requested);
+    }
+
     /// Whether an ACK has to leave now.
     pub(super) fn is_due(&self) -> bool {
         // RFC 9293 §3.8.6.3: at least for every second full-sized segment.
@@ -90,6 +95,11 @@ impl AckSchedule {
     /// Whether the ACK must be a segment of its own: it was asked for, or the peer counts those (RFC 5681 §2).
     pub(super) fn must_be_pure(&self) -> bool {
         self.requested || self.duplicates > 0
+    }
+
+    /// Whether the peer counts the ACKs that are owed.
+    pub(super) fn has_duplicates(&self) -> bool {
+        self.duplicates > 0
     }
 
     /// A segment with our acknowledgment left, and it was `pure`: without payload.

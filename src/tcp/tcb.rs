@@ -300,6 +300,16 @@ impl Tcb {
         self.acks.request();
     }
 
+    /// An ACK leaves at the next [`Tcb::poll_transmit`]; data or a FIN may carry it.
+    pub fn acknowledge(&mut self) {
+        self.acks.immediately();
+    }
+
+    /// The ACK that was asked for may be on data or on a FIN.
+    pub fn let_payload_acknowledge(&mut self) {
+        self.acks.let_payload_carry();
+    }
+
     /// The SYN/ACK leaves once more at the next [`Tcb::poll_transmit`]: a peer that has had it answers with an ACK, and one that
     /// knows nothing of us with a RST. Only where the third ACK is still to come.
     pub fn repeat_syn_ack(&mut self) {

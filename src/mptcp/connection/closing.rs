@@ -308,8 +308,10 @@ impl Connection {
             }
             Mode::Multipath { .. } => {
                 if self.receive.consume_fin() {
-                    // The DATA_ACK of the DATA_FIN leaves at once.
-                    self.acknowledge_now();
+                    // The DATA_ACK of the DATA_FIN leaves at once, on the subflow's FIN if that is next.
+                    if let Some(index) = self.best_subflow() {
+                        self.subflows[index].tcb.acknowledge();
+                    }
                 }
                 if self.send_side == SendSide::Finished && self.receive.is_finished() {
                     // RFC 8684 §3.3.3: once both DATA_FINs are acknowledged all subflows are closed. One that still has

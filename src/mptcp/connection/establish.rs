@@ -194,6 +194,8 @@ impl Connection {
                 let subflow = &mut self.subflows[index];
                 subflow.phase = Phase::Ready;
                 subflow.established = true;
+                // RFC 8684 §3.1: the third ACK's MP_CAPABLE may be on data. That of a join may not: it is acknowledged first.
+                subflow.tcb.let_payload_acknowledge();
                 let window = u64::from(subflow.tcb.scaled_window(&packet.tcp));
                 self.send_edge = self.send.una() + window;
                 self.events.push_back(ConnectionEvent::Established);

@@ -41,6 +41,42 @@ impl Connection {
             return self.emit_scheduled(now, index, room_at, emitter, cache);
         }
         self.feed_loss_probe(now, cache);
+        // RFC 9293 §3.8.6.3: ACKs leave with data. Of more than a segment they need not wait.
+        let rides =
+            !self.closed && self.send.has_unsent() && self.send.unsent_bytes() <= self.chunk_len() as u64;
+        let own = self.poll_own(now, room_at, rides, emitter, cache);
+        if self.closed || matches!(own, Transmit::Packet(..)) {
+            return own;
+        }
+        let blocked = match self.schedule(now, room_at, cache) {
+            Scheduled::On(index) => return self.emit_scheduled(now, index, room_at, emitter, cache),
+            Scheduled::Blocked => true,
+            Scheduled::Nothing => matches!(own, Transmit::Blocked),
+        };
+        // Where the data does not leave, its NIC being full or its window closed, ACKs do not wait for it.
+        if rides && let own @ Transmit::Packet(..) = self.poll_own(now, room_at, false, emitter, cache) {
+            return own;
+        }
+        if blocked {
+            return Transmit::Blocked;
+        }
+        if self.advance_end(now) {
+            // The end brought something to send.
+            return self.poll_transmit(now, rooms, emitter, cache);
+        }
+        self.subflows.note_nothing_to_queue();
+        Transmit::Idle
+    }
+
+    /// The next packet that a subflow has to send by itself. With `rides`, no ACK that could leave with data.
+    fn poll_own(
+        &mut self,
+        now: Instant,
+        room_at: impl Fn(PortId) -> usize,
+        rides: bool,
+        emitter: &mut Emitter,
+        cache: &mut PoolCache,
+    ) -> Transmit {
         let mut blocked = false;
         let mut places = match self.fast_close {
             None => self.subflows.not_silent(now),
@@ -48,7 +84,7 @@ impl Connection {
         };
         let turn = self.turn;
         while let Some(index) = places.take_from(turn) {
-            if !self.has_segment(now, index) {
+            if !self.has_segment(now, index) || (rides && self.subflows.would_ride(now, index)) {
                 continue;
             }
             let port = self.subflows[index].path.port;
@@ -62,22 +98,16 @@ impl Connection {
                 None => blocked |= !emitter.prepare(cache),
             }
         }
-        if self.closed {
-            return if blocked { Transmit::Blocked } else { Transmit::Idle };
-        }
-        match self.schedule(now, room_at, cache) {
-            Scheduled::On(index) => self.emit_scheduled(now, index, room_at, emitter, cache),
-            Scheduled::Blocked => Transmit::Blocked,
-            Scheduled::Nothing if blocked => Transmit::Blocked,
-            Scheduled::Nothing => {
-                if self.advance_end(now) {
-                    // The end brought something to send.
-                    return self.poll_transmit(now, rooms, emitter, cache);
-                }
-                self.subflows.note_nothing_to_queue();
-                Transmit::Idle
-            }
-        }
+        if blocked { Transmit::Blocked } else { Transmit::Idle }
+    }
+
+    /// Whether it has nothing to send but acknowledgments, and they need not leave at once: what the application answers may
+    /// carry them.
+    pub fn only_acknowledges(&self, now: Instant) -> bool {
+        !self.closed
+            && self.fast_close.is_none()
+            && !self.send.has_unsent()
+            && self.subflows.iter().all(|subflow| subflow.tcb.may_wait_for_payload(now))
     }
 
     /// A piece was put onto this subflow. Where packets take several, more follow it.

@@ -113,17 +113,23 @@ impl Stack {
         slot.publish(now);
         let Some(stream) = slot.stream.clone() else { return };
         stream.set_fallback(slot.connection.fallback());
-        stream.set_open();
+        let mut answers = stream.set_open();
         if let Some(listener) = accepting {
             let listener = self.listeners.iter_mut().find(|other| other.id == listener);
-            let taken = listener.is_some_and(|listener| {
+            let taken = listener.and_then(|listener| {
                 listener.half_open -= 1;
-                listener.accept.push(stream).is_ok()
+                listener.accept.push(stream).ok()
             });
-            if !taken {
-                self.counters.accept_overflows += 1;
-                slot.connection.abort(now, CloseReason::NoResources, AbortBy::Ack, cache);
+            match taken {
+                Some(awaited) => answers |= awaited,
+                None => {
+                    self.counters.accept_overflows += 1;
+                    slot.connection.abort(now, CloseReason::NoResources, AbortBy::Ack, cache);
+                }
             }
+        }
+        if answers {
+            slot.expect_answer(now);
         }
     }
 

@@ -26,17 +26,16 @@ impl AcceptQueue {
         })
     }
 
-    /// The worker: a connection is established.
+    /// The worker: a connection is established. Whether an application has waited for one.
     ///
     /// # Errors
     /// The connection back when the queue is full or closed.
-    pub fn push(&self, stream: Arc<StreamShared>) -> Result<(), Arc<StreamShared>> {
+    pub fn push(&self, stream: Arc<StreamShared>) -> Result<bool, Arc<StreamShared>> {
         if self.closed.load(Ordering::Acquire) {
             return Err(stream);
         }
         self.queue.push(stream)?;
-        self.waiter.wake();
-        Ok(())
+        Ok(self.waiter.wake())
     }
 
     /// How many connections it takes.

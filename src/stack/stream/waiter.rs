@@ -31,15 +31,15 @@ impl Default for Parking {
 }
 
 impl Waiter {
-    /// Ends the wait, if there is one.
-    pub(super) fn wake(&self) {
+    /// Ends the wait; false when there is none.
+    pub(super) fn wake(&self) -> bool {
         std::sync::atomic::fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
-            // Who waits has made it before.
-            if let Some(parking) = self.parking.get() {
-                parking.unparker.unpark();
-            }
+        let waits = self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst);
+        // Who waits has made it before.
+        if waits && let Some(parking) = self.parking.get() {
+            parking.unparker.unpark();
         }
+        waits
     }
 
     /// Waits until `ready` says so; false when `timeout` passed first.

@@ -239,6 +239,25 @@ impl Tcb {
         ack_due.then_some(Next::Ack)
     }
 
+    /// Whether the peer counts our ACKs, or they tell of gaps: none stands for another, and none may wait.
+    fn must_repeat_acks(&self) -> bool {
+        self.owes_sack() || self.acks.has_duplicates()
+    }
+
+    /// Whether it has nothing to send but an ACK that may wait for payload, or none.
+    pub fn may_wait_for_payload(&self, now: Instant) -> bool {
+        match self.next(now) {
+            None => true,
+            Some(Next::Ack) => !self.must_repeat_acks() && self.send.next_new().is_none(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether an ACK is all that it has to send, and payload would carry it as well.
+    pub fn would_ride(&self, now: Instant) -> bool {
+        !self.acks.must_be_pure() && self.may_wait_for_payload(now)
+    }
+
     /// Whether what leaves next is new data.
     pub(super) fn is_new_next(&self, now: Instant) -> bool {
         matches!(self.next(now), Some(Next::New(..)))
