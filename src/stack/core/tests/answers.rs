@@ -117,3 +117,30 @@ fn data_that_is_there_leaves_with_the_third_ack() {
     assert_eq!(pair.server.read(&server), b"hello");
     finish(pair);
 }
+
+#[test]
+fn acks_do_not_wait_for_data_that_cannot_leave() {
+    let mut pair = Pair::new();
+    let (client, server) = pair.connect_joined(1, ConnectOptions::default());
+    pair.server.write_in(1400, &server, &pattern(100_000));
+    let packets = pair.server.turn(pair.now);
+    for (port, bytes) in packets {
+        pair.client.deliver(pair.now, port, &bytes);
+    }
+    pair.client.write(&client, b"x");
+    pair.client.stack.handle_doorbell();
+    pair.client.stack.settle(pair.now, &mut pair.client.cache);
+    // Whichever subflow the data is for, the other one's NIC takes packets.
+    for open in [0, 1] {
+        let mut rooms = [0; PORTS];
+        rooms[open] = 64;
+        let Host { stack, cache, .. } = &mut pair.client;
+        let (port, packet) = stack.poll_transmit(pair.now, &rooms, cache).expect("an ACK is due on each");
+        assert_eq!(port, PortId(open as u16));
+        cache.complete(packet.index);
+    }
+    pair.run_clean();
+    assert_eq!(pair.server.read(&server), b"x");
+    pair.client.read(&client);
+    finish(pair);
+}
