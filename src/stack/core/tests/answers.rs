@@ -118,29 +118,40 @@ fn data_that_is_there_leaves_with_the_third_ack() {
     finish(pair);
 }
 
-#[test]
-fn acks_do_not_wait_for_data_that_cannot_leave() {
+/// Two subflows of which only the second one's NIC takes packets, whose window so many segments, and some bytes more, were written
+/// for. How many leave; and what is the next packet when data of the server has come on both.
+fn beside_a_full_nic(segments: usize) -> (usize, Option<PortId>) {
+    const MORE: usize = 1000;
     let mut pair = Pair::new();
     let (client, server) = pair.connect_joined(1, ConnectOptions::default());
     pair.server.write_in(1400, &server, &pattern(100_000));
-    let packets = pair.server.turn(pair.now);
-    for (port, bytes) in packets {
-        pair.client.deliver(pair.now, port, &bytes);
-    }
-    pair.client.write(&client, b"x");
+    let from_server = pair.server.turn(pair.now);
+    let len = client.chunk_len();
+    pair.client.write_in(len, &client, &pattern(segments * len + MORE));
     pair.client.stack.handle_doorbell();
     pair.client.stack.settle(pair.now, &mut pair.client.cache);
-    // Whichever subflow the data is for, the other one's NIC takes packets.
-    for open in [0, 1] {
-        let mut rooms = [0; PORTS];
-        rooms[open] = 64;
-        let Host { stack, cache, .. } = &mut pair.client;
-        let (port, packet) = stack.poll_transmit(pair.now, &rooms, cache).expect("an ACK is due on each");
-        assert_eq!(port, PortId(open as u16));
-        cache.complete(packet.index);
+    let mut rooms = [64; PORTS];
+    rooms[0] = 0;
+    let mut next = |host: &mut Host| {
+        let (port, packet) = host.stack.poll_transmit(pair.now, &rooms, &mut host.cache)?;
+        host.cache.complete(packet.index);
+        Some(port)
+    };
+    let left = std::iter::from_fn(|| next(&mut pair.client)).count();
+    for (port, bytes) in from_server {
+        pair.client.deliver(pair.now, port, &bytes);
     }
+    let then = next(&mut pair.client);
     pair.run_clean();
-    assert_eq!(pair.server.read(&server), b"x");
+    assert_eq!(pair.server.read(&server).len(), segments * len + MORE);
     pair.client.read(&client);
     finish(pair);
+    (left, then)
+}
+
+#[test]
+fn acks_do_not_wait_for_data_that_cannot_leave() {
+    let (window, _) = beside_a_full_nic(100);
+    assert!((10..100).contains(&window), "{window} segments");
+    assert_eq!(beside_a_full_nic(window), (window, Some(PortId(1))));
 }
