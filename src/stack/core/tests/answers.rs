@@ -132,7 +132,7 @@ fn beside_a_full_nic(segments: usize) -> (usize, Option<PortId>) {
     pair.client.stack.settle(pair.now, &mut pair.client.cache);
     let mut rooms = [64; PORTS];
     rooms[0] = 0;
-    let mut next = |host: &mut Host| {
+    let next = |host: &mut Host| {
         let (port, packet) = host.stack.poll_transmit(pair.now, &rooms, &mut host.cache)?;
         host.cache.complete(packet.index);
         Some(port)
