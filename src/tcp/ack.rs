@@ -20,8 +20,6 @@ pub(super) struct AckSchedule {
     /// Without SACK: each segment out of order is told by an ACK of its own, as the peer counts them.
     duplicates: u32,
     quick: u8,
-    /// Payload that arrived since our last segment with payload: more than a segment is no request that we answer.
-    unanswered_bytes: u32,
 }
 
 impl AckSchedule {
@@ -34,19 +32,14 @@ impl AckSchedule {
             requested: false,
             duplicates: 0,
             quick: QUICK_ACKS,
-            unanswered_bytes: 0,
         }
     }
 
-    /// Payload arrived in order. `ends_burst`: in a full segment behind which, as its PSH says, the next one comes later. Its ACK
-    /// is not delayed where no answer of ours could carry it (RFC 9293 §3.8.6.3 has delays for that, and at most half a second).
-    /// A place in the queue of a bottleneck that is left free until another segment comes is taken by other connections.
-    pub(super) fn on_in_order(&mut self, bytes: usize, ends_burst: bool) {
+    /// Payload arrived in order.
+    pub(super) fn on_in_order(&mut self, bytes: usize) {
         let bytes = bytes as u32;
         self.unacked_bytes = self.unacked_bytes.saturating_add(bytes);
-        self.unanswered_bytes = self.unanswered_bytes.saturating_add(bytes);
         self.full_bytes = self.full_bytes.max(bytes);
-        self.immediate |= ends_burst && self.unanswered_bytes > self.full_bytes;
     }
 
     /// Payload arrived out of order, or for the second time.
@@ -112,8 +105,6 @@ impl AckSchedule {
         if pure {
             self.requested = false;
             self.duplicates = self.duplicates.saturating_sub(1);
-        } else {
-            self.unanswered_bytes = 0;
         }
     }
 

@@ -34,11 +34,6 @@ impl Pacing {
         now >= self.next_at
     }
 
-    /// Whether so many bytes more make a burst complete.
-    pub(super) fn completes_burst(&self, bytes: u64) -> bool {
-        self.burst + bytes >= self.quantum
-    }
-
     /// `bytes` left. True when a burst is complete; [`Pacing::end_burst`] has to be called then.
     pub(super) fn on_sent(&mut self, now: Instant, bytes: u64) -> bool {
         if self.burst == 0 {

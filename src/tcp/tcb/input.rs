@@ -7,7 +7,6 @@ use crate::tcp::handshake::Handshake;
 use crate::tcp::recv::Arrival;
 use crate::tcp::timer::Timer;
 use crate::tcp::{CloseReason, State, TcpEvent};
-use crate::wire::tcp::OPTIONS_MAX;
 use crate::wire::{IcmpError, IcmpErrorKind, Mss, TcpFlags, TcpOptions, TcpRepr};
 
 /// What came of an arriving segment.
@@ -388,9 +387,7 @@ impl Tcb {
                 self.acks.immediately();
             }
             match arrival {
-                Arrival::InOrder => {
-                    self.acks.on_in_order(segment.payload_len as usize, self.ends_burst_of(segment))
-                }
+                Arrival::InOrder => self.acks.on_in_order(segment.payload_len as usize),
                 Arrival::FilledGap => self.acks.on_filled_gap(),
                 Arrival::OutOfOrder => {
                     self.counters.out_of_order += 1;
@@ -418,13 +415,6 @@ impl Tcb {
                 self.start_time_wait(now);
             }
         }
-    }
-
-    /// Whether the peer will send nothing behind a segment for some time: it has a PSH, and is as long as segments are (what is
-    /// shorter, applications have pushed, one message after the other).
-    fn ends_burst_of(&self, segment: Segment) -> bool {
-        let is_full = segment.payload_len as usize + OPTIONS_MAX >= self.mss.get();
-        is_full && segment.flags.contains(TcpFlags::PSH)
     }
 
     /// An ICMP error about a segment of this connection arrived.

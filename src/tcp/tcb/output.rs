@@ -172,11 +172,6 @@ impl Tcb {
         if segments > 1 && self.pack_of(len, segments) < segments {
             return None;
         }
-        // The last of a burst says so, unlike those before it.
-        let bytes = (len * segments) as u64;
-        if room < bytes + len as u64 || self.pacing.completes_burst(bytes) {
-            return None;
-        }
         self.now = now;
         self.counters.segments_sent += segments as u64;
         let snapshot = self.delivery.snapshot(now, false);
@@ -447,20 +442,15 @@ impl Tcb {
         if departure.fin || with_fin {
             flags = flags | TcpFlags::FIN;
         }
-        let ends_given = departure.last && !self.more_behind;
-        let follows = segments > 1 || self.data_sent_at == now;
+        // RFC 9293 §3.9.1.2: the end of what was given, and nothing before it.
+        if !departure.fin && departure.last && !self.more_behind {
+            flags = flags | TcpFlags::PSH;
+        }
+        let tcp = self.header(departure.seq, flags);
         self.on_ack_sent(departure.fin);
         let stamp = timestamps.map(|stamps| stamps.value);
         self.on_segment_sent(now, &departure, retransmission, stamp);
         self.depart_behind(now, departure.index, segments);
-        // RFC 9293 §3.9.1.2: at the end of what was given. And at the end of a burst, as Linux has it: nothing follows before
-        // an acknowledgment, or for some time, so the peer had better not wait for a second segment to acknowledge. Not for a
-        // segment alone, whose ACK would let another one go alone.
-        let pushes = ends_given || (is_new_data && follows && self.ends_burst(now, departure.payload_len));
-        if !departure.fin && pushes {
-            flags = flags | TcpFlags::PSH;
-        }
-        let tcp = self.header(departure.seq, flags);
         let offset = self.send.offset(departure.seq);
         let payload = self.send.payload_mut(departure.index);
         Some(Outgoing {
@@ -476,12 +466,6 @@ impl Tcb {
             retransmission,
             ecn,
         })
-    }
-
-    /// Whether another segment of so many bytes has to wait, for an acknowledgment or for its time.
-    fn ends_burst(&self, now: Instant, payload_len: usize) -> bool {
-        let room = self.window().saturating_sub(u64::from(self.pipe()));
-        room < payload_len as u64 || !self.pacing.allows(now)
     }
 
     /// The segment at `index` leaves, and the FIN behind it with it, if there is one; in the queue it stays a segment of

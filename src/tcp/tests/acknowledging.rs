@@ -1,6 +1,6 @@
 //! When ACKs leave, and what they say: RFC 9293 §3.8.6.3, RFC 5681 §4.2, RFC 2018, RFC 2883.
 
-use super::script::{ACK, PSH, Script, arriving, plain};
+use super::script::{ACK, Script, arriving, plain};
 use crate::base::time::Duration;
 use crate::tcp::{OutgoingKind, TcpConfig};
 
@@ -29,31 +29,6 @@ fn one_ack_answers_a_whole_batch() {
     assert!(script.sent().is_empty());
     script.arrive(arriving(ACK, seq + 11_000, 1).payload(1000));
     assert_eq!(script.sent_one().ack, seq + 12_000);
-}
-
-#[test]
-fn the_end_of_a_burst_is_acknowledged_at_once() {
-    let (mut script, seq) = Script::seasoned(plain());
-    script.arrive(arriving(ACK | PSH, seq, 1).payload(1460));
-    assert_eq!(script.sent_one().ack, seq + 1460);
-    script.arrive(arriving(ACK, seq + 1460, 1).payload(1460));
-    assert!(script.sent().is_empty(), "another follows");
-    script.arrive(arriving(ACK | PSH, seq + 2920, 1).payload(1460));
-    assert_eq!(script.sent_one().ack, seq + 4380);
-    script.arrive(arriving(ACK | PSH, seq + 4380, 1).payload(500));
-    assert!(script.sent().is_empty(), "a message");
-}
-
-#[test]
-fn a_full_segment_that_is_a_request_waits_for_the_answer() {
-    let (mut script, seq) = Script::seasoned(plain());
-    script.queue(1, 500);
-    assert_eq!(script.sent_one().len, 500);
-    script.arrive(arriving(ACK | PSH, seq, 501).payload(1460));
-    assert!(script.sent().is_empty());
-    script.queue(1, 500);
-    let sent = script.sent_one();
-    assert_eq!((sent.kind, sent.ack), (OutgoingKind::Data, seq + 1460));
 }
 
 #[test]

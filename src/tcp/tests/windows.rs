@@ -1,6 +1,6 @@
 //! Both windows at work: RFC 9293 §3.8.6, RFC 5681 §3.1.
 
-use super::script::{ACK, PSH, Script, arriving, modern, plain};
+use super::script::{ACK, Script, arriving, modern, plain};
 use crate::base::time::Duration;
 use crate::cc::CongestionAlgorithm;
 use crate::tcp::{CloseReason, OutgoingKind, TcpConfig, TcpEvent, WindowOwner};
@@ -262,20 +262,4 @@ fn reading_opens_the_window_and_tells_it() {
     script.tcb.set_receive_window(4_000);
     let update = script.sent_one();
     assert_eq!((update.kind, update.ack, update.window), (OutgoingKind::Ack, 4_001, 4_000));
-}
-
-#[test]
-fn what_nothing_can_follow_is_pushed() {
-    let (mut script, _) = Script::seasoned(plain());
-    let flags = |script: &mut Script| -> Vec<_> { script.sent().iter().map(|sent| sent.flags).collect() };
-    script.queue(20, 1460);
-    let sent = flags(&mut script);
-    assert_eq!(sent.len(), 10, "the initial window");
-    assert!(sent[..9].iter().all(|flags| *flags == ACK), "{sent:?}");
-    assert_eq!(sent[9], ACK | PSH);
-    script.arrive(arriving(ACK, 16_001, 1 + 2 * 1460));
-    assert_eq!(flags(&mut script), [ACK, ACK, ACK, ACK | PSH], "slow start");
-    script.pass(1);
-    script.arrive(arriving(ACK, 16_001, 1 + 2 * 1460 + 730));
-    assert_eq!(flags(&mut script), [ACK], "alone");
 }
