@@ -56,8 +56,6 @@
 //! - So is what arrives in a run: from its fourth segment on one is compared with what is expected ([`wire::sequel`]), and only
 //!   what its payload changes is done ([`mptcp::Connection::follow`]). A twin test does it both ways, whatever happens to a
 //!   segment, and compares whole connections.
-//! - A burst's last segment is pushed, and acknowledged at once, as Linux does it: a place in the bottleneck's queue that stays
-//!   free until a second segment is acknowledged is taken by others (`tcp/tcb/output.rs`, `tcp/ack.rs`).
 //! - An application that waited and was woken has 50 µs to answer before a bare ACK leaves (`stack/slot.rs`): its answer, or its end,
 //!   carries the ACK.
 //! - What a connection asks all of its subflows with every packet (something to send? room? a timer?) it keeps until one is

@@ -105,7 +105,7 @@ impl Tcb {
             self.update_persist();
         }
         self.receive.pass(len);
-        self.acks.on_in_order(len, false);
+        self.acks.on_in_order(len);
         self.delay_ack();
         Some(offset)
     }
