@@ -15,6 +15,8 @@ use std::sync::Arc;
 
 /// Virtual time that passes between turns: far less than a time-out, and long enough that pacing holds nothing back.
 const STEP: Duration = Duration::from_micros(20);
+/// And between two turns of the receiver.
+const BETWEEN: Duration = Duration::from_nanos(100);
 /// Turns without a data segment after which something is wrong.
 const SILENCE: usize = 100_000;
 const PORT: u16 = 80;
@@ -142,6 +144,8 @@ impl Bench {
                 let Some(packet) = self.to_server.pop_front() else { break };
                 self.server.port().deliver(packet);
             }
+            // Time passes: what comes in another turn is not of the same run.
+            self.now += BETWEEN;
             timed(&mut self.cost.receiver_ns, || self.server.worker.turn(self.now));
             self.read();
         }

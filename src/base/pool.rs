@@ -420,9 +420,7 @@ impl FramePool {
     pub fn start_transmit(&self, frame: &Frame, offset: usize, len: usize) -> TxFrame {
         assert!(offset + len <= self.frame_size, "a packet ends inside its frame");
         self.shadow.step(frame.0, Step::TransmitStarted);
-        if !self.change_sole(frame.0, 1, 1 + IN_FLIGHT) {
-            self.count(frame.0, IN_FLIGHT, Ordering::Relaxed);
-        }
+        self.count(frame.0, IN_FLIGHT, Ordering::Relaxed);
         TxFrame { index: frame.0, offset: offset as u16, len: len as u16, more: false }
     }
 
@@ -518,19 +516,6 @@ impl FramePool {
         unsafe { self.base.as_ptr().add(index as usize * self.frame_size) }
     }
 
-    /// Where a frame's use count is `ours`, and all of that is in the caller's hands, makes it `after`: true. Nobody else can
-    /// change it then, as who has no hold gets none, and so this needs no exchange, which would cost ten times as much.
-    #[inline]
-    fn change_sole(&self, index: u32, ours: u32, after: u32) -> bool {
-        let uses = &self.uses[index as usize];
-        // Acquire: others may have looked at the frame before they gave it up.
-        let is_sole = self.thread.is_none() && uses.load(Ordering::Acquire) == ours;
-        if is_sole {
-            uses.store(after, Ordering::Relaxed);
-        }
-        is_sole
-    }
-
     /// Adds to a frame's use count, and gives what it was before.
     #[inline]
     fn count(&self, index: u32, change: u32, ordering: Ordering) -> u32 {
@@ -551,10 +536,7 @@ impl FramePool {
     #[track_caller]
     fn release(&self, index: u32, unit: u32) -> bool {
         self.shadow.step(index, if unit == IN_FLIGHT { Step::TransmitEnded } else { Step::Freed });
-        let before = match self.change_sole(index, unit, 0) {
-            true => unit,
-            false => self.count(index, unit.wrapping_neg(), Ordering::AcqRel),
-        };
+        let before = self.count(index, unit.wrapping_neg(), Ordering::AcqRel);
         let half = if unit == IN_FLIGHT { before >> 16 } else { before & (IN_FLIGHT - 1) };
         assert!(half != 0, "frame {index} was given back, but it is in no hands");
         let is_free = before == unit;
