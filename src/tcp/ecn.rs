@@ -3,15 +3,14 @@
 
 use crate::base::SeqNum;
 use crate::wire::TcpFlags;
+use crate::wire::ip::CONGESTION_EXPERIENCED;
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 
 /// Changes of the mark within what one ACK would acknowledge that are told apart; more are told together.
 const CHANGES_MAX: usize = 8;
 
-/// The two ECN bits of a packet that met congestion, and of one whose sender understands that (RFC 3168 §5).
-pub const CONGESTION_EXPERIENCED: u8 = 3;
-/// ECT(0), RFC 3168 §6.1.2.
+/// ECT(0), RFC 3168 §6.1.2: the two ECN bits of a packet whose sender understands marks.
 const CAPABLE: u8 = 2;
 
 /// Whether congestion marks are used.

@@ -6,11 +6,10 @@
 use super::mptcp::dss_checksum;
 use super::packet::HEADERS_MAX;
 use super::{ChecksumMode, MptcpOption, Rest, SegmentRepr, TcpFlags, TcpOptions};
-use super::{checksum, ethernet, ipv4, ipv6, tcp};
+use super::{checksum, ethernet, ip, tcp};
 use crate::base::{DataSeq, SeqNum};
 use crate::wire::ip::PROTOCOL_TCP;
 use crate::wire::mptcp::ShortOrLong;
-use std::net::IpAddr;
 use std::ops::Range;
 
 /// Bytes of the timestamp option with its padding, which comes first.
@@ -80,12 +79,8 @@ impl Pattern {
             return None;
         }
         let (local, remote) = (&segment.tuple.local.addr, &segment.tuple.remote.addr);
-        let ip_header_len = match local {
-            IpAddr::V4(_) => ipv4::HEADER_LEN,
-            IpAddr::V6(_) => ipv6::HEADER_LEN,
-        };
         let len = headers.len();
-        let tcp_at = ethernet::header_len(segment.link) + ip_header_len;
+        let tcp_at = ethernet::header_len(segment.link) + ip::header_len(local);
         let mapping =
             mapping_place(segment.options, payload_len)?.map(|place| place.behind(tcp_at + tcp::HEADER_LEN));
         let mut image = [0; HEADERS_MAX];

@@ -6,10 +6,9 @@
 use super::mptcp::{DssMapping, ShortOrLong};
 use super::packet::{HEADERS_MAX, Packet};
 use super::pattern::{MappingPlace, Numbers, mapping_place};
-use super::{ChecksumMode, TcpFlags, TcpRepr, checksum, ethernet, ipv4, ipv6, tcp};
+use super::{ChecksumMode, TcpFlags, TcpRepr, checksum, ethernet, ip, ipv4, tcp};
 use crate::base::{DataSeq, SeqNum};
-use crate::wire::ip::PROTOCOL_TCP;
-use std::net::IpAddr;
+use crate::wire::ip::{CONGESTION_EXPERIENCED, PROTOCOL_TCP};
 
 /// Bytes that are compared at a time.
 const STRIDE: usize = 8;
@@ -56,7 +55,6 @@ impl Sequel {
     /// What follows `packet`, which `frame` was found to be. `None` where it says more than its successors would: a flag, a
     /// congestion mark, an option beside timestamps and one plain mapping of its payload; or where it has no payload, or padding.
     pub fn of(packet: &Packet, frame: &[u8], checksum: ChecksumMode) -> Option<Self> {
-        const CONGESTION_EXPERIENCED: u8 = 0b11;
         let payload_len = packet.payload.len();
         let is_plain = packet.tcp.flags == TcpFlags::ACK && packet.ecn != CONGESTION_EXPERIENCED;
         if !is_plain || payload_len < STRIDE || packet.payload.end != frame.len() {
@@ -70,11 +68,8 @@ impl Sequel {
         let headers_len = packet.payload.start;
         let ip_at = ethernet::header_len(&packet.link);
         let (local, remote) = (packet.tuple.local.addr, packet.tuple.remote.addr);
-        let (ipv4_at, ip_header_len) = match local {
-            IpAddr::V4(_) => (Some(ip_at), ipv4::HEADER_LEN),
-            IpAddr::V6(_) => (None, ipv6::HEADER_LEN),
-        };
-        let tcp_at = ip_at + ip_header_len;
+        let ipv4_at = local.is_ipv4().then_some(ip_at);
+        let tcp_at = ip_at + ip::header_len(&local);
         // Not so with options of IP, or extension headers.
         if tcp_at + tcp::HEADER_LEN + packet.options.wire_len() != headers_len {
             return None;

@@ -38,10 +38,8 @@ impl Connection {
             (Mode::Multipath { .. }, Some((data_seq, subflow_seq))) => {
                 // RFC 8684 §3.3.1: relative to the SYN; the stream's first byte is 1.
                 let is_its_own = subflow_seq == (subflow.tcb.received_bytes() as u32).wrapping_add(1);
-                if !is_its_own || !subflow.inbound.is_plain() {
-                    return Err(chunk);
-                }
-                if subflow.tcb.follow(now, &next.tcp, len).is_none() {
+                let is_plain = is_its_own && subflow.inbound.is_plain();
+                if !is_plain || subflow.tcb.follow(now, &next.tcp, len).is_none() {
                     return Err(chunk);
                 }
                 subflow.inbound.pass(len);

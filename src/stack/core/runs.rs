@@ -49,7 +49,7 @@ impl Run {
     ) {
         self.sequel = None;
         let Some(chunk) = chunk else { return self.end() };
-        self.count = if self.last == Some(arrival) { self.count.saturating_add(1) } else { 1 };
+        self.count = if self.last == Some(arrival) { self.count + 1 } else { 1 };
         self.last = Some(arrival);
         if self.count == PRELUDE {
             self.count = 0;

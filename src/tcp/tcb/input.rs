@@ -2,11 +2,11 @@
 
 use super::{PendingReset, Tcb};
 use crate::base::{Chunk, Instant, PoolCache, SeqNum};
-use crate::tcp::ecn::CONGESTION_EXPERIENCED;
 use crate::tcp::handshake::Handshake;
 use crate::tcp::recv::Arrival;
 use crate::tcp::timer::Timer;
 use crate::tcp::{CloseReason, State, TcpEvent};
+use crate::wire::ip::CONGESTION_EXPERIENCED;
 use crate::wire::{IcmpError, IcmpErrorKind, Mss, TcpFlags, TcpOptions, TcpRepr};
 
 /// What came of an arriving segment.
